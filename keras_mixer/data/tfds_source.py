@@ -1,0 +1,120 @@
+"""Any dataset of TensorFlow Datasets as a `Source`: by index from array_record, shard by shard from TFRecord."""
+
+import difflib
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_mixer.data.sources import Source, default_split, indexed_records, select
+
+# Names whose images are drawn signs: a mirrored or a closely cropped 6 is no 6.
+GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_cropped", "binarized_mnist")
+SHUFFLE_WINDOW = 4096  # records; only for TFRecord, which cannot be read by index
+
+
+def tfds_source(name, split, data_dir, training):
+    """Return the `sources.Source` of a TFDS name, downloading and preparing it where needed."""
+    try:
+        if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
+            builder = tfds.builder_from_directory(data_dir)
+        else:
+            builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError:
+        near = difflib.get_close_matches(name.split("/")[0], ["digits", *tfds.list_builders()], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets for the names."
+        raise ValueError(f"dataset: {name!r} is not digits, a folder or a TFDS name; {hint}") from None
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise ValueError(f"dataset: TFDS cannot open {name!r}: {' '.join(str(error).split())[:300]}") from None
+    if not builder.info.splits:
+        try:
+            builder.download_and_prepare()
+        except Exception as error:
+            raise ValueError(
+                f"dataset: TFDS could not download and prepare {name!r} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); prepare it where there is a network and give its --data_dir."
+            ) from error
+    split = split or default_split(list(builder.info.splits), training, name)
+    select(split, {k: v.num_examples for k, v in builder.info.splits.items()}, name)  # a clear error for a bad split
+    info = builder.info.splits[split]
+    features = builder.info.features
+    image_key, label_key = _keys(features, name)
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+
+    def parse(record):
+        example = features.deserialize_example(record, decoders=decoders)
+        return example[image_key], tf.cast(example[label_key], tf.int64)
+
+    paths = [(i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard) for i in info.file_instructions]
+    if builder.info.file_format == tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
+        records = indexed_records(info.num_examples, _array_record_gather(paths))
+    else:
+        records = _sequential_records(paths, info.num_examples)
+    base = name.split("/")[0].split(":")[0]
+    return Source(
+        f"{name} {split}", info.num_examples, tuple(features[label_key].names), base not in GLYPHS, records, parse
+    )
+
+
+def _keys(features, name):
+    images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
+    labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
+    image = "image" if "image" in images else images[0] if len(images) == 1 else None
+    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    if image is None or label is None:
+        raise ValueError(
+            f"dataset: {name!r} has no single image and class label (images: {images}, labels: {labels}); "
+            "choose an image classification dataset."
+        )
+    return image, label
+
+
+def _array_record_gather(paths):
+    """Read record i through array_record, which is random access."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    readers = [ArrayRecordDataSource(path) for path, _, _ in paths]
+    starts = np.cumsum([0, *(take for _, _, take in paths)])
+
+    def read(i):
+        shard = int(np.searchsorted(starts, i, side="right")) - 1
+        return readers[shard][int(i - starts[shard]) + paths[shard][1]]
+
+    def gather(i):
+        return tf.ensure_shape(tf.numpy_function(read, [i], tf.string), [])
+
+    return gather
+
+
+def _sequential_records(paths, num_examples):
+    """Read TFRecord shards: each pass permutes the shards and shuffles windows; a start skips raw records."""
+    names, skips, takes = (list(column) for column in zip(*paths, strict=True)) if paths else ([], [], [])
+    compression = "GZIP" if names and str(names[0]).endswith(".gz") else ""
+
+    def shard(i):
+        data = tf.data.TFRecordDataset(tf.gather([str(n) for n in names], i), compression)
+        return data.skip(tf.gather(np.array(skips, np.int64), i)).take(tf.gather(np.array(takes, np.int64), i))
+
+    def one_pass(seed, epoch):
+        key = tf.stack([tf.cast(seed, tf.int64), epoch])
+        shards = tf.data.Dataset.range(len(names)).map(
+            lambda i: tf.random.experimental.index_shuffle(i, key, max(len(names) - 1, 0))
+        )
+        records = shards.interleave(shard, cycle_length=16, num_parallel_calls=16, deterministic=True)
+        # `Dataset.shuffle` takes no seed that depends on the epoch, so whole windows are shuffled, one read ahead.
+        windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
+        return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
+
+    def records(seed, start):
+        if seed is None:
+            return tf.data.Dataset.range(len(names)).flat_map(shard).skip(start)
+        epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
+        return epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
+
+    return records
+
+
+def _shuffled(window, key, i):
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), i)
+    return tf.random.experimental.stateless_shuffle(window, seed)

@@ -1,0 +1,1 @@
+"""Evaluation: exact accuracy over every image of a dataset."""

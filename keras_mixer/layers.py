@@ -1,0 +1,301 @@
+"""The four layers of MLP-Mixer, in `keras.ops` only, so that they run on any Keras backend.
+
+Shapes use one letter each: B images, H and W pixels, P pixels per patch side, S tokens (patches), C channels,
+D hidden units of an MLP.
+"""
+
+import contextvars
+import functools
+
+import keras
+from keras import ops
+
+LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
+
+# The authors' GELU is the tanh approximation; the Keras default is the exact one.
+gelu = functools.partial(keras.activations.gelu, approximate=True)
+
+# Zeros instead, while a model is built only to be loaded: random numbers for L/16 take longer than reading its file.
+kernel_initializer = contextvars.ContextVar("kernel_initializer", default="lecun_normal")
+
+_register = keras.saving.register_keras_serializable(package="keras_mixer")
+
+
+def check_positive_int(owner, **values):
+    """Raise a ValueError that names the first argument which is not a positive integer."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}.")
+
+
+def check_rate(owner, **values):
+    """Raise a ValueError that names the first argument which is not a fraction in [0, 1)."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise ValueError(f"{owner}: {name} must be a fraction in [0, 1), got {value!r}.")
+
+
+@_register
+class PatchEmbed(keras.layers.Layer):
+    """Cut images into patches and project each to C channels, with one strided convolution (paper section 2).
+
+    Args:
+        hidden_dim: C, the channels of a token.
+        patch_size: P, the side of a patch in pixels.
+
+    Input: (B, H, W, 3) float, any value range. Output: (B, S, C), S = H W / P^2, tokens in row-major order.
+
+    Raises:
+        ValueError: if P does not divide H and W.
+
+    Example:
+        >>> PatchEmbed(hidden_dim=8, patch_size=4)(keras.ops.ones((2, 16, 12, 3))).shape
+        (2, 12, 8)
+    """
+
+    def __init__(self, hidden_dim, patch_size, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_int("PatchEmbed", hidden_dim=hidden_dim, patch_size=patch_size)
+        self.hidden_dim = hidden_dim
+        self.patch_size = patch_size
+        self.conv = keras.layers.Conv2D(
+            hidden_dim,
+            patch_size,
+            strides=patch_size,
+            data_format="channels_last",
+            kernel_initializer=kernel_initializer.get(),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+
+    def build(self, input_shape):
+        self._grid(input_shape)
+        self.conv.build(input_shape)
+
+    def call(self, images):
+        grid = self.conv(images)  # (B, H, W, 3) -> (B, H/P, W/P, C)
+        height, width = self._grid(images.shape)
+        return ops.reshape(grid, (-1, height * width, self.hidden_dim))  # -> (B, S, C)
+
+    def compute_output_shape(self, input_shape):
+        height, width = self._grid(input_shape)
+        return (input_shape[0], height * width, self.hidden_dim)
+
+    def _grid(self, shape):
+        height, width = check_grid(shape[1], shape[2], self.patch_size)
+        return height, width
+
+    def get_config(self):
+        return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}
+
+
+def check_grid(height, width, patch_size):
+    """Return the (rows, columns) of patches in an image, or raise a ValueError that names both numbers."""
+    for name, side in (("height", height), ("width", width)):
+        if side is None:
+            raise ValueError(
+                f"input_shape: the image {name} is None, but a Mixer's token MLPs need a fixed size; "
+                f"give a multiple of the patch size {patch_size}."
+            )
+        if side < 1 or side % patch_size:
+            near = max(patch_size, round(side / patch_size) * patch_size)
+            raise ValueError(
+                f"input_shape: the image {name} {side} is not a positive multiple of the patch size {patch_size}; "
+                f"use for example {near}."
+            )
+    return height // patch_size, width // patch_size
+
+
+@_register
+class TokenDense(keras.layers.Dense):
+    """A Dense layer over the token axis: (B, S, C) -> (B, D, C), the same for every channel.
+
+    Equal to transposing, applying `keras.layers.Dense` and transposing back, but computed as W^T X, so that the
+    large activations are never transposed; docs/token_mixing.md has the measurement behind this choice.
+    Kernel (S, D) and bias (D), as in Dense.
+    """
+
+    def build(self, input_shape):
+        super().build((input_shape[0], input_shape[2], input_shape[1]))
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: input_shape[1]})
+
+    def call(self, inputs, training=None):
+        x = ops.matmul(ops.transpose(self.kernel), inputs)  # (D, S) (B, S, C) -> (B, D, C)
+        x = ops.add(x, ops.expand_dims(self.bias, -1))
+        return x if self.activation is None else self.activation(x)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units, input_shape[2])
+
+
+@_register
+class MlpBlock(keras.layers.Layer):
+    """Dense, tanh GELU, Dense back to the input's size, along the channels or along the tokens (paper section 2).
+
+    Args:
+        hidden_dim: D, the units between the two Dense layers.
+        over: "channels" (the last axis) or "tokens" (axis 1).
+        dropout_rate: fraction dropped after each Dense layer while training.
+
+    Input and output: (B, S, C) float.
+
+    Raises:
+        ValueError: for a non-positive `hidden_dim`, another `over`, or a rate outside [0, 1).
+
+    Example:
+        >>> MlpBlock(hidden_dim=32, over="tokens")(keras.ops.ones((2, 16, 8))).shape
+        (2, 16, 8)
+    """
+
+    def __init__(self, hidden_dim, over="channels", dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_int("MlpBlock", hidden_dim=hidden_dim)
+        check_rate("MlpBlock", dropout_rate=dropout_rate)
+        if over not in ("channels", "tokens"):
+            raise ValueError(f"MlpBlock: over must be 'channels' or 'tokens', got {over!r}.")
+        self.hidden_dim = hidden_dim
+        self.over = over
+        self.dropout_rate = dropout_rate
+
+    def build(self, input_shape):
+        dense = TokenDense if self.over == "tokens" else keras.layers.Dense
+        size = input_shape[1] if self.over == "tokens" else input_shape[2]
+        kwargs = {"kernel_initializer": kernel_initializer.get(), "dtype": self.dtype_policy}
+        self.dense_0 = dense(self.hidden_dim, name="dense_0", **kwargs)
+        self.dense_1 = dense(size, name="dense_1", **kwargs)
+        self.dropout = None
+        if self.dropout_rate:
+            self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
+        self.dense_0.build(input_shape)
+        self.dense_1.build(self.dense_0.compute_output_shape(input_shape))
+
+    def call(self, x, training=None):
+        x = gelu(self.dense_0(x))  # channels: (B, S, D); tokens: (B, D, C)
+        if self.dropout is not None:
+            x = self.dropout(x, training=training)
+        x = self.dense_1(x)  # (B, S, C)
+        return x if self.dropout is None else self.dropout(x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = {"hidden_dim": self.hidden_dim, "over": self.over, "dropout_rate": self.dropout_rate}
+        return {**super().get_config(), **own}
+
+
+@_register
+class StochasticDepth(keras.layers.Layer):
+    """Drop a residual branch, per image, while training (paper section 3; Huang et al. 2016).
+
+    Args:
+        rate: the fraction of images whose branch is dropped.
+        rescale: False, as the authors trained: a kept branch is unchanged. True divides it by 1 - rate, as
+            other Keras layers do, so that its mean is that of inference.
+        seed: of the layer's random stream.
+
+    Input and output: (B, ...) float.
+
+    Raises:
+        ValueError: for a rate outside [0, 1).
+
+    Example:
+        >>> x = keras.ops.ones((4, 2, 3))
+        >>> bool(keras.ops.all(StochasticDepth(0.5)(x, training=False) == x))
+        True
+    """
+
+    def __init__(self, rate, rescale=False, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_rate("StochasticDepth", rate=rate)
+        self.rate = rate
+        self.rescale = rescale
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
+
+    def call(self, x, training=None):
+        if not training or not self.rate:
+            return x
+        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        keep = ops.cast(keras.random.uniform(shape, seed=self.seed_generator) >= self.rate, x.dtype)  # (B, 1, ...)
+        return x * (keep / (1 - self.rate) if self.rescale else keep)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "rescale": self.rescale, "seed": self.seed}
+
+
+@_register
+class MixerBlock(keras.layers.Layer):
+    """Token mixing, then channel mixing, each after a LayerNorm and inside a residual (paper section 2).
+
+    Args:
+        tokens_mlp_dim: D_S, hidden units of the token-mixing MLP.
+        channels_mlp_dim: D_C, hidden units of the channel-mixing MLP.
+        dropout_rate: fraction dropped after each Dense layer while training.
+        stochastic_depth_rate: fraction of images for which a branch is dropped while training.
+        rescale_stochastic_depth: see `StochasticDepth`; the authors' way is False.
+
+    Input and output: (B, S, C) float.
+
+    Raises:
+        ValueError: for a non-positive size or a rate outside [0, 1).
+
+    Example:
+        >>> MixerBlock(tokens_mlp_dim=8, channels_mlp_dim=16)(keras.ops.ones((2, 4, 6))).shape
+        (2, 4, 6)
+    """
+
+    def __init__(
+        self,
+        tokens_mlp_dim,
+        channels_mlp_dim,
+        dropout_rate=0.0,
+        stochastic_depth_rate=0.0,
+        rescale_stochastic_depth=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
+        self.tokens_mlp_dim = tokens_mlp_dim
+        self.channels_mlp_dim = channels_mlp_dim
+        self.dropout_rate = dropout_rate
+        self.stochastic_depth_rate = stochastic_depth_rate
+        self.rescale_stochastic_depth = rescale_stochastic_depth
+        dtype = self.dtype_policy
+        self.layer_norm_0 = keras.layers.LayerNormalization(
+            epsilon=LAYER_NORM_EPSILON, dtype=dtype, name="layer_norm_0"
+        )
+        self.token_mixing = MlpBlock(tokens_mlp_dim, "tokens", dropout_rate, dtype=dtype, name="token_mixing")
+        self.layer_norm_1 = keras.layers.LayerNormalization(
+            epsilon=LAYER_NORM_EPSILON, dtype=dtype, name="layer_norm_1"
+        )
+        self.channel_mixing = MlpBlock(channels_mlp_dim, "channels", dropout_rate, dtype=dtype, name="channel_mixing")
+        self.stochastic_depth = StochasticDepth(
+            stochastic_depth_rate, rescale_stochastic_depth, dtype=dtype, name="stochastic_depth"
+        )
+
+    def build(self, input_shape):
+        for layer in (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing):
+            layer.build(input_shape)
+
+    def call(self, x, training=None):
+        y = self.token_mixing(self.layer_norm_0(x), training=training)  # (B, S, C), mixed over S
+        x = x + self.stochastic_depth(y, training=training)
+        y = self.channel_mixing(self.layer_norm_1(x), training=training)  # (B, S, C), mixed over C
+        return x + self.stochastic_depth(y, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "tokens_mlp_dim": self.tokens_mlp_dim,
+            "channels_mlp_dim": self.channels_mlp_dim,
+            "dropout_rate": self.dropout_rate,
+            "stochastic_depth_rate": self.stochastic_depth_rate,
+            "rescale_stochastic_depth": self.rescale_stochastic_depth,
+        }

@@ -1,0 +1,281 @@
+"""MLP-Mixer as a functional Keras model, the eight variants of the paper and its code, and `preprocess_input`."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mixer import layers
+
+# Paper Table 1; S/8 is released as a checkpoint only. Order: P, N, C, D_S, D_C.
+VARIANTS = {
+    "s8": dict(patch_size=8, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
+    "s16": dict(patch_size=16, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
+    "s32": dict(patch_size=32, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
+    "b16": dict(patch_size=16, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
+    "b32": dict(patch_size=32, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
+    "l16": dict(patch_size=16, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
+    "l32": dict(patch_size=32, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
+    "h14": dict(patch_size=14, num_blocks=32, hidden_dim=1280, tokens_mlp_dim=640, channels_mlp_dim=5120),
+}
+DEFAULT_INPUT_SHAPE = (224, 224, 3)
+DEFAULT_CLASSES = 1000
+
+
+@keras.saving.register_keras_serializable(package="keras_mixer")
+class MLPMixer(keras.Model):
+    """MLP-Mixer: patches, N blocks of token and channel mixing, LayerNorm, mean, head (paper section 2).
+
+    Args:
+        patch_size: P, side of a patch in pixels.
+        num_blocks: N.
+        hidden_dim: C, channels of a token.
+        tokens_mlp_dim: D_S, hidden units of each token-mixing MLP.
+        channels_mlp_dim: D_C, hidden units of each channel-mixing MLP.
+        weights: None for a new model; the name of a released checkpoint (see `keras_mixer.list_weights`); or the
+            path of an .npz in the released layout, a .keras or a .weights.h5 file.
+        include_top: False leaves the head out; see `pooling`.
+        input_shape: (H, W, channels), multiples of P; (224, 224, 3) where None.
+        classes: K, classes of the head. None takes the checkpoint's, or 1000 without weights. With weights and another
+            number, the body is loaded and a zero head is started.
+        classifier_activation: "softmax", "sigmoid" or any Keras activation of the float32 logits; None for the logits.
+        pooling: with `include_top=False`: None gives tokens (B, S, C) after the last LayerNorm, "avg" their mean
+            `pre_logits` (B, C), "max" their maximum (B, C).
+        input_tensor: a Keras tensor to use as the images, instead of `input_shape`.
+        dropout_rate: fraction dropped after each Dense layer of the MLPs while training.
+        stochastic_depth_rate: fraction of images for which the last block's branches are dropped while training; it
+            grows linearly from 0 in the first block. A kept branch is not rescaled, as the authors trained.
+        name: of the model.
+
+    Input: images (B, H, W, 3), float in [-1, 1]; see `preprocess_input`.
+    Output: (B, K) float32 probabilities, or logits, tokens or features as the arguments say.
+
+    Layers by name: `stem`, `block_0` ..., `pre_head_layer_norm`, `pre_logits`, `head` (the logits), `predictions`.
+
+    Raises:
+        ValueError: for an argument outside its range, in one sentence that names it.
+
+    Example:
+        >>> model = MLPMixer(4, 2, 16, 8, 32, input_shape=(16, 16, 3), classes=10)
+        >>> model(keras.ops.zeros((1, 16, 16, 3))).shape
+        (1, 10)
+    """
+
+    def __init__(
+        self,
+        patch_size,
+        num_blocks,
+        hidden_dim,
+        tokens_mlp_dim,
+        channels_mlp_dim,
+        weights=None,
+        include_top=True,
+        input_shape=None,
+        classes=None,
+        classifier_activation="softmax",
+        pooling=None,
+        input_tensor=None,
+        dropout_rate=0.0,
+        stochastic_depth_rate=0.0,
+        name=None,
+        **kwargs,
+    ):
+        sizes = dict(
+            patch_size=patch_size,
+            num_blocks=num_blocks,
+            hidden_dim=hidden_dim,
+            tokens_mlp_dim=tokens_mlp_dim,
+            channels_mlp_dim=channels_mlp_dim,
+        )
+        rates = dict(dropout_rate=dropout_rate, stochastic_depth_rate=stochastic_depth_rate)
+        layers.check_positive_int("MLPMixer", **sizes)
+        layers.check_rate("MLPMixer", **rates)
+        if pooling not in (None, "avg", "max"):
+            raise ValueError(f"MLPMixer: pooling must be None, 'avg' or 'max', got {pooling!r}.")
+        if classes is not None:
+            layers.check_positive_int("MLPMixer", classes=classes)
+        activation = _check_activation(classifier_activation)
+        images, input_shape = _make_images(input_shape, input_tensor, patch_size)
+        if weights is not None:
+            # The one import against the direction of docs/architecture.md: only when weights are asked for.
+            from keras_mixer import weights as weights_module
+
+            checkpoint = weights_module.open_checkpoint(weights, sizes, input_shape[2])
+            classes = checkpoint.check_classes(classes, include_top)
+            grid = layers.check_grid(input_shape[0], input_shape[1], patch_size)
+            tokens_mlp_dim = sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)
+        classes = classes or DEFAULT_CLASSES
+
+        kernels = layers.kernel_initializer.set("lecun_normal" if weights is None else "zeros")
+        try:
+            x = layers.PatchEmbed(hidden_dim, patch_size, name="stem")(images)  # (B, H, W, 3) -> (B, S, C)
+            for i in range(num_blocks):
+                x = layers.MixerBlock(
+                    tokens_mlp_dim,
+                    channels_mlp_dim,
+                    dropout_rate=dropout_rate,
+                    stochastic_depth_rate=stochastic_depth_rate * i / max(num_blocks - 1, 1),
+                    name=f"block_{i}",
+                )(x)  # (B, S, C)
+        finally:
+            layers.kernel_initializer.reset(kernels)
+        x = keras.layers.LayerNormalization(epsilon=layers.LAYER_NORM_EPSILON, name="pre_head_layer_norm")(x)
+        # From here on float32 under any policy: a mean over S tokens and the logits deserve it and cost nothing.
+        if include_top or pooling == "avg":
+            x = keras.layers.GlobalAveragePooling1D("channels_last", dtype="float32", name="pre_logits")(x)  # (B, C)
+        elif pooling == "max":
+            x = keras.layers.GlobalMaxPooling1D("channels_last", dtype="float32", name="max_pool")(x)  # (B, C)
+        if include_top:
+            x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)  # (B, K)
+            if activation is not None:
+                x = keras.layers.Activation(activation, dtype="float32", name="predictions")(x)
+        super().__init__(images, x, name=name or "mlp_mixer", **kwargs)
+
+        self._own_config = dict(
+            **sizes,
+            include_top=bool(include_top),
+            input_shape=input_shape,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            pooling=pooling,
+            **rates,
+        )
+        self._build_policy = keras.config.dtype_policy()
+        if weights is not None:
+            checkpoint.load_into(self, new_head=True)
+
+    def get_config(self):
+        own = dict(self._own_config)
+        own["input_shape"] = list(own["input_shape"])
+        if callable(own["classifier_activation"]):
+            own["classifier_activation"] = keras.activations.serialize(own["classifier_activation"])
+        return {
+            **own,
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self._build_policy),
+            "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        frozen = config.pop("frozen_layers", [])
+        policy = keras.saving.deserialize_keras_object(config.pop("dtype"), custom_objects=custom_objects)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = cls(**config)
+        finally:
+            keras.config.set_dtype_policy(before)
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        return model
+
+
+def _check_activation(activation):
+    if activation is None:
+        return None
+    try:
+        return keras.activations.get(activation)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"MLPMixer: classifier_activation {activation!r} is not a Keras activation; use 'softmax', 'sigmoid' or "
+            "None for logits."
+        ) from None
+
+
+def _make_images(input_shape, input_tensor, patch_size):
+    """Return the input as a Keras tensor, and its (H, W, channels)."""
+    if input_tensor is not None:
+        if not isinstance(input_tensor, keras.KerasTensor):
+            raise ValueError(
+                f"MLPMixer: input_tensor must be a Keras tensor such as keras.Input returns, got {type(input_tensor)}."
+            )
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise ValueError(
+                f"MLPMixer: input_shape {tuple(input_shape)} differs from input_tensor's {shape}; give one of them."
+            )
+        input_shape = shape
+    try:
+        input_shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
+        valid = len(input_shape) == 3 and all(s is None or isinstance(s, (int, np.integer)) for s in input_shape)
+    except TypeError:
+        valid = False
+    if not valid or input_shape[2] is None or input_shape[2] < 1:
+        raise ValueError(f"MLPMixer: input_shape must be (height, width, channels), got {input_shape!r}.")
+    layers.check_grid(input_shape[0], input_shape[1], patch_size)
+    images = keras.Input(input_shape, name="images") if input_tensor is None else input_tensor
+    return images, input_shape
+
+
+_VARIANT_DOC = """Mixer-{size}/{patch}: {num_blocks} blocks, patches of {patch_size} px, {hidden_dim} channels.
+
+    Every argument is that of `MLPMixer`. {params:,} parameters at 224 px with 1,000 classes (paper Table 1).
+
+    Example:
+        >>> model = keras_mixer.Mixer{size}{patch}(classes=10)
+        >>> model(keras.ops.zeros((1, 224, 224, 3))).shape
+        (1, 10)
+    """
+
+
+def _variant(size, patch, params):
+    function_name, config = f"Mixer{size}{patch}", VARIANTS[f"{size}{patch}".lower()]
+
+    def build(
+        weights=None,
+        include_top=True,
+        input_shape=None,
+        classes=None,
+        classifier_activation="softmax",
+        pooling=None,
+        input_tensor=None,
+        dropout_rate=0.0,
+        stochastic_depth_rate=0.0,
+        name=None,
+    ):
+        return MLPMixer(
+            **config,
+            weights=weights,
+            include_top=include_top,
+            input_shape=input_shape,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            pooling=pooling,
+            input_tensor=input_tensor,
+            dropout_rate=dropout_rate,
+            stochastic_depth_rate=stochastic_depth_rate,
+            name=name or f"mixer_{size}{patch}".lower(),
+        )
+
+    build.__name__ = build.__qualname__ = function_name
+    build.__doc__ = _VARIANT_DOC.format(size=size, patch=patch, params=params, **config)
+    return build
+
+
+MixerS8 = _variant("S", 8, 20_646_504)
+MixerS16 = _variant("S", 16, 18_528_264)
+MixerS32 = _variant("S", 32, 19_104_624)
+MixerB16 = _variant("B", 16, 59_880_472)
+MixerB32 = _variant("B", 32, 60_293_428)
+MixerL16 = _variant("L", 16, 208_196_168)
+MixerL32 = _variant("L", 32, 206_939_264)
+MixerH14 = _variant("H", 14, 432_350_952)
+
+
+def preprocess_input(images):
+    """Map pixel values from [0, 255] to the model's [-1, 1].
+
+    Args:
+        images: (..., H, W, 3), uint8 or float in [0, 255]; a NumPy array or a tensor. It is not changed.
+
+    Returns:
+        float32, the same shape; a NumPy array for a NumPy array.
+
+    Example:
+        >>> preprocess_input(np.array([0, 255], "uint8"))
+        array([-1.,  1.], dtype=float32)
+    """
+    if isinstance(images, np.ndarray):
+        return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return ops.cast(images, "float32") / 127.5 - 1.0

@@ -1,0 +1,217 @@
+"""The .npz archive as a file of named float32 arrays: checked before it is read, read one at a time, written whole."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+MAX_HEADER = 4096  # bytes of one array's header; NumPy writes 128
+# The released files are not compressed. A compressed one is read too, within this much growth: weights hardly
+# shrink, except for a head that is still zero.
+MAX_GROWTH = 4
+MAX_GROWTH_EXTRA = 256 * 2**20
+GRID_COMMENT = "keras_mixer grid "  # of the archive, where the patches form no square
+
+
+@dataclasses.dataclass
+class ArrayFile:
+    """Named arrays of one checkpoint, of which only names, shapes and dtypes are read so far.
+
+    `specs` maps a name to (shape, dtype name), `read` returns one array, `grid` is the (rows, columns) of patches
+    where the file says it, and `notes` are sentences for the report of a load.
+    """
+
+    source: str
+    specs: dict[str, tuple[tuple[int, ...], str]]
+    read: Callable[[str], np.ndarray]
+    grid: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def from_mapping(arrays, source="a mapping of arrays"):
+    """Return an ArrayFile of a name-to-array mapping; PyTorch tensors are accepted as values."""
+    arrays = {str(name): _as_numpy(name, value) for name, value in arrays.items()}
+    specs = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+    return ArrayFile(source, specs, arrays.__getitem__)
+
+
+def _as_numpy(name, value):
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights: the value of {name!r} is no array ({error}).") from None
+
+
+def read_finite(file, name):
+    """Return one array of an ArrayFile; raise a ValueError if a value is NaN or infinite."""
+    array = file.read(name)
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ValueError(
+            f"weights: {name} of {file.source} holds {array.size - int(finite.sum()):,} of {array.size:,} values that "
+            "are NaN or infinite; it is not loaded."
+        )
+    return array
+
+
+def check_finite(file):
+    """Read every floating array of an ArrayFile once; raise a ValueError for one that is not whole or not finite."""
+    for name, (_, dtype) in file.specs.items():
+        if "float" in dtype:
+            read_finite(file, name)
+
+
+def open_npz(path):
+    """Return an ArrayFile of an .npz archive, without reading or unpickling an array.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file that is no .npz archive, is cut off, holds pickled objects, or declares to grow beyond
+            what its size on disk allows.
+    """
+    path = pathlib.Path(path)
+    with _reading(path):
+        archive = zipfile.ZipFile(path)  # stays open: reading its directory again for each array would take longer
+        members = archive.infolist()
+        total, on_disk = sum(member.file_size for member in members), path.stat().st_size
+        if total > MAX_GROWTH * on_disk + MAX_GROWTH_EXTRA:
+            raise ValueError(f"{total:,} bytes of arrays in {on_disk:,} on disk, more than weights can be compressed")
+        headers = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name == member.filename or name in headers:
+                raise ValueError(f"{member.filename!r} {'twice' if name in headers else 'which is no .npy array'}")
+            headers[name] = _read_header(archive, member)
+        grid = _parse_grid(archive.comment)
+    specs = {name: (shape, dtype.name if dtype.isnative else dtype.str) for name, (shape, _, dtype) in headers.items()}
+
+    def read(name):
+        with _reading(path):
+            return _read_array(archive, name, *headers[name])
+
+    return ArrayFile(str(path), specs, read, grid)
+
+
+def _read_header(archive, member):
+    """Return (shape, fortran_order, dtype) of a member, having read no more than its header."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"an array of the .npy version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(file, max_header_size=MAX_HEADER)
+        if dtype.hasobject:
+            raise ValueError(f"pickled objects in {member.filename!r}, which could run any code")
+        size = file.tell() + dtype.itemsize * math.prod(shape)
+        if min(shape, default=0) < 0 or size != member.file_size:
+            raise ValueError(
+                f"an array {shape} in {member.filename!r}, which is not the {member.file_size:,} bytes there"
+            )
+    return shape, fortran_order, dtype
+
+
+def _read_array(archive, name, shape, fortran_order, dtype):
+    with archive.open(name + ".npy") as file:
+        version = np.lib.format.read_magic(file)
+        file.read(int.from_bytes(file.read(2 if version == (1, 0) else 4), "little"))
+        data = file.read()  # to the end, where the CRC is checked; zipfile stops at the size that bounded the header
+        if len(data) != dtype.itemsize * math.prod(shape):
+            raise EOFError(f"{name} is cut off")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Turn all that can be wrong with an archive into one sentence."""
+    try:
+        yield
+    except ValueError as error:
+        what = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"weights: {path} holds {what}; it is no .npz of a checkpoint and is not loaded.") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        KeyError,
+        OverflowError,
+    ) as error:
+        raise ValueError(
+            f"weights: {path} is no whole .npz archive ({_describe(path, error)}); get the file again."
+        ) from None
+
+
+def _describe(path, error):
+    with open(path, "rb") as file:
+        start = file.read(256).lstrip()
+    if start[:1] == b"<":
+        return "it is a web page, perhaps of a proxy or a login"
+    if not start:
+        return "it is empty"
+    if start[:2] == b"PK" and "not a zip" in str(error):
+        return "it is cut off: the archive's directory at its end is missing"
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _parse_grid(comment):
+    text = comment.decode("ascii", "replace")
+    if not text.startswith(GRID_COMMENT):
+        return None
+    try:
+        rows, columns = (int(side) for side in text.removeprefix(GRID_COMMENT).split("x"))
+    except ValueError:
+        raise ValueError(f"the comment {text[:40]!r}, which is no grid of patches") from None
+    return rows, columns
+
+
+def write_npz(path, arrays: Mapping[str, Callable[[], np.ndarray]], grid=None):
+    """Write an .npz archive as `np.savez` does, atomically and the same bytes for the same arrays.
+
+    Args:
+        path: of the file; it is replaced once the new one is complete and on disk.
+        arrays: name to a function that returns the array, called one at a time.
+        grid: (rows, columns) of patches to note in the archive's comment, which readers of arrays do not see.
+
+    Raises:
+        OSError: if the file cannot be written; an older one is then unchanged.
+    """
+    path = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, get in arrays.items():
+                    array = np.ascontiguousarray(get())
+                    # A fixed date, and the size beforehand: without it zipfile adds 20 bytes that the size needs only
+                    # from 2 GiB on.
+                    member = zipfile.ZipInfo(name + ".npy", date_time=(1980, 1, 1, 0, 0, 0))
+                    member.external_attr = 0o600 << 16
+                    member.file_size = array.nbytes + MAX_HEADER
+                    with archive.open(member, "w") as entry:
+                        np.lib.format.write_array(entry, array, version=(1, 0), allow_pickle=False)
+                if grid is not None:
+                    archive.comment = f"{GRID_COMMENT}{grid[0]}x{grid[1]}".encode("ascii")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Training: strategies, optimisers, schedules, losses, checkpoints, callbacks. It receives a model, and knows none."""

@@ -1,0 +1,150 @@
+"""The folder of a run: who may write to it, what it was started with, and files that are never half written."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+
+RESULTS = ("run.json", "metrics.csv", "tensorboard", "checkpoints", "model.keras", "result.json")
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode="w"):
+    """Open a temporary file beside `path`; at the end fsync it and rename it, or on an error remove it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, atomically."""
+    with atomic_file(path) as file:
+        json.dump(value, file, indent=2, sort_keys=False)
+        file.write("\n")
+
+
+@contextlib.contextmanager
+def open_workdir(path, settings, details=None, overwrite=False):
+    """Create or continue a run's folder, and hold its lock.
+
+    Args:
+        path: the folder; it is made if missing.
+        settings: JSON values that determine the run; a folder with other ones is refused.
+        details: more JSON values for run.json that may differ, such as versions.
+        overwrite: remove an earlier run's files first.
+
+    Yields:
+        The folder as a `pathlib.Path`.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings (each is named), if another process uses it, or if it
+            has files that are not a run's.
+        OSError: if it cannot be written.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "w")  # noqa: SIM115 - held until the run ends
+    except (PermissionError, FileExistsError, NotADirectoryError, OSError) as error:
+        raise type(error)(f"workdir: cannot write to {path} ({error.strerror}); choose another --workdir.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"workdir: another process is running in {path}; wait for it or choose another --workdir."
+            ) from None
+        if overwrite:
+            _remove_run(path)
+        earlier = _read_settings(path)
+        if earlier is not None:
+            _check_same(path, earlier, settings)
+        write_json(path / "run.json", {"settings": settings, **(details or {})})
+        yield path
+
+
+def _remove_run(path):
+    for name in RESULTS:
+        target = path / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _read_settings(path):
+    try:
+        return json.loads((path / "run.json").read_text())["settings"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"workdir: {path / 'run.json'} is not a run's; choose another --workdir, or --overwrite to start anew."
+        ) from None
+
+
+def _check_same(path, earlier, settings):
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    keys = [k for k in {**earlier, **settings} if earlier.get(k) != settings.get(k)]
+    if keys:
+        differences = ", ".join(f"{k} was {earlier.get(k)!r} and is {settings.get(k)!r}" for k in keys)
+        raise ValueError(
+            f"workdir: {path} holds a run with other settings ({differences}); choose another --workdir, or "
+            "--overwrite to start anew."
+        )
+
+
+def save_model(path, model):
+    """Write a .keras file atomically, without optimiser, so that it loads where only `keras_mixer` is installed."""
+    bare = type(model).from_config(model.get_config())
+    bare.set_weights(model.get_weights())
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.keras")  # Keras wants the suffix
+    try:
+        bare.save(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class MetricsFile:
+    """metrics.csv: one row per log, in a fixed set of columns, empty where a row has no value.
+
+    Args:
+        path: of the file; rows after `step` of an interrupted run are dropped, since they are about to be repeated.
+        columns: the names, `step` first.
+        step: that the run continues from.
+    """
+
+    def __init__(self, path, columns, step):
+        self.columns = columns
+        rows = []
+        if step and os.path.exists(path):
+            with open(path, newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        with atomic_file(path) as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
+        self._writer = csv.DictWriter(self._file, columns)
+
+    def write(self, row):
+        """Append a row and flush it."""
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def close(self):
+        self._file.close()

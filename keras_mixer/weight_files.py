@@ -1,0 +1,113 @@
+"""Open a file of weights of any format, as an ArrayFile in the file's own layout."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+import keras
+
+from keras_mixer import fetch, npz, weight_layouts
+
+SUFFIXES = (".npz", ".keras", ".weights.h5", ".safetensors")
+
+
+def open_file(weights):
+    """Return an ArrayFile of a path, a URL (http, https, file or gs), or a mapping from names to arrays.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not of a known format, or not whole.
+    """
+    if isinstance(weights, Mapping):
+        return npz.from_mapping(weights)
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(
+            "weights must be the name of a released checkpoint, the path or URL of a file, or a mapping from names to "
+            f"arrays; got {type(weights).__name__}."
+        )
+    text = os.fspath(weights)
+    suffix = next((s for s in SUFFIXES if text.endswith(s)), None)
+    if suffix is None:
+        from keras_mixer import released
+
+        raise ValueError(
+            f"weights: {text!r} is neither a released name ({', '.join(released.NAMES)}) nor the path or URL of a file "
+            f"that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
+    opener = {".npz": npz.open_npz, ".keras": open_keras, ".weights.h5": open_h5, ".safetensors": open_safetensors}[
+        suffix
+    ]
+    if fetch.is_url(text):
+        return opener(fetch.fetch_url(text, verify=lambda path: npz.check_finite(opener(path))))
+    path = pathlib.Path(text).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
+    return opener(path)
+
+
+def open_keras(path):
+    """Return an ArrayFile of a saved Keras model that holds a Mixer's layers, by the names of the layers."""
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged archive, an unknown class or an unsafe lambda raises in Keras
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
+    variables = weight_layouts.mixer_variables(model)
+    specs = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
+
+    def read(name):
+        return keras.ops.convert_to_numpy(variables[name])
+
+    return npz.ArrayFile(str(path), specs, read, weight_layouts.mixer_grid(model))
+
+
+def open_h5(path):
+    """Return an ArrayFile of a Keras weights file; Keras names its layers by class and position."""
+    import h5py  # a dependency of Keras; slow to import, so only here
+
+    specs = {}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"weights: {name} of {path} points into another file; it is not loaded.")
+            specs[name] = (item.shape, item.dtype.name)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(note)
+    except OSError as error:
+        raise ValueError(f"weights: {path} is no whole HDF5 file ({error}).") from None
+
+    def read(name):
+        with h5py.File(path, "r") as file:
+            return file[name][()]
+
+    return npz.ArrayFile(str(path), specs, read)
+
+
+def open_safetensors(path):
+    """Return an ArrayFile of a .safetensors file."""
+    try:
+        import safetensors
+    except ImportError:
+        raise ImportError(
+            f"weights: {path} needs the package safetensors; install it with pip install 'keras_mixer[safetensors]'."
+        ) from None
+    names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            specs = {
+                name: (tuple(s.get_shape()), names.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()
+            }
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"weights: {path} is no whole .safetensors file ({error}).") from None
+
+    def read(name):
+        with safetensors.safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+
+    return npz.ArrayFile(str(path), specs, read)

@@ -1,0 +1,216 @@
+"""Names and shapes of a checkpoint's arrays: the released layout, and the three others that are read."""
+
+import re
+
+from keras_mixer.models import VARIANTS
+from keras_mixer.npz import ArrayFile
+
+_SHOWN = 20  # lines of a +/- list
+
+
+def released_shapes(patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, tokens, classes, channels=3):
+    """Return name -> shape of the released layout; without a head where `classes` is None.
+
+    Example:
+        >>> released_shapes(16, 12, 768, 384, 3072, tokens=196, classes=1000)["head/kernel"]
+        (768, 1000)
+    """
+    shapes = {
+        "stem/kernel": (patch_size, patch_size, channels, hidden_dim),
+        "stem/bias": (hidden_dim,),
+    }
+    for i in range(num_blocks):
+        block = f"MixerBlock_{i}"
+        for norm in ("LayerNorm_0", "LayerNorm_1"):
+            shapes[f"{block}/{norm}/scale"] = shapes[f"{block}/{norm}/bias"] = (hidden_dim,)
+        for mlp, size, hidden in (
+            ("token_mixing", tokens, tokens_mlp_dim),
+            ("channel_mixing", hidden_dim, channels_mlp_dim),
+        ):
+            shapes[f"{block}/{mlp}/Dense_0/kernel"] = (size, hidden)
+            shapes[f"{block}/{mlp}/Dense_0/bias"] = (hidden,)
+            shapes[f"{block}/{mlp}/Dense_1/kernel"] = (hidden, size)
+            shapes[f"{block}/{mlp}/Dense_1/bias"] = (size,)
+    shapes["pre_head_layer_norm/scale"] = shapes["pre_head_layer_norm/bias"] = (hidden_dim,)
+    if classes is not None:
+        shapes["head/kernel"] = (hidden_dim, classes)
+        shapes["head/bias"] = (classes,)
+    return shapes
+
+
+def variant_of(**sizes):
+    """Return the name of the variant that has these sizes, or None; D_S is left out, for it grows with the image."""
+    names = [name for name, variant in VARIANTS.items() if all(variant[key] == size for key, size in sizes.items())]
+    return names[0] if names else None
+
+
+def check_specs(file, shapes):
+    """Raise a ValueError with a +/- list unless an ArrayFile holds exactly these arrays, as float32."""
+    found, expected = file.specs, {name: (shape, "float32") for name, shape in shapes.items()}
+    if found == expected:
+        return
+    lines = [
+        f"{sign} {name} {spec[0]} {spec[1]}"
+        for name in sorted({*found, *expected})
+        for sign, spec in (("-", expected.get(name)), ("+", found.get(name)))
+        if spec is not None and found.get(name) != expected.get(name)
+    ]
+    shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
+    raise ValueError(
+        f"weights: {file.source} does not hold this model's arrays{_hint(found)} (- the model needs, + the file has):\n"
+        + "\n".join(shown)
+    )
+
+
+def _hint(specs):
+    stem, _ = specs.get("stem/kernel", ((), ""))
+    channel, _ = specs.get("MixerBlock_0/channel_mixing/Dense_0/kernel", ((), ""))
+    if len(stem) != 4 or len(channel) != 2:
+        return ""
+    blocks = sum(name.endswith("/token_mixing/Dense_0/kernel") for name in specs)
+    variant = variant_of(patch_size=stem[0], num_blocks=blocks, hidden_dim=stem[3], channels_mlp_dim=channel[1])
+    return f", but has the sizes of Mixer{variant.upper()}" if variant else ""
+
+
+# (pattern, released name); what no pattern matches keeps its name, and is then reported as extra.
+_OLDER = [
+    (r"embedding/(kernel|bias)", r"stem/\1"),
+    (r"Mixer/encoder_norm/(scale|bias)", r"pre_head_layer_norm/\1"),
+    (r"Mixer/encoderblock_(\d+)/(LayerNorm_\d+/(?:scale|bias))", r"MixerBlock_\1/\2"),
+    (r"Mixer/encoderblock_(\d+)/(token|channel)_mixing_phase_0/(kernel|bias)1", r"MixerBlock_\1/\2_mixing/Dense_0/\3"),
+    (r"Mixer/encoderblock_(\d+)/(token|channel)_mixing_phase_0/(kernel|bias)2", r"MixerBlock_\1/\2_mixing/Dense_1/\3"),
+]
+_TIMM = [
+    (r"stem\.proj\.(weight|bias)", r"stem/\1"),
+    (r"norm\.(weight|bias)", r"pre_head_layer_norm/\1"),
+    (r"head\.(weight|bias)", r"head/\1"),
+    (r"blocks\.(\d+)\.norm1\.(weight|bias)", r"MixerBlock_\1/LayerNorm_0/\2"),
+    (r"blocks\.(\d+)\.norm2\.(weight|bias)", r"MixerBlock_\1/LayerNorm_1/\2"),
+    (r"blocks\.(\d+)\.mlp_(token|channel)s\.fc1\.(weight|bias)", r"MixerBlock_\1/\2_mixing/Dense_0/\3"),
+    (r"blocks\.(\d+)\.mlp_(token|channel)s\.fc2\.(weight|bias)", r"MixerBlock_\1/\2_mixing/Dense_1/\3"),
+]
+# Keras names a layer in a .weights.h5 file by its class and its position among that class, not by its name.
+_KERAS_H5 = [
+    (r"layers/patch_embed/conv/vars/([01])", r"stem/#\1"),
+    (r"layers/mixer_block(?:_(\d+))?/layer_norm_([01])/vars/([01])", r"MixerBlock_\1/LayerNorm_\2/#\3"),
+    (
+        r"layers/mixer_block(?:_(\d+))?/(token|channel)_mixing/dense_([01])/vars/([01])",
+        r"MixerBlock_\1/\2_mixing/Dense_\3/#\4",
+    ),
+    (r"layers/layer_normalization/vars/([01])", r"pre_head_layer_norm/#\1"),
+    (r"layers/dense/vars/([01])", r"head/#\1"),
+]
+
+
+def in_released_layout(file):
+    """Return an ArrayFile whose names and axes are the released layout's, whatever known layout `file` is in."""
+    if any(name.startswith(("embedding/", "Mixer/")) for name in file.specs):
+        return _translated(file, _OLDER, "read from the older key layout", squeeze=True)
+    if "stem.proj.weight" in file.specs:
+        note = "read from a timm state dict, which timm runs with the exact GELU and this model with the tanh GELU"
+        return _translated(file, _TIMM, note, channels_first=True)
+    if any(name.startswith("layers/") for name in file.specs):
+        return _translated(file, _KERAS_H5, "read by class and position from a Keras weights file")
+    return file
+
+
+def _translated(file, patterns, note, channels_first=False, squeeze=False):
+    names = {name: _rename(name, patterns) for name in file.specs}
+    if squeeze:
+        names = _renumber_norms(names)
+    sources, specs = {}, {}
+    for name, (shape, dtype) in file.specs.items():
+        new = names[name]
+        axes = tuple(range(len(shape)))
+        if channels_first and name.endswith(".weight"):  # OIHW to HWIO, (out, in) to (in, out)
+            axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(shape), axes)
+        if new in sources:
+            raise ValueError(
+                f"weights: {file.source} holds both {sources[new][0]!r} and {name!r}, which are one array."
+            )
+        new_shape = tuple(shape[axis] for axis in axes)
+        if squeeze and new != name:  # the older code kept axes of size one in its Dense layers
+            new_shape = tuple(side for side in new_shape if side != 1)
+        sources[new] = (name, axes, new_shape)
+        specs[new] = (new_shape, dtype)
+
+    def read(new):
+        name, axes, shape = sources[new]
+        return file.read(name).transpose(axes).reshape(shape)
+
+    return ArrayFile(file.source, specs, read, file.grid, (*file.notes, note))
+
+
+def _rename(name, patterns):
+    for pattern, replacement in patterns:
+        match = re.fullmatch(pattern, name)
+        if match:
+            new = match.expand(replacement).replace("MixerBlock_/", "MixerBlock_0/")
+            norm = "norm" in new.rsplit("/", 1)[0].lower()
+            new = new.replace("/#0", "/weight").replace("/#1", "/bias")
+            return new.replace("/weight", "/scale" if norm else "/kernel")
+    return name
+
+
+def _renumber_norms(names):
+    """Number a block's LayerNorms 0 and 1 in their order: the older code counted all of a block's layers together."""
+    numbers = {}
+    for new in names.values():
+        if match := re.fullmatch(r"(MixerBlock_\d+/LayerNorm_)(\d+)/\w+", new):
+            numbers.setdefault(match[1], set()).add(int(match[2]))
+
+    def renumber(match):
+        return f"{match[1]}{sorted(numbers[match[1]]).index(int(match[2]))}/"
+
+    return {old: re.sub(r"(MixerBlock_\d+/LayerNorm_)(\d+)/", renumber, new) for old, new in names.items()}
+
+
+def mixer_variables(model):
+    """Return released name -> Keras variable, in the order of the forward pass, of a model with a Mixer's layers.
+
+    Raises:
+        ValueError: if the model lacks one of the layers, or holds them quantised.
+    """
+    layers = _mixer_layers(model)
+    variables = _of_dense("stem", layers["stem"].conv)
+    i = 0
+    while f"block_{i}" in layers:
+        block, name = layers[f"block_{i}"], f"MixerBlock_{i}"
+        for layer, title in ((block.layer_norm_0, "LayerNorm_0"), (block.layer_norm_1, "LayerNorm_1")):
+            variables |= {f"{name}/{title}/scale": layer.gamma, f"{name}/{title}/bias": layer.beta}
+        for mlp in ("token_mixing", "channel_mixing"):
+            for j, dense in enumerate((getattr(block, mlp).dense_0, getattr(block, mlp).dense_1)):
+                variables |= _of_dense(f"{name}/{mlp}/Dense_{j}", dense)
+        i += 1
+    norm = layers["pre_head_layer_norm"]
+    variables |= {"pre_head_layer_norm/scale": norm.gamma, "pre_head_layer_norm/bias": norm.beta}
+    if "head" in layers:
+        variables |= _of_dense("head", layers["head"])
+    return variables
+
+
+def _of_dense(name, layer):
+    if getattr(layer, "quantization_mode", None):
+        raise ValueError(f"weights: {name} is quantised ({layer.quantization_mode}), which no checkpoint layout holds.")
+    return {f"{name}/kernel": layer.kernel, f"{name}/bias": layer.bias}
+
+
+def mixer_grid(model):
+    """Return the (rows, columns) of patches of a built model's images."""
+    stem = _mixer_layers(model)["stem"]
+    _, height, width, _ = stem.get_build_config()["input_shape"]
+    return height // stem.patch_size, width // stem.patch_size
+
+
+def _mixer_layers(model):
+    """Return name -> layer of a model, or of the one model inside it that is a Mixer."""
+    layers = {layer.name: layer for layer in getattr(model, "layers", [])}
+    if "stem" not in layers:
+        inner = [{part.name: part for part in getattr(layer, "layers", [])} for layer in layers.values()]
+        mixers = [parts for parts in inner if "stem" in parts]
+        layers = mixers[0] if len(mixers) == 1 else layers
+    missing = [name for name in ("stem", "block_0", "pre_head_layer_norm") if name not in layers]
+    if missing:
+        name = getattr(model, "name", model)
+        raise ValueError(f"weights: the model {name!r} has no layer {missing[0]!r}; it is no Mixer.")
+    return layers

@@ -1,0 +1,162 @@
+"""What the recipes share: flags, models by name, and one clear sentence for bad input."""
+
+import quiet_tensorflow  # noqa: F401 - first, since TensorFlow writes notes when it is imported
+
+# isort: split
+import contextlib
+import difflib
+import logging
+import os
+import platform
+import sys
+
+import keras
+import tensorflow as tf
+from absl import app, flags
+
+import keras_mixer
+from keras_mixer.data import pipeline, sources
+from keras_mixer.models import VARIANTS
+from keras_mixer.training.callbacks import NonFiniteLoss
+
+FLAGS = flags.FLAGS
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+
+# For small images such as digits: 73 thousand parameters at 16 px.
+TINY = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
+MODELS = {"tiny": TINY, **VARIANTS}
+
+
+def define_common_flags(default_workdir):
+    """Define the flags that every recipe has."""
+    flags.DEFINE_string("model", "tiny", f"Variant: {', '.join(MODELS)}.")
+    flags.DEFINE_string("weights", None, "Start from a released name or a .npz, .keras or .weights.h5 file.")
+    flags.DEFINE_string("dataset", "digits", "digits, a folder of class folders, or a TFDS name.")
+    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data, or the folder of one prepared dataset.")
+    flags.DEFINE_integer("image_size", None, "Image side in pixels; default 224, and 16 for the tiny model.")
+    flags.DEFINE_integer("batch_size", 64, "Images in a global batch, over all devices.")
+    flags.DEFINE_string("strategy", "auto", "auto, one_device or mirrored.")
+    flags.DEFINE_integer("num_devices", None, "mirrored: so many GPUs, or logical CPUs where there is no GPU.")
+    flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
+    flags.DEFINE_integer("seed", 0, "Of initial weights, order, augmentation, mixup, dropout and stochastic depth.")
+    flags.DEFINE_string("workdir", default_workdir, "Folder of the run; the same flags again continue it.")
+
+
+def run(main):
+    """Run `main(argv)`; bad input becomes one sentence and exit code 2, a failed run exit code 1."""
+    # Keras and TensorFlow log what is of no use here, such as which Keras method a subclass overrides.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("keras_mixer").setLevel(logging.INFO)
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+
+
+def settings(without=()):
+    """Return name -> value of this recipe's flags, the shared ones included."""
+    named = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
+    return {name: value for name, value in sorted(named.items()) if name not in without}
+
+
+@contextlib.contextmanager
+def naming_unreadable_files(*data_sources):
+    """Turn TensorFlow's decoding error into one that names the file."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:
+        for source in data_sources:
+            path = source.find_unreadable() if source.find_unreadable else None
+            if path:
+                raise ValueError(f"dataset: {path} cannot be decoded as an image; replace or remove it.") from None
+        raise
+
+
+def _parse_flags(argv):
+    if {"-h", "--help"} & set(argv):
+        app.usage(writeto_stdout=True)
+        sys.exit(0)
+    try:
+        rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "."
+        stop(f"--{error.flagname} is not a flag of this recipe{hint} See --help.")
+    except flags.Error as error:
+        stop(f"{error}. See --help.".replace("..", "."))
+    if len(rest) > 1:
+        stop(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
+    return rest
+
+
+def _guarded(main, argv):
+    try:
+        main(argv)
+    except NonFiniteLoss as error:
+        stop(str(error), EXIT_FAILED)
+    except (ValueError, OSError) as error:
+        if FLAGS.verbosity > 0:
+            raise
+        stop(str(error))
+    except tf.errors.OpError as error:
+        message = error.message or ""
+        if pipeline.LABEL_ERROR not in message:
+            raise
+        stop("dataset: " + message[message.index(pipeline.LABEL_ERROR) :].split("\n")[0].replace("'", ""))
+
+
+def stop(sentence, code=EXIT_BAD_INPUT):
+    """Print one sentence to standard error and exit."""
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def image_size():
+    """--image_size, or the model's usual one."""
+    return FLAGS.image_size if FLAGS.image_size is not None else 16 if FLAGS.model == "tiny" else 224
+
+
+def check_model_name():
+    """Refuse an unknown --model, naming near ones."""
+    if FLAGS.model not in MODELS:
+        near = difflib.get_close_matches(FLAGS.model.lower(), MODELS, n=2) or list(MODELS)
+        raise ValueError(f"model: {FLAGS.model!r} is unknown; did you mean {' or '.join(near)}?")
+
+
+def build_model(classes, **kwargs):
+    """Build --model for logits, with --weights where given."""
+    side = image_size()
+    return keras_mixer.MLPMixer(
+        **MODELS[FLAGS.model],
+        weights=FLAGS.weights,
+        input_shape=(side, side, 3),
+        classes=classes,
+        classifier_activation=None,
+        name=f"mixer_{FLAGS.model}",
+        **kwargs,
+    )
+
+
+def set_precision():
+    """Set the global dtype policy from --precision."""
+    if FLAGS.precision not in ("float32", "mixed_bfloat16"):
+        raise ValueError(f"precision: must be float32 or mixed_bfloat16, got {FLAGS.precision!r}.")
+    keras.config.set_dtype_policy(FLAGS.precision)
+
+
+def open_sources(train_split, eval_split):
+    """Open --dataset for training and for evaluation; both must have the same classes."""
+    kwargs = dict(data_dir=FLAGS.data_dir, seed=FLAGS.seed)
+    train = sources.open_source(FLAGS.dataset, train_split, training=True, **kwargs)
+    evaluation = sources.open_source(FLAGS.dataset, eval_split, training=False, **kwargs)
+    return train, evaluation
+
+
+def versions():
+    """What a result depends on besides the flags."""
+    return {
+        "keras_mixer": keras_mixer.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(tf.config.list_physical_devices('GPU'))} GPUs",
+    }

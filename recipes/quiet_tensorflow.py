@@ -1,0 +1,21 @@
+"""Import TensorFlow without its start-up notes. A recipe imports this before anything that imports TensorFlow."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# TensorFlow's C++ code writes to file descriptor 2 before it reads its own log level. A Python error still shows, since
+# the descriptor is put back first.
+sys.stderr.flush()
+_stderr = os.dup(2)
+_nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 2)
+try:
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # looks for GPUs, and notes where there is no driver
+finally:
+    os.dup2(_stderr, 2)
+    os.close(_stderr)
+    os.close(_nowhere)

@@ -1,0 +1,28 @@
+"""Fixtures that several tests use, and a quiet, deterministic Keras."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The authors' tiny Flax model: checkpoint, images, every intermediate, and 24-step training runs."""
+    with np.load(GOLDEN / "flax_mixer_tiny.npz") as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()

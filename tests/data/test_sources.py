@@ -1,0 +1,169 @@
+"""Sources: the digits, folders, TFDS; order as a function of the seed; and what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from keras_mixer.data import sources
+
+
+def _write_images(folder, count, side=12, start=0):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pixels = np.full((side, side + 2, 3), (start + i) % 256, np.uint8)
+        (folder / f"{i:03d}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+@pytest.fixture
+def flat(tmp_path):
+    for label, name in enumerate(["ant", "bee", "cow"]):
+        _write_images(tmp_path / "flat" / name, 20, start=label * 50)
+    return str(tmp_path / "flat")
+
+
+def _labels(source, seed, start, count):
+    return [int(source.parse(r)[1]) for r in source.records(seed, start).take(count)]
+
+
+def test_digits_hold_out_the_last_360_rows():
+    train, test = (sources.open_source("digits", training=t) for t in (True, False))
+    assert (train.num_examples, test.num_examples) == (1437, 360)
+    data = load_digits()
+    images = np.stack([test.parse(r)[0] for r in test.records(None, 0)])
+    np.testing.assert_array_equal(images[..., 0], np.round(data.images[-360:] * 255 / 16))
+    assert _labels(test, None, 0, 360) == data.target[-360:].tolist()
+    assert not train.photographs
+
+
+def test_each_shuffled_pass_has_every_example_once_in_another_order():
+    source = sources.open_source("digits", "train[:50]", training=True)
+    count = source.num_examples
+    source = sources.Source("n", count, source.class_names, False, sources.indexed_records(count, lambda i: i), None)
+    order = [int(i) for i in source.records(3, 0).take(3 * count)]
+    passes = [order[i * count : (i + 1) * count] for i in range(3)]
+    assert all(sorted(p) == list(range(count)) for p in passes)
+    assert passes[0] != passes[1] != passes[2] != list(range(count))
+    assert [int(i) for i in source.records(4, 0).take(count)] != passes[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), start=st.integers(0, 100), size=st.integers(1, 40))
+def test_a_stream_can_start_anywhere(seed, start, size):
+    records = sources.indexed_records(size, lambda i: i)
+    whole = [int(i) for i in records(seed, 0).take(start + 5)]
+    assert [int(i) for i in records(seed, start).take(5)] == whole[start:]
+
+
+def test_flat_folder_splits_each_class_by_its_seed(flat):
+    train, test = (sources.open_source(flat, training=t, seed=1) for t in (True, False))
+    assert (train.num_examples, test.num_examples) == (54, 6)
+    assert train.class_names == ("ant", "bee", "cow")
+    assert np.bincount(_labels(test, None, 0, 6)).tolist() == [2, 2, 2]
+    read = lambda s: {r["path"].numpy() for r in s.records(None, 0)}
+    assert not read(train) & read(test)
+    assert read(test) != read(sources.open_source(flat, training=False, seed=2))
+    assert train.photographs
+
+
+def test_split_folder_uses_the_given_splits(tmp_path):
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        for name in ("x", "y"):
+            _write_images(tmp_path / split / name, count)
+    root = str(tmp_path)
+    assert sources.open_source(root, training=True).num_examples == 8
+    assert sources.open_source(root, training=False).num_examples == 4  # val comes before test
+    assert sources.open_source(root, "test", training=False).num_examples == 6
+    assert sources.open_source(root, "train[:75%]", training=True).num_examples == 6
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_tfds_by_prepared_directory(tmp_path, file_format):
+    tfds_directory, labels = _prepare_tfds(tmp_path, file_format)
+    source = sources.open_source("tiny_images", "train", tfds_directory, training=True)
+    assert source.num_examples == 30
+    assert source.class_names == ("a", "b", "c")
+    assert sorted(_labels(source, None, 0, 100)) == sorted(labels)
+    images = [source.parse(r)[0] for r in source.records(None, 0).take(1)]
+    assert images[0].dtype == tf.string
+    whole = [r.numpy() for r in source.records(5, 0).take(75)]
+    assert sorted(whole[:30]) == sorted(whole[30:60])
+    assert whole[:30] != whole[30:60]
+    assert [r.numpy() for r in source.records(5, 40).take(35)] == whole[40:]
+    assert sources.open_source("tiny_images", "train[:50%]", tfds_directory, training=True).num_examples == 15
+
+
+def _prepare_tfds(tmp_path, file_format):
+    import tensorflow_datasets as tfds
+
+    labels = np.arange(30) % 3
+
+    with tfds.core.registered.skip_registration():
+
+        class TinyImages(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+            pkg_dir_path = tmp_path
+
+            def _info(self):
+                features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["a", "b", "c"])}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self):
+                for i, label in enumerate(labels):
+                    yield i, {"image": np.full((8, 8, 3), i, np.uint8), "label": int(label)}
+
+    builder = TinyImages(data_dir=tmp_path / "tfds", file_format=file_format)
+    builder.download_and_prepare()
+    return str(builder.data_path), labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("train", (0, 200)), ("train[:99%]", (0, 198)), ("train[99%:]", (198, 200)), ("train[10:-5]", (10, 195))],
+)
+def test_parts_of_a_split(text, expected):
+    assert sources.select(text, {"train": 200}, "x")[1:] == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "message"),
+    [
+        ("cifar1O", None, "'cifar1O' is not digits, a folder or a TFDS name; did you mean"),
+        ("no/such/folder", None, "the folder 'no/such/folder' does not exist"),
+        ("digits", "dev", "digits has no split 'dev'; it has train, test"),
+        ("digits", "train[:0]", "has no images"),
+    ],
+)
+def test_bad_names_are_refused_in_one_sentence(dataset, split, message):
+    with pytest.raises(ValueError, match=message) as error:
+        sources.open_source(dataset, split, training=True)
+    assert "\n" not in str(error.value)
+
+
+def test_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(ValueError, match="has no images"):
+        sources.open_source(str(tmp_path), training=True)
+    with pytest.raises(ValueError, match="has no class folders"):
+        sources.open_source(str(tmp_path / "cat"), training=True)
+
+
+def test_class_folder_missing_in_training_is_refused(tmp_path):
+    for path in ("train/a", "val/a", "val/b"):
+        _write_images(tmp_path / path, 1)
+    with pytest.raises(ValueError, match="has the class folder 'b', which"):
+        sources.open_source(str(tmp_path), training=False)
+
+
+def test_unreadable_image_is_named(flat):
+    source = sources.open_source(flat, training=True, seed=1)
+    assert source.find_unreadable() is None
+    path = next(iter(source.records(None, 0)))["path"].numpy().decode()
+    with open(path, "wb") as file:
+        file.write(b"not an image")
+    assert source.find_unreadable() == path

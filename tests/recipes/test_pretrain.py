@@ -1,0 +1,231 @@
+"""`recipes/pretrain.py` as users run it: in a process of its own, killed, resumed, and given bad input."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+import keras_mixer
+
+# Small enough for a test: 96 images, 12 steps.
+SMALL = ["--train_split=train[:96]", "--eval_split=test[:50]", "--batch_size=16", "--total_steps=12", "--log_steps=4"]
+SMALL += ["--checkpoint_steps=4", "--eval_steps=8", "--warmup_steps=2", "--dropout_rate=0.1"]
+
+
+def _command(*flags):
+    return [sys.executable, "recipes/pretrain.py", *flags]
+
+
+def _run(*flags, check=True):
+    result = subprocess.run(_command(*flags), capture_output=True, text=True, cwd=ROOT, check=False)
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+def _weights(folder):
+    return keras.saving.load_model(folder / "model.keras").get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, _run(*SMALL, f"--workdir={folder}")
+
+
+def test_all_promised_files_are_there_and_true(finished):
+    folder, result = finished
+    assert "python recipes/pretrain.py --help" in result.stdout  # what to try next
+    run = json.loads((folder / "run.json").read_text())
+    assert run["num_parameters"] == 75_530
+    assert run["class_names"] == list("0123456789")
+    assert run["flags"]["batch_size"] == 16
+    assert {"keras", "tensorflow", "keras_mixer"} <= run["versions"].keys()
+    summary = json.loads((folder / "result.json").read_text())
+    assert (summary["steps"], summary["images_seen"], summary["num_examples"]) == (12, 192, 50)
+    assert summary["images_per_second"] > 0
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["4", "8", "12"]
+    assert [bool(row["eval_top1"]) for row in rows] == [False, True, True]
+    assert float(rows[-1]["eval_top1"]) == pytest.approx(summary["top1"])
+    events = [e for f in (folder / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
+    assert {v.tag for e in events for v in e.summary.value} >= {"train_loss", "learning_rate", "eval_top1"}
+
+
+def test_final_model_has_the_reported_accuracy_by_a_second_count(finished):
+    folder, _ = finished
+    from keras_mixer.data import pipeline, sources
+
+    model = keras.saving.load_model(folder / "model.keras")
+    source = sources.open_source("digits", "test[:50]", training=False)
+    images, labels, _ = next(iter(pipeline.eval_batches(source, batch_size=50, image_size=16)))
+    predicted = model.predict(images, verbose=0).argmax(-1)
+    assert (predicted == labels.numpy()).mean() == pytest.approx(
+        json.loads((folder / "result.json").read_text())["top1"]
+    )
+
+
+def test_running_again_does_nothing_and_says_so(finished):
+    folder, _ = finished
+    before = (folder / "model.keras").stat().st_mtime_ns
+    assert "is finished" in _run(*SMALL, f"--workdir={folder}").stdout
+    assert (folder / "model.keras").stat().st_mtime_ns == before
+
+
+def test_killed_run_continues_to_the_same_weights(finished, tmp_path):
+    process = subprocess.Popen(
+        _command(*SMALL, f"--workdir={tmp_path}"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("checkpoints/step_00000004.npz")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "result.json").exists()
+    _run(*SMALL, f"--workdir={tmp_path}")
+    for ours, theirs in zip(_weights(tmp_path), _weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    expected = json.loads((finished[0] / "result.json").read_text())
+    resumed = json.loads((tmp_path / "result.json").read_text())
+    assert [resumed[k] for k in ("top1", "top5", "loss")] == [expected[k] for k in ("top1", "top5", "loss")]
+
+
+def test_two_mirrored_devices_give_the_weights_of_one(tmp_path):
+    # Dropout and stochastic depth draw per device, so they are off here.
+    flags = [*SMALL, "--dropout_rate=0", "--stochastic_depth_rate=0"]
+    _run(*flags, f"--workdir={tmp_path / 'one'}", "--strategy=one_device")
+    _run(*flags, f"--workdir={tmp_path / 'two'}", "--strategy=mirrored", "--num_devices=2")
+    pairs = zip(_weights(tmp_path / "one"), _weights(tmp_path / "two"), strict=True)
+    # AdamW turns rounding into steps of the size of the rate where a gradient is nearly zero; measured 1.1e-4.
+    assert max(np.abs(a - b).max() for a, b in pairs) < 1e-3
+
+
+def test_bfloat16_sigmoid_and_a_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(20):
+            jpeg = tf.io.encode_jpeg(rng.integers(0, 256, (40 + i, 50, 3), np.uint8)).numpy()
+            (tmp_path / "images" / name / f"{i}.jpg").write_bytes(jpeg)
+    flags = [f"--dataset={tmp_path / 'images'}", "--batch_size=8", "--epochs=1", "--precision=mixed_bfloat16"]
+    flags += ["--loss=sigmoid", "--randaugment_magnitude=10", "--image_size=32", f"--workdir={tmp_path / 'run'}"]
+    _run(*flags)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.get_layer("block_0").compute_dtype == "bfloat16"
+    assert np.asarray(model.get_layer("head").bias).max() < -6  # started at -6.9
+    summary = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (summary["steps"], summary["num_examples"]) == (4, 4)
+
+
+def test_weights_start_from_a_checkpoint(tmp_path, finished):
+    model = keras.saving.load_model(finished[0] / "model.keras")
+    keras_mixer.save_checkpoint(model, tmp_path / "start.npz")
+    flags = [*SMALL, "--learning_rate=1e-30", "--weight_decay=0", f"--weights={tmp_path / 'start.npz'}"]
+    _run(*flags, f"--workdir={tmp_path / 'run'}")
+    for ours, theirs in zip(_weights(tmp_path / "run"), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
+    result = _run(*SMALL, "--learning_rate=1e30", "--warmup_steps=0", f"--workdir={tmp_path}", check=False)
+    assert result.returncode == 1
+    assert "at step" in result.stderr or "step " in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    with np.load(newest) as archive:
+        assert all(np.isfinite(archive[n]).all() for n in archive.files if n.startswith("model/"))
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image_size=30"], "input_shape: the image height 30 is not a positive multiple of the patch size 4"),
+        (["--batch_size=0"], "batch_size: must be a positive number of images, got 0"),
+        (["--batch_size=5000"], "fewer than a batch of 5000; use a smaller --batch_size"),
+        (["--model=b15"], "model: 'b15' is unknown; did you mean b16"),
+        (["--dataset=digit"], "'digit' is not digits, a folder or a TFDS name; did you mean digits"),
+        (["--learning_rat=1"], "--learning_rat is not a flag of this recipe; did you mean --learning_rate?"),
+        (["--batch_size=many"], "batch_size"),
+        (["train"], "'train' is not a flag; flags are written --name=value"),
+        (["--loss=mse"], "loss: must be 'softmax' or 'sigmoid', got 'mse'"),
+        (["--preset=imagenet1k"], "preset: the paper pre-trained only B, L models on imagenet1k, not tiny"),
+        (["--strategy=tpus"], "strategy: must be one of auto, one_device, mirrored, got 'tpus'"),
+        (["--precision=float16"], "precision: must be float32 or mixed_bfloat16, got 'float16'"),
+        (["--warmup_steps=99", "--total_steps=9"], "warmup_steps: 99 must be at least 0 and less than total_steps, 9"),
+        (["--total_steps=0"], "total_steps: must be a positive number of steps, got 0"),
+        (["--checkpoint_steps=0"], "checkpoint_steps: must be a positive number of steps, got 0"),
+        (["--mixup_alpha=-1"], "mixup_alpha: must not be negative, got -1"),
+        (["--strategy=mirrored", "--num_devices=3"], "batch_size: 64 cannot be shared evenly by 3 devices"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
+    workdir = tmp_path / "run"
+    result = _run(*flags, f"--workdir={workdir}", check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not workdir.exists()  # nothing half written
+
+
+def test_workdir_of_another_configuration_is_refused_and_kept(finished):
+    folder, _ = finished
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != ".lock"}
+    result = _run(*SMALL, "--seed=5", f"--workdir={folder}", check=False)
+    assert result.returncode == 2
+    assert "holds a run with other settings (seed was 0 and is 5)" in result.stderr
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != ".lock"} == before
+
+
+def test_workdir_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = _run(*SMALL, f"--workdir={tmp_path / 'file' / 'run'}", check=False)
+    assert result.returncode == 2
+    assert "workdir: cannot write to" in result.stderr
+
+
+def test_unreadable_image_is_named(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(8):
+            png = tf.io.encode_png(np.full((9, 9, 3), i, np.uint8)).numpy()
+            (tmp_path / "images" / name / f"{i}.png").write_bytes(png)
+    bad = tmp_path / "images" / "b" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:30])
+    flags = [f"--dataset={tmp_path / 'images'}", "--batch_size=7", "--image_size=16", "--epochs=4"]
+    result = _run(*flags, f"--workdir={tmp_path / 'run'}", check=False)
+    assert result.returncode == 2
+    assert f"{bad} cannot be decoded as an image" in result.stderr
+
+
+def test_help_explains_every_flag():
+    result = _run("--help")
+    for flag in ("--preset", "--workdir", "--mixup_alpha", "--strategy", "--[no]overwrite"):
+        assert flag in result.stdout
+    assert "python recipes/pretrain.py" in result.stdout
+
+
+FLAGS = """augmentation batch_size checkpoint_steps data_dir dataset dropout_rate epochs eval_split eval_steps
+head_bias_init image_size learning_rate log_steps loss mixup_alpha model num_devices overwrite precision preset
+randaugment_magnitude seed stochastic_depth_rate strategy total_steps train_split warmup_steps weight_decay weights
+workdir"""
+
+
+def test_the_flag_set_is_deliberate(finished):
+    run = json.loads((finished[0] / "run.json").read_text())
+    assert sorted(run["flags"]) == FLAGS.split()
+
+
+def test_nothing_temporary_is_left(finished):
+    assert not [p for p in finished[0].rglob("*") if p.name.endswith(".tmp") or ".tmp." in p.name]

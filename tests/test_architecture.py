@@ -1,0 +1,90 @@
+"""Imports run one way (docs/architecture.md), public names are explicit, and importing is light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "keras_mixer"
+# Modules of the same rank may import each other, and those of a lower rank.
+WEIGHTS = ("weights", "resolution", "released", "weight_files", "weight_layouts", "fetch", "npz", "class_names")
+RANKS = {"_version": 0, "layers": 1, "models": 2, **dict.fromkeys(WEIGHTS, 3)}
+# These know no model, and not each other.
+APART = {"data", "training", "evaluation", "analysis"}
+# The one import against the arrow: inside a function of models, see the test below.
+EXCEPTION = ("models", "weights")
+
+
+def _imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module, node
+            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+
+
+def _parts(path):
+    """The part of the package a file belongs to, and the parts it imports."""
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    names = {name.split(".")[1] for name, _ in _imports(ast.parse(path.read_text())) if name.startswith("keras_mixer.")}
+    return part, {name for name in names if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+
+
+def violations(part, imported):
+    imported = {name for name in imported - {part} if (part, name) != EXCEPTION}
+    if part in APART:
+        return imported
+    return {name for name in imported if name in APART or RANKS[name] > RANKS[part]}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    part, imported = _parts(path)
+    if part == "__init__":
+        return
+    assert not violations(part, imported)
+    names = [name for name, _ in _imports(ast.parse(path.read_text()))]
+    assert not [name for name in names if name.split(".")[0] in ("recipes", "common", "absl")]
+
+
+def test_the_check_sees_a_wrong_import():
+    assert violations("layers", {"models"}) == {"models"}
+    assert violations("training", {"layers"}) == {"layers"}
+
+
+def test_models_import_weights_only_when_called():
+    tree = ast.parse((PACKAGE / "models.py").read_text())
+    assert "weights" not in {a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+
+
+@pytest.mark.parametrize("name", sorted(RANKS))
+def test_model_code_names_no_backend(name):
+    names = {imported.split(".")[0] for imported, _ in _imports(ast.parse((PACKAGE / f"{name}.py").read_text()))}
+    assert not names & {"tensorflow", "jax", "torch"}
+
+
+def test_import_loads_no_data_or_training_code():
+    code = (
+        "import sys, keras_mixer\n"
+        "heavy = ['keras_mixer.data', 'keras_mixer.training', 'tensorflow_datasets', 'keras_cv', 'tensorboard',"
+        " 'tqdm']\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_explicit_and_exist():
+    import keras_mixer
+
+    assert list(keras_mixer.__all__) == sorted(keras_mixer.__all__)
+    assert all(getattr(keras_mixer, name).__doc__ for name in keras_mixer.__all__)
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    long = {str(p): n for p in pathlib.Path(PACKAGE).rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
+    assert not long

@@ -1,0 +1,107 @@
+"""The layers: shapes, numerics against NumPy, configuration, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mixer import layers
+
+LAYERS = [
+    layers.PatchEmbed(6, 4),
+    layers.TokenDense(5),
+    layers.MlpBlock(7, "tokens", dropout_rate=0.1),
+    layers.MlpBlock(7, "channels"),
+    layers.StochasticDepth(0.3, rescale=True, seed=3),
+    layers.MixerBlock(5, 7, dropout_rate=0.1, stochastic_depth_rate=0.2, rescale_stochastic_depth=True),
+]
+
+
+def _inputs(layer):
+    shape = (2, 8, 12, 3) if isinstance(layer, layers.PatchEmbed) else (2, 6, 4)
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_config_round_trip_gives_the_same_layer(layer):
+    copy = type(layer).from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
+    x = _inputs(layer)
+    y = layer(x)
+    assert tuple(y.shape) == tuple(layer.compute_output_shape(x.shape))
+    copy(x)
+    for ours, theirs in zip(copy.weights, layer.weights, strict=True):
+        assert ours.shape == theirs.shape
+        ours.assign(theirs)
+    np.testing.assert_array_equal(np.asarray(copy(x)), np.asarray(layer(x)))
+
+
+def test_patch_embed_is_one_projection_of_each_patch_in_row_major_order():
+    layer, images = layers.PatchEmbed(5, 4), np.random.default_rng(1).normal(size=(2, 8, 12, 3)).astype("float32")
+    tokens = np.asarray(layer(images))
+    kernel, bias = (np.asarray(w) for w in layer.conv.weights)
+    patches = images.reshape(2, 2, 4, 3, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 6, 48)  # (B, S, P P 3)
+    np.testing.assert_allclose(tokens, patches @ kernel.reshape(48, 5) + bias, atol=1e-5)  # measured 1e-6
+
+
+def test_token_dense_equals_dense_on_transposed_tokens():
+    x = np.random.default_rng(2).normal(size=(3, 6, 4)).astype("float32")
+    token, dense = layers.TokenDense(5), keras.layers.Dense(5)
+    y = np.asarray(token(x))
+    dense.build((3, 4, 6))
+    dense.set_weights(token.get_weights())
+    np.testing.assert_allclose(y, np.asarray(dense(x.transpose(0, 2, 1))).transpose(0, 2, 1), atol=1e-6)
+
+
+def test_gelu_is_the_tanh_approximation():
+    x = np.linspace(-4, 4, 101, dtype="float32")
+    expected = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    np.testing.assert_allclose(np.asarray(layers.gelu(x)), expected, atol=1e-6)
+    assert np.abs(np.asarray(keras.activations.gelu(x)) - expected).max() > 1e-4  # the default would be seen
+
+
+def test_layer_norm_epsilon_is_the_authors():
+    block = layers.MixerBlock(2, 2)
+    assert block.layer_norm_0.epsilon == block.layer_norm_1.epsilon == 1e-6
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_stochastic_depth_drops_whole_examples_at_its_rate(rescale):
+    layer = layers.StochasticDepth(0.25, rescale=rescale, seed=1)
+    kept = np.asarray(layer(np.ones((8000, 3, 2), "float32"), training=True))
+    assert (kept == kept[:, :1, :1]).all()
+    values = kept[:, 0, 0]
+    np.testing.assert_allclose(sorted(set(values.tolist())), [0, 1 / 0.75 if rescale else 1], rtol=1e-6)
+    # Binomial with standard deviation 39 of 8000; five of them.
+    assert abs((values == 0).sum() - 2000) < 195
+    assert (np.asarray(layer(np.ones((4, 3, 2), "float32"), training=False)) == 1).all()
+
+
+def test_the_two_branches_of_a_block_drop_independently():
+    block = layers.MixerBlock(3, 3, stochastic_depth_rate=0.5)
+    x = np.random.default_rng(0).normal(size=(400, 4, 2)).astype("float32")
+    block(x)
+    block.token_mixing.dense_1.bias.assign([100.0] * 4)
+    block.channel_mixing.dense_1.bias.assign([1000.0] * 2)
+    added = np.rint(np.asarray(block(x, training=True) - x)[:, 0, 0] / 100).astype(int)
+    assert {0, 1, 10, 11} <= set(added.tolist())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: layers.PatchEmbed(0, 4), "PatchEmbed: hidden_dim must be a positive integer, got 0."),
+        (lambda: layers.PatchEmbed(4, 2.5), "PatchEmbed: patch_size must be a positive integer, got 2.5."),
+        (lambda: layers.MlpBlock(True), "MlpBlock: hidden_dim must be a positive integer, got True."),
+        (lambda: layers.MlpBlock(4, "rows"), "MlpBlock: over must be 'channels' or 'tokens', got 'rows'."),
+        (lambda: layers.MlpBlock(4, dropout_rate=1), r"MlpBlock: dropout_rate must be a fraction in \[0, 1\), got 1."),
+        (lambda: layers.StochasticDepth(-0.1), r"StochasticDepth: rate must be a fraction in \[0, 1\), got -0.1."),
+        (lambda: layers.MixerBlock(4, -1), "MixerBlock: channels_mlp_dim must be a positive integer, got -1."),
+        (
+            lambda: layers.PatchEmbed(4, 16)(np.zeros((1, 224, 230, 3), "float32")),
+            "the image width 230 is not a positive multiple of the patch size 16; use for example 224",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_sentence(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,136 @@
+"""The loop: a resumed run is bit-equal to the uninterrupted one, NaN stops it, damaged checkpoints are passed over."""
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_mixer
+from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, workdir
+
+STEPS = 12
+RATES = dict(dropout_rate=0.1, stochastic_depth_rate=0.2)
+STRATEGY = tf.distribute.OneDeviceStrategy("/cpu:0")
+
+
+def _batches(start, bad_step=None):
+    def batch(step):
+        images = tf.random.stateless_uniform((4, 32, 32, 3), [step, 0], -1, 1)
+        labels = tf.one_hot(tf.random.stateless_uniform([4], [step, 1], 0, 10, tf.int32), 10)
+        return (images * float("nan") if bad_step is not None and step == bad_step else images), labels
+
+    if bad_step is None:
+        return tf.data.Dataset.range(start, 10**6).map(lambda step: batch(tf.cast(step, tf.int32)))
+    return tf.data.Dataset.from_generator(
+        lambda: (batch(step) for step in range(start, 10**6)),
+        output_signature=(tf.TensorSpec((4, 32, 32, 3)), tf.TensorSpec((4, 10))),
+    )
+
+
+def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches):
+    """Train as a recipe does; `stop_after` ends the process's part of the run early, as a kill would."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    with STRATEGY.scope():
+        model = keras_mixer.MLPMixer(
+            8, 2, 16, 8, 24, input_shape=(32, 32, 3), classes=10, classifier_activation=None, **RATES
+        )
+        schedule = schedules.WarmupDecay(1e-3, total_steps, 2)
+        optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1)
+    loop.compile_model(model, optimizer, losses.softmax_cross_entropy, STRATEGY, jit_compile=False)
+    fit = model.fit
+    if stop_after is not None:
+        model.fit = lambda *args, **kwargs: fit(*args, **{**kwargs, "steps_per_epoch": stop_after})
+    with workdir.open_workdir(folder, {}) as path:
+        loop.train(
+            model,
+            batches,
+            path,
+            batch_size=4,
+            total_steps=total_steps,
+            strategy=STRATEGY,
+            checkpoint_steps=4,
+            log_steps=2,
+        )
+    return {name: np.asarray(v) for name, v in checkpoints.state_variables(model).items()}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight")
+    return _train(folder), (folder / "metrics.csv").read_text()
+
+
+def _without_speed(text):
+    return [line.rsplit(",", 1)[0] for line in text.splitlines()]
+
+
+def test_resumed_run_is_bit_equal(tmp_path, straight):
+    _train(tmp_path, stop_after=7)  # the newest checkpoint is of step 4
+    resumed = _train(tmp_path)
+    expected, metrics = straight
+    assert resumed.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+    assert any("seed" in name for name in expected)
+    assert _without_speed((tmp_path / "metrics.csv").read_text()) == _without_speed(metrics)
+
+
+def test_resuming_from_another_step_of_the_data_would_be_seen(tmp_path, straight):
+    """The equality above can fail: one batch too many, and the weights differ."""
+    _train(tmp_path, stop_after=7)
+    resumed = _train(tmp_path, batches=lambda start: _batches(start + 1))
+    assert any((resumed[name] != value).any() for name, value in straight[0].items() if name.startswith("model/"))
+
+
+def test_nan_stops_at_its_step_and_keeps_the_last_good_state(tmp_path):
+    with pytest.raises(callbacks.NonFiniteLoss, match="the loss became nan at step 7"):
+        _train(tmp_path, batches=lambda start: _batches(start, bad_step=6))
+    newest = checkpoints.list_states(tmp_path / "checkpoints")[0]
+    assert newest.name == "step_00000004.npz"
+    with np.load(newest) as archive:
+        assert all(np.isfinite(archive[name]).all() for name in archive.files if archive[name].dtype.kind == "f")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, straight, damage, caplog):
+    _train(tmp_path, stop_after=9)
+    newest, before = checkpoints.list_states(tmp_path / "checkpoints")
+    data = bytearray(newest.read_bytes())
+    middle = len(data) // 2
+    data[middle] ^= 0xFF
+    newest.write_bytes({"truncate": data[:middle], "flip": data, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING, "keras_mixer"):
+        resumed = _train(tmp_path)
+    assert newest.name in caplog.text
+    assert before.name == "step_00000004.npz"
+    for name, value in straight[0].items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+
+
+def test_no_usable_checkpoint_is_an_error_not_a_restart(tmp_path):
+    _train(tmp_path, stop_after=5)
+    for path in checkpoints.list_states(tmp_path / "checkpoints"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 2 checkpoints in .* can be used"):
+        _train(tmp_path)
+
+
+def test_only_the_newest_two_are_kept_and_nothing_temporary(tmp_path, straight):
+    _train(tmp_path)
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == ["step_00000008.npz", "step_00000012.npz"]
+
+
+def test_a_finished_run_does_nothing(tmp_path):
+    first = _train(tmp_path, total_steps=4)
+    again = _train(tmp_path, total_steps=4)
+    for name, value in first.items():
+        np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.parametrize("name", ["checkpoint_steps", "log_steps", "eval_steps"])
+def test_non_positive_intervals_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name}: must be a positive number of steps, got 0"):
+        loop.train(None, None, tmp_path, batch_size=1, total_steps=1, strategy=STRATEGY, **{name: 0})

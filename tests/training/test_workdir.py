@@ -1,0 +1,88 @@
+"""The run's folder: settings, lock, atomic files, the metrics file."""
+
+import json
+import os
+
+import pytest
+
+from keras_mixer.training import workdir
+
+SETTINGS = {"model": "tiny", "batch_size": 64}
+
+
+def test_settings_and_details_are_written_and_the_same_run_may_continue(tmp_path):
+    for _ in range(2):
+        with workdir.open_workdir(tmp_path / "a" / "b", SETTINGS, {"versions": {"x": "1"}}) as folder:
+            assert json.loads((folder / "run.json").read_text()) == {"settings": SETTINGS, "versions": {"x": "1"}}
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    with workdir.open_workdir(tmp_path, SETTINGS):
+        pass
+    message = "batch_size was 64 and is 32, seed was None and is 1.*choose another --workdir, or --overwrite"
+    with (
+        pytest.raises(ValueError, match=message),
+        workdir.open_workdir(tmp_path, {"model": "tiny", "batch_size": 32, "seed": 1}),
+    ):
+        pass
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == SETTINGS
+
+
+def test_overwrite_removes_a_runs_files_and_no_other(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step_1.npz").write_text("old")
+    with workdir.open_workdir(tmp_path, SETTINGS):
+        pass
+    with workdir.open_workdir(tmp_path, {"model": "b16"}, overwrite=True):
+        assert (tmp_path / "mine.txt").read_text() == "kept"
+        assert not (tmp_path / "checkpoints").exists()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with (
+        workdir.open_workdir(tmp_path, SETTINGS),
+        pytest.raises(ValueError, match="another process is running in"),
+        workdir.open_workdir(tmp_path, SETTINGS),
+    ):
+        pass
+
+
+def test_a_file_in_the_way_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="cannot write to .*choose another --workdir"),
+        workdir.open_workdir(tmp_path / "file", SETTINGS),
+    ):
+        pass
+
+
+def test_damaged_run_json_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="is not a run's"), workdir.open_workdir(tmp_path, SETTINGS):
+        pass
+
+
+def test_atomic_file_leaves_the_old_content_on_an_error(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), workdir.atomic_file(path) as file:
+        file.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+    with workdir.atomic_file(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+
+
+def test_metrics_after_the_restored_step_are_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    metrics = workdir.MetricsFile(path, ("step", "loss"), 0)
+    for step in (10, 20, 30):
+        metrics.write({"step": step, "loss": step / 10})
+    metrics.close()
+    workdir.MetricsFile(path, ("step", "loss"), 20).close()
+    assert path.read_text().split() == ["step,loss", "10,1.0", "20,2.0"]
+    workdir.MetricsFile(path, ("step", "loss"), 0).close()
+    assert path.read_text().split() == ["step,loss"]
