@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 
+import absl.logging
 import keras
 import tensorflow as tf
 from absl import app, flags
@@ -44,11 +45,6 @@ def define_common_flags(default_workdir):
 
 def run(main):
     """Run `main(argv)`; bad input becomes one sentence and exit code 2, a failed run exit code 1."""
-    # Keras and TensorFlow log what is of no use here, such as which Keras method a subclass overrides.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("keras_mixer").setLevel(logging.INFO)
     app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
 
 
@@ -88,7 +84,18 @@ def _parse_flags(argv):
     return rest
 
 
+def _set_up_logging():
+    """Plain lines: all of this package, warnings of others. --verbosity=1 shows more, and tracebacks of bad input."""
+    if FLAGS.verbosity == 0:  # what absl sets when the flag is not given
+        absl.logging.set_verbosity(absl.logging.WARNING)
+        # TensorFlow warns of what is no use here, such as a method that it cannot convert and need not.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("keras_mixer").setLevel(logging.INFO)
+    absl.logging.get_absl_handler().setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
+
 def _guarded(main, argv):
+    _set_up_logging()
     try:
         main(argv)
     except NonFiniteLoss as error:

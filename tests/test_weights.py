@@ -288,8 +288,8 @@ def _environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+@pytest.mark.backends
 def test_load_and_save_run_on_another_backend(arrays, golden, tmp_path):
-    pytest.importorskip("jax", reason="the torch or jax extra is not installed; the test of that backend needs it")
     write(tmp_path / "a.npz", arrays)
     code = (
         "import sys, keras, numpy as np, tiny, keras_mixer\n"
