@@ -34,6 +34,7 @@ def define_common_flags(default_workdir):
     flags.DEFINE_string("weights", None, "Start from a released name or a .npz, .keras or .weights.h5 file.")
     flags.DEFINE_string("dataset", "digits", "digits, a folder of class folders, or a TFDS name.")
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data, or the folder of one prepared dataset.")
+    flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
     flags.DEFINE_integer("image_size", None, "Image side in pixels; default 224, and 16 for the tiny model.")
     flags.DEFINE_integer("batch_size", 64, "Images in a global batch, over all devices.")
     flags.DEFINE_string("strategy", "auto", "auto, one_device or mirrored.")
@@ -41,6 +42,22 @@ def define_common_flags(default_workdir):
     flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
     flags.DEFINE_integer("seed", 0, "Of initial weights, order, augmentation, mixup, dropout and stochastic depth.")
     flags.DEFINE_string("workdir", default_workdir, "Folder of the run; the same flags again continue it.")
+
+
+def define_data_flags():
+    """Define the flags of a recipe that trains: splits and augmentation."""
+    flags.DEFINE_string("train_split", None, "For example train[:99%]; default train.")
+    flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
+    flags.DEFINE_string(
+        "augmentation",
+        "paper",
+        "paper (inception crop and flip, or small moves for drawn signs), keras_cv (its RandAugment and MixUp), none.",
+    )
+    flags.DEFINE_integer("randaugment_magnitude", 0, "The paper's m, 0 for none; 15 is 1.5 times the nominal maximum.")
+    flags.DEFINE_float("mixup_alpha", 0.2, "The paper's mixup p, 0 for none.")
+    flags.DEFINE_float("cutmix_alpha", 0.0, "Of CutMix, 0 for none; with mixup too, each batch gets one of them.")
+    flags.DEFINE_float("random_erasing_rate", 0.0, "Fraction of images of which a rectangle is replaced by noise.")
+    flags.DEFINE_float("label_smoothing", 0.0, "Fraction of each label that is spread over all classes.")
 
 
 def run(main):
@@ -150,12 +167,33 @@ def set_precision():
     keras.config.set_dtype_policy(FLAGS.precision)
 
 
-def open_sources(train_split, eval_split):
-    """Open --dataset for training and for evaluation; both must have the same classes."""
-    kwargs = dict(data_dir=FLAGS.data_dir, seed=FLAGS.seed)
-    train = sources.open_source(FLAGS.dataset, train_split, training=True, **kwargs)
-    evaluation = sources.open_source(FLAGS.dataset, eval_split, training=False, **kwargs)
+def open_sources():
+    """Open --dataset for training and for evaluation."""
+    kwargs = dict(data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir, seed=FLAGS.seed)
+    train = sources.open_source(FLAGS.dataset, FLAGS.train_split, training=True, **kwargs)
+    evaluation = sources.open_source(FLAGS.dataset, FLAGS.eval_split, training=False, **kwargs)
+    if train.class_names != evaluation.class_names:
+        raise ValueError(
+            f"dataset: {train.name} and {evaluation.name} have different classes; they must have the same."
+        )
     return train, evaluation
+
+
+def train_batches(source, start_step):
+    """Return the training batches that the flags describe, from `start_step` on."""
+    return pipeline.train_batches(
+        source,
+        batch_size=FLAGS.batch_size,
+        image_size=image_size(),
+        seed=FLAGS.seed,
+        start_step=start_step,
+        augmentation=FLAGS.augmentation,
+        randaugment_magnitude=FLAGS.randaugment_magnitude,
+        mixup_alpha=FLAGS.mixup_alpha,
+        cutmix_alpha=FLAGS.cutmix_alpha,
+        random_erasing_rate=FLAGS.random_erasing_rate,
+        label_smoothing=FLAGS.label_smoothing,
+    )
 
 
 def versions():

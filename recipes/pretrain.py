@@ -21,6 +21,7 @@ from keras_mixer.training import loop, losses, optimizers, schedules, strategies
 
 FLAGS = flags.FLAGS
 common.define_common_flags(default_workdir="runs/pretrain")
+common.define_data_flags()
 flags.DEFINE_string(
     "preset",
     None,
@@ -33,13 +34,8 @@ flags.DEFINE_float("weight_decay", 0.1, "Fraction of each kernel removed per ste
 flags.DEFINE_integer("warmup_steps", None, "Steps of the linear rise; default a tenth of the run, at most 10,000.")
 flags.DEFINE_string("loss", "softmax", "softmax, or sigmoid as in the authors' ImageNet recipe (summed over classes).")
 flags.DEFINE_float("head_bias_init", None, "First value of the head's bias; default 0, and -6.9 for --loss=sigmoid.")
-flags.DEFINE_string("augmentation", "paper", "paper (crop and flip, or small affine moves for digits), or none.")
-flags.DEFINE_integer("randaugment_magnitude", 0, "The paper's m, 0 for none; 15 is 1.5 times the nominal maximum.")
-flags.DEFINE_float("mixup_alpha", 0.2, "The paper's mixup p, 0 for none.")
 flags.DEFINE_float("dropout_rate", 0.0, "Fraction dropped after each Dense layer of the MLPs.")
 flags.DEFINE_float("stochastic_depth_rate", 0.1, "Fraction of images for which the last block is dropped.")
-flags.DEFINE_string("train_split", None, "For example train[:99%]; default train.")
-flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
 flags.DEFINE_integer("checkpoint_steps", 500, "Steps between two checkpoints.")
 flags.DEFINE_integer(
     "log_steps", None, "Steps between two rows of metrics.csv; default a pass over the data, at most 100."
@@ -58,6 +54,7 @@ FREE_FLAGS = {
     "strategy",
     "num_devices",
     "data_dir",
+    "manual_dir",
 }
 
 
@@ -79,20 +76,11 @@ def main(_):
         )
 
     # ---- Data ----
-    train_source, eval_source = common.open_sources(FLAGS.train_split, FLAGS.eval_split)
+    train_source, eval_source = common.open_sources()
     side = common.image_size()
 
     def batches(start_step):
-        return pipeline.train_batches(
-            train_source,
-            batch_size=FLAGS.batch_size,
-            image_size=side,
-            seed=FLAGS.seed,
-            start_step=start_step,
-            augmentation=FLAGS.augmentation,
-            randaugment_magnitude=FLAGS.randaugment_magnitude,
-            mixup_alpha=FLAGS.mixup_alpha,
-        )
+        return common.train_batches(train_source, start_step)
 
     batches(0)  # checks its arguments before anything is written
     eval_batches = pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=side)

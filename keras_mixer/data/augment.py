@@ -34,13 +34,73 @@ def mixup(images, labels, seed, alpha):
     """
     if not alpha:
         return images, labels
-    # Beta(p, p) from two Gamma(p) draws, in logarithms where p is small enough for both to underflow.
-    gammas = tf.random.stateless_gamma([2], seed, alpha=alpha, dtype=tf.float64)
-    gammas = tf.maximum(gammas, 1e-300)
-    a = tf.cast(gammas[0] / (gammas[0] + gammas[1]), images.dtype)
+    a = _beta(seed, alpha)
     a = tf.maximum(a, 1 - a)
-    mix = lambda x: tf.cast(a, x.dtype) * x + (1 - tf.cast(a, x.dtype)) * tf.roll(x, 1, axis=0)
-    return mix(images), mix(labels)
+    return _mix(images, a), _mix(labels, a)
+
+
+def cutmix(images, labels, seed, alpha):
+    """Paste one rectangle of each image's neighbour into it, for the whole batch (Yun et al. 2019).
+
+    The rectangle has the share 1 - a, a ~ Beta(alpha, alpha), of the image, around a uniform centre; what lies outside
+    is cut off. Labels are mixed by the share that was really pasted.
+
+    Args, Returns: as `mixup`.
+    """
+    if not alpha:
+        return images, labels
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    a = _beta(seed, alpha)
+    centre = tf.random.stateless_uniform([2], fold_seed(seed[0], seed[1], 7))
+    rows = _span(centre[0], tf.sqrt(1 - a), height)  # (H, 1), True inside
+    columns = _span(centre[1], tf.sqrt(1 - a), width)  # (W, 1)
+    inside = (rows & tf.transpose(columns))[None, :, :, None]  # (1, H, W, 1)
+    share = tf.reduce_mean(tf.cast(inside, tf.float32))
+    return tf.where(inside, tf.roll(images, 1, axis=0), images), _mix(labels, 1 - share)
+
+
+def smooth_labels(labels, smoothing):
+    """Move the fraction `smoothing` of each label (B, K) evenly to all K classes (Szegedy et al. 2016)."""
+    return labels * (1 - smoothing) + smoothing / labels.shape[-1]
+
+
+def random_erasing(image, seed, rate):
+    """Replace a rectangle by noise, in the fraction `rate` of images (Zhong et al. 2020).
+
+    Args:
+        image: (H, W, 3) uint8. The rectangle has 2 to 33 % of its area and an aspect of 0.3 to 3.3.
+        seed: int32 (2,).
+        rate: in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    draws = tf.random.stateless_uniform([5], seed)
+    area = 0.02 + 0.31 * draws[1]
+    aspect = tf.exp(tf.math.log(0.3) + (tf.math.log(3.3) - tf.math.log(0.3)) * draws[2])
+    rows = _span(draws[3], tf.sqrt(area * aspect), tf.shape(image)[0])
+    columns = _span(draws[4], tf.sqrt(area / aspect), tf.shape(image)[1])
+    noise = tf.random.stateless_uniform(tf.shape(image), fold_seed(seed[0], seed[1], 7), 0, 256, tf.int32)
+    erased = tf.where((rows & tf.transpose(columns))[..., None], tf.cast(noise, tf.uint8), image)
+    return tf.where(draws[0] < rate, erased, image)
+
+
+def _beta(seed, alpha):
+    """Draw Beta(alpha, alpha), from two Gamma draws in float64, which do not both underflow."""
+    gammas = tf.maximum(tf.random.stateless_gamma([2], seed, alpha=alpha, dtype=tf.float64), 1e-300)
+    return tf.cast(gammas[0] / (gammas[0] + gammas[1]), tf.float32)
+
+
+def _mix(x, a):
+    a = tf.cast(a, x.dtype)
+    return a * x + (1 - a) * tf.roll(x, 1, axis=0)
+
+
+def _span(centre, fraction, size):
+    """Return (size, 1) booleans: True where a span of that fraction of the side, around `centre` in [0, 1), reaches."""
+    size = tf.cast(size, tf.float32)
+    distance = tf.abs(tf.range(size)[:, None] + 0.5 - centre * size)
+    return distance < fraction * size / 2
 
 
 def random_flip(image, seed):

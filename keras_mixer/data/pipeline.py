@@ -6,7 +6,7 @@ from keras_mixer.data import augment, decode
 from keras_mixer.data.randaugment import randaugment
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
-DECODE_ERROR = "image cannot be decoded"
+AUGMENTATIONS = ("paper", "keras_cv", "none")
 
 
 def train_batches(
@@ -19,6 +19,9 @@ def train_batches(
     augmentation="paper",
     randaugment_magnitude=0,
     mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+    random_erasing_rate=0.0,
+    label_smoothing=0.0,
 ):
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
 
@@ -31,41 +34,64 @@ def train_batches(
         image_size: side in pixels, or (height, width).
         seed: of order, augmentation and mixup.
         start_step: the step to start with, without reading what comes before.
-        augmentation: "paper", or "none" to only resize.
-        randaugment_magnitude: the paper's m, 0 for none; always two layers.
+        augmentation: "paper"; "keras_cv" to have RandAugment and mixup from keras-cv, whose draws do not follow the
+            seed; or "none" to only resize.
+        randaugment_magnitude: the paper's m, 0 for none; always two layers. keras_cv: at most 10.
         mixup_alpha: the paper's p, 0 for none.
+        cutmix_alpha: of CutMix, 0 for none; with mixup as well, each batch gets one of the two, by an even draw.
+        random_erasing_rate: fraction of images of which a rectangle is replaced by noise.
+        label_smoothing: fraction of each label that is spread over all classes.
 
     Yields:
         images (B, H, W, 3) float32 in [-1, 1]; labels (B, K) float32.
 
     Raises:
-        ValueError: for a non-positive size, an unknown augmentation, or fewer images than a batch.
+        ValueError: for a size, rate or magnitude outside its range, an unknown augmentation, or fewer images than a
+            batch.
     """
     height, width = check_image_size(image_size)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
-    if source.num_examples < batch_size:
-        raise ValueError(
-            f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "
-            "use a smaller --batch_size."
-        )
-    if augmentation not in ("paper", "none"):
-        raise ValueError(f"augmentation: must be 'paper' or 'none', got {augmentation!r}.")
-    for name, value in (("mixup_alpha", mixup_alpha), ("randaugment_magnitude", randaugment_magnitude)):
+    _check_batch(source, batch_size)
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
+    limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
+    for name, value in limits.items():
         if value < 0:
             raise ValueError(f"{name}: must not be negative, got {value}; use 0 for none.")
+    for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")
     num_classes = len(source.class_names)
+    if augmentation == "keras_cv":
+        from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
+
+        keras_cv_augment = make_augmenter(randaugment_magnitude, mixup_alpha)
+        randaugment_magnitude = mixup_alpha = 0
 
     def example(k, record):
         image, label = source.parse(record)
-        image = _augmented(
-            image, augment.fold_seed(seed, k), source, augmentation, (height, width), randaugment_magnitude
-        )
+        key = augment.fold_seed(seed, k)
+        image = _augmented(image, key, source, augmentation, (height, width))
+        if randaugment_magnitude:
+            image = randaugment(image, augment.fold_seed(key[0], key[1], 2), randaugment_magnitude)
+        if random_erasing_rate:
+            image = augment.random_erasing(image, augment.fold_seed(key[0], key[1], 3), random_erasing_rate)
         return image, _one_hot(label, num_classes)
 
     def batch(step, data):
         images, labels = data
-        return augment.mixup(to_model_range(images), labels, augment.fold_seed(seed, step, 1), mixup_alpha)
+        if label_smoothing:
+            labels = augment.smooth_labels(labels, label_smoothing)
+        if augmentation == "keras_cv":
+            images, labels = keras_cv_augment(images, labels)
+        images, key = to_model_range(images), augment.fold_seed(seed, step, 1)
+        if mixup_alpha and cutmix_alpha:
+            return tf.cond(
+                tf.random.stateless_uniform([], augment.fold_seed(seed, step, 2)) < 0.5,
+                lambda: augment.mixup(images, labels, key, mixup_alpha),
+                lambda: augment.cutmix(images, labels, key, cutmix_alpha),
+            )
+        images, labels = augment.mixup(images, labels, key, mixup_alpha)
+        return augment.cutmix(images, labels, key, cutmix_alpha)
 
     start = start_step * batch_size
     data = source.records(seed, start).enumerate(start)
@@ -141,19 +167,25 @@ def _pixels(image):
     return tf.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def _augmented(image, seed, source, augmentation, size, magnitude):
-    seeds = [augment.fold_seed(seed[0], seed[1], i) for i in range(3)]
+def _augmented(image, key, source, augmentation, size):
+    """Decode, and crop and flip or move, to (height, width, 3) uint8."""
+    first, second = (augment.fold_seed(key[0], key[1], i) for i in range(2))
     if augmentation == "none":
         return decode.resize(_pixels(image), size)
     if not source.photographs:
-        image = augment.small_affine(decode.resize(_pixels(image), size), seeds[0])
-    else:
-        if image.dtype == tf.string:
-            image = decode.decode_and_inception_crop(image, seeds[0], size)
-        else:
-            image = decode.inception_crop(image, seeds[0], size)
-        image = augment.random_flip(image, seeds[1])
-    return randaugment(image, seeds[2], magnitude) if magnitude else image
+        return augment.small_affine(decode.resize(_pixels(image), size), first)
+    crop = decode.decode_and_inception_crop if image.dtype == tf.string else decode.inception_crop
+    return augment.random_flip(crop(image, first, size), second)
+
+
+def _check_batch(source, batch_size):
+    if batch_size < 1:
+        raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
+    if source.num_examples < batch_size:
+        raise ValueError(
+            f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "
+            "use a smaller --batch_size."
+        )
 
 
 def _one_hot(label, num_classes):

@@ -1,10 +1,11 @@
-"""Where examples come from: the embedded digits, a folder of class folders, or a TFDS dataset.
+"""Where examples come from: the embedded digits, a folder of class folders or of records, or a TFDS dataset.
 
 A `Source` gives records in a reproducible order: record k of a shuffled stream is a pure function of (seed, k), so a
 run that restarts at step t sees the very examples that it would have seen.
 """
 
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -14,7 +15,10 @@ import tensorflow as tf
 
 from keras_mixer.data import decode
 
+MANIFEST = "manifest.json"  # tells a folder of records from one of images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+IGNORED_FILES = ("Thumbs.db", "desktop.ini")  # what Windows leaves where someone looked at images
+SPLIT_NAMES = ("train", "validation", "val", "test")
 FLAT_TEST_FRACTION = 0.1
 
 
@@ -30,7 +34,8 @@ class Source:
         records: (seed, start) -> tf.data.Dataset of raw records; one pass in order from record `start` for seed None,
             else endless, each pass shuffled anew.
         parse: record -> (image, label), the image either encoded bytes () or pixels (H, W, 1 or 3) uint8.
-        find_unreadable: names the first file that cannot be decoded; None if the source has no files.
+        find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
+            itself None if the source has no files.
     """
 
     name: str
@@ -42,14 +47,15 @@ class Source:
     find_unreadable: Callable[[], str | None] | None = None
 
 
-def open_source(dataset, split=None, data_dir=None, *, training, seed=0):
+def open_source(dataset, split=None, data_dir=None, *, training, manual_dir=None, seed=0):
     """Return the `Source` called `dataset`.
 
     Args:
-        dataset: "digits", the path of a folder of class folders, or a TFDS name.
+        dataset: "digits", the path of a folder of class folders or of records (see `records`), or a TFDS name.
         split: for example "train" or "train[:99%]"; None takes "train" for training and the dataset's "validation",
             "val" or "test" otherwise, in this order.
-        data_dir: where TFDS keeps its data; None is its default.
+        data_dir: where TFDS keeps its data, or the folder of one prepared dataset; None is TFDS's default.
+        manual_dir: where archives lie that TFDS cannot download itself.
         training: whether the source is to train on.
         seed: of the split of a flat folder into train and test.
 
@@ -62,6 +68,10 @@ def open_source(dataset, split=None, data_dir=None, *, training, seed=0):
     """
     if dataset == "digits":
         source = _digits(split or ("train" if training else "test"))
+    elif (pathlib.Path(dataset) / MANIFEST).is_file():
+        from keras_mixer.data.records import open_records
+
+        source = open_records(dataset, split, training)
     elif pathlib.Path(dataset).is_dir():
         source = _image_folder(pathlib.Path(dataset), split, training, seed)
     elif ("/" in dataset and not re.fullmatch(r"[\w]+/[\w.:-]+", dataset)) or dataset.startswith((".", "~")):
@@ -69,7 +79,7 @@ def open_source(dataset, split=None, data_dir=None, *, training, seed=0):
     else:
         from keras_mixer.data.tfds_source import tfds_source  # takes seconds to import
 
-        source = tfds_source(dataset, split, data_dir, training)
+        source = tfds_source(dataset, split, data_dir, manual_dir, training)
     if not source.num_examples:
         raise ValueError(f"dataset: {source.name} has no images; give a split or a folder that has some.")
     return source
@@ -130,55 +140,110 @@ def _digits(split):
     )
 
 
-def _folders(root):
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def folder_splits(root):
+    """Return the splits of a folder of images: its own, or train and test where it has only class folders.
 
-
-def _images(folder):
-    return sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-
-
-def _image_folder(root, split, training, seed):
-    """root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is "test"."""
+    Raises:
+        ValueError: where there are no class folders, or where those that define the labels are missing.
+    """
+    root = pathlib.Path(root)
     top = _folders(root)
     if "train" in top and _folders(root / "train"):
-        split = split or default_split(top, training, root)
-        base = split.split("[")[0]
-        if base not in top:
-            raise ValueError(f"split: {root} has no split {split!r}; it has {', '.join(top)}.")
-        class_names = _folders(root / "train")
-        unknown = sorted(set(_folders(root / base)) - set(class_names))
-        if unknown:
-            raise ValueError(
-                f"dataset: {root / base} has the class folder {unknown[0]!r}, which {root / 'train'} has not; "
-                "both need the same classes."
-            )
-        files = [(path, label) for label, c in enumerate(class_names) for path in _images(root / base / c)]
-    else:
-        split, class_names = split or ("train" if training else "test"), top
-        base = split.split("[")[0]
-        if base not in ("train", "test"):
-            raise ValueError(
-                f"split: {root} is a flat folder of classes; its splits are train and test, not {split!r}."
-            )
-        files = []
-        for label, c in enumerate(class_names):
-            paths = _images(root / c)
-            held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
-            order = np.random.default_rng([seed, label]).permutation(len(paths))
-            chosen = order[:held_out] if base == "test" else order[held_out:]
-            files += [(paths[i], label) for i in sorted(chosen)]
-    if not class_names:
+        return top
+    if not top:
         raise ValueError(
             f"dataset: {root} has no class folders; expected {root}/<class>/<image> or <split>/<class>/<image>."
         )
+    if set(top) <= set(SPLIT_NAMES):  # else validation images would be taken for a class called "val"
+        raise ValueError(
+            f"dataset: {root} has the folders {', '.join(top)}, but {root / 'train'} has no class folders, which define "
+            "the labels; make them, or give a folder of class folders."
+        )
+    return ["train", "test"]
+
+
+def folder_images(root, split, seed):
+    """List the images of one split of a folder.
+
+    Args:
+        root: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is "test".
+        split: one of `folder_splits(root)`.
+        seed: chooses the tenth.
+
+    Returns:
+        The class names; a list of (path, label), by class and path; and the paths of files that are no images by
+        their name. Hidden files and folders are no part of a dataset.
+
+    Raises:
+        ValueError: for an unknown split, a class without images, or classes that differ from those of "train".
+    """
+    root = pathlib.Path(root)
+    splits = folder_splits(root)
+    if split not in splits:
+        raise ValueError(f"split: {root} has no split {split!r}; it has {', '.join(splits)}.")
+    flat = not _folders(root / "train")
+    folder = root if flat else root / split
+    class_names = _folders(root if flat else root / "train")
+    _check_same_classes(folder, root / "train", _folders(folder), class_names)
+    files, others = [], []
+    for label, c in enumerate(class_names):
+        visible = sorted(_visible_files(folder / c))
+        paths = [path for path in visible if path.lower().endswith(IMAGE_SUFFIXES)]
+        others += [path for path in visible if not path.lower().endswith(IMAGE_SUFFIXES)]
+        if not paths:
+            raise ValueError(f"dataset: the class folder {folder / c} has no images; add some or remove the class.")
+        if flat:
+            held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
+            order = np.random.default_rng([seed, label]).permutation(len(paths))
+            paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
+        files += [(path, label) for path in paths]
+    return tuple(class_names), files, others
+
+
+def no_image(path):
+    """Return the sentence for a file that is no image by its name."""
+    return (
+        f"dataset: {path} is not an image by its name ({', '.join(IMAGE_SUFFIXES)}); move it out of the class folders."
+    )
+
+
+def _folders(root):
+    if not root.is_dir():
+        return []
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _visible_files(folder):
+    def stop(error):
+        raise error  # `os.walk` leaves out, without a word, a folder that may not be read
+
+    for parent, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".") and name not in IGNORED_FILES]
+        yield from (os.path.join(parent, name) for name in names)
+
+
+def _check_same_classes(folder, train, found, class_names):
+    for name in sorted(set(found) ^ set(class_names)):
+        here, there = (folder, train) if name in found else (train, folder)
+        raise ValueError(
+            f"dataset: {here} has the class folder {name!r}, which {there} has not; both need the same classes."
+        )
+
+
+def _image_folder(root, split, training, seed):
+    split = split or default_split(folder_splits(root), training, root)
+    base = split.split("[")[0]
+    class_names, files, others = folder_images(root, base, seed)
+    if others:
+        raise ValueError(no_image(others[0]))
     _, start, stop = select(split, {base: len(files)}, str(root))
     files = files[start:stop]
     paths, labels = np.array([f for f, _ in files], object), np.array([k for _, k in files], np.int64)
     return Source(
         name=f"{root} {split}",
         num_examples=len(files),
-        class_names=tuple(class_names),
+        class_names=class_names,
         photographs=True,
         records=indexed_records(len(files), lambda i: {"path": tf.gather(paths, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (tf.io.read_file(record["path"]), record["label"]),

@@ -14,7 +14,7 @@ GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_croppe
 SHUFFLE_WINDOW = 4096  # records; only for TFRecord, which cannot be read by index
 
 
-def tfds_source(name, split, data_dir, training):
+def tfds_source(name, split, data_dir, manual_dir, training):
     """Return the `sources.Source` of a TFDS name, downloading and preparing it where needed."""
     try:
         if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
@@ -29,7 +29,8 @@ def tfds_source(name, split, data_dir, training):
         raise ValueError(f"dataset: TFDS cannot open {name!r}: {' '.join(str(error).split())[:300]}") from None
     if not builder.info.splits:
         try:
-            builder.download_and_prepare()
+            config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+            builder.download_and_prepare(download_config=config)
         except Exception as error:
             raise ValueError(
                 f"dataset: TFDS could not download and prepare {name!r} ({type(error).__name__}: "

@@ -135,7 +135,7 @@ def test_label_outside_the_range_stops(photographs, label):
         (dict(batch_size=51), "has 50 images, fewer than a batch of 51; use a smaller --batch_size"),
         (dict(batch_size=0), "batch_size: must be a positive number of images, got 0"),
         (dict(image_size=0), "image_size: must be a positive number of pixels"),
-        (dict(augmentation="strong"), "augmentation: must be 'paper' or 'none', got 'strong'"),
+        (dict(augmentation="strong"), "augmentation: must be one of paper, keras_cv, none, got 'strong'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(digits, change, message):
