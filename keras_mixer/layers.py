@@ -74,16 +74,15 @@ class PatchEmbed(keras.layers.Layer):
 
     def call(self, images):
         grid = self.conv(images)  # (B, H, W, 3) -> (B, H/P, W/P, C)
-        height, width = self._grid(images.shape)
-        return ops.reshape(grid, (-1, height * width, self.hidden_dim))  # -> (B, S, C)
+        rows, columns = self._grid(images.shape)
+        return ops.reshape(grid, (-1, rows * columns, self.hidden_dim))  # -> (B, S, C)
 
     def compute_output_shape(self, input_shape):
-        height, width = self._grid(input_shape)
-        return (input_shape[0], height * width, self.hidden_dim)
+        rows, columns = self._grid(input_shape)
+        return (input_shape[0], rows * columns, self.hidden_dim)
 
     def _grid(self, shape):
-        height, width = check_grid(shape[1], shape[2], self.patch_size)
-        return height, width
+        return check_grid(shape[1], shape[2], self.patch_size)
 
     def get_config(self):
         return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}

@@ -1,0 +1,271 @@
+"""Sharded TFRecords of images with a manifest of counts and checksums; and reading any TFRecord shards in order.
+
+A folder of records has a manifest.json and shards such as train-00000-of-00016.tfrecord. A record is a tf.train.Example
+of image/encoded (the bytes of the file), image/label (int64) and image/path. `record_writing` makes them.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mixer.data import decode
+from keras_mixer.data.sources import MANIFEST, Source, default_split, select
+
+FORMAT, VERSION = "keras_mixer records", 1
+SHUFFLE_WINDOW = 4096  # records; TFRecord cannot be read by index
+FEATURES = {"image/encoded": tf.io.FixedLenFeature([], tf.string), "image/label": tf.io.FixedLenFeature([], tf.int64)}
+
+
+class Shard(NamedTuple):
+    """The part of a TFRecord file to read: `take` records after the first `skip`."""
+
+    path: str
+    skip: int
+    take: int
+
+
+def open_records(path, split=None, training=False):
+    """Return the `sources.Source` of a folder of records.
+
+    Args:
+        path: the folder with manifest.json.
+        split, training: as for `sources.open_source`.
+
+    Raises:
+        ValueError: for a manifest that is damaged or of another format, a shard that is missing or has not the
+            promised number of bytes, or an unknown split.
+
+    Example:
+        >>> open_records("runs/digits_records", "train[:99%]").num_examples  # after recipes/make_records.py
+        1423
+    """
+    path = pathlib.Path(path)
+    manifest = read_manifest(path)
+    splits = {name: value["num_examples"] for name, value in manifest["splits"].items()}
+    split = split or default_split(list(splits), training, path)
+    base, start, stop = select(split, splits, path)
+    shards, first = [], 0
+    for shard in manifest["splits"][base]["shards"]:
+        _check_size(path / shard["file"], shard["bytes"])
+        skip, end = max(start - first, 0), min(stop - first, shard["examples"])
+        if end > skip:
+            shards.append(Shard(str(path / shard["file"]), skip, end - skip))
+        first += shard["examples"]
+
+    def parse(record):
+        example = tf.io.parse_single_example(record, FEATURES)
+        return example["image/encoded"], example["image/label"]
+
+    return Source(
+        name=f"{path} {split}",
+        num_examples=sum(shard.take for shard in shards),
+        class_names=tuple(manifest["class_names"]),
+        photographs=manifest["photographs"],
+        records=sequential_records(shards),
+        parse=parse,
+        find_unreadable=lambda: find_unreadable(shards, parse),
+    )
+
+
+def verify_records(path):
+    """Read every shard of a folder of records and compare it with the manifest, showing the progress.
+
+    Returns:
+        The manifest, as a dict.
+
+    Raises:
+        ValueError: naming each shard that is missing, or whose size or sha256 is another.
+    """
+    path = pathlib.Path(path)
+    manifest = read_manifest(path)
+    shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
+    wrong = []
+    with Progress("verified", len(shards), "shards") as progress:
+        for shard in shards:
+            _check_size(path / shard["file"], shard["bytes"])
+            if sha256(path / shard["file"]) != shard["sha256"]:
+                wrong.append(shard["file"])
+            progress.update()
+    if wrong:
+        raise ValueError(
+            f"dataset: {path} has other bytes than its manifest promises in {', '.join(wrong)} (sha256); copy or make "
+            "the records anew."
+        )
+    return manifest
+
+
+def read_manifest(path):
+    """Return the checked manifest.json of a folder of records, as a dict; raise a ValueError naming what is wrong."""
+    file = pathlib.Path(path) / MANIFEST
+    try:
+        manifest = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"dataset: {path} is not a folder of records, it has no {MANIFEST}.") from None
+    except ValueError:
+        raise ValueError(f"dataset: {file} is damaged, it is not JSON; copy or make the records anew.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise ValueError(
+            f"dataset: {file} is not the manifest of {FORMAT}, version {VERSION}; make the records with "
+            "recipes/make_records.py, or remove the file from a folder of images."
+        )
+    try:
+        fault = _manifest_fault(manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        fault = f"a value is missing or of another kind: {error}"
+    if fault:
+        raise ValueError(f"dataset: {file} is damaged ({fault}); copy or make the records anew.")
+    return manifest
+
+
+def _manifest_fault(manifest):
+    names = manifest["class_names"]
+    if not names or not all(isinstance(name, str) for name in names) or not isinstance(manifest["photographs"], bool):
+        return "class_names must be names, and photographs true or false"
+    for name, split in manifest["splits"].items():
+        for shard in split["shards"]:
+            if pathlib.PurePath(shard["file"]).name != shard["file"]:
+                return f"{shard['file']!r} is not a file of this folder"
+            if not all(isinstance(shard[key], int) and shard[key] >= 0 for key in ("examples", "bytes")):
+                return f"examples and bytes of {shard['file']} must be counts"
+            if not isinstance(shard["sha256"], str):
+                return f"{shard['file']} has no sha256"
+        total = sum(shard["examples"] for shard in split["shards"])
+        if split["num_examples"] != total:
+            return f"split {name} promises {split['num_examples']} examples, and its shards {total}"
+    return None
+
+
+def _check_size(path, expected):
+    if not path.is_file():
+        raise ValueError(f"dataset: the shard {path} is missing; copy or make the records anew.")
+    size = path.stat().st_size
+    if size != expected:
+        what = "truncated" if size < expected else "longer than it should be"
+        raise ValueError(
+            f"dataset: the shard {path} is {what}, {size:,} bytes where the manifest promises {expected:,}; copy or "
+            "make the records anew."
+        )
+
+
+def sequential_records(shards):
+    """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
+
+    A start skips raw records, undecoded. A shard with fewer records than promised is an error, never a shorter pass.
+    """
+    names = [str(shard.path) for shard in shards]
+    skips, takes = (np.array([shard[i] for shard in shards], np.int64) for i in (1, 2))
+    compression = "GZIP" if names and names[0].endswith(".gz") else ""
+    num_examples = int(takes.sum())
+
+    def read(i):
+        data = tf.data.TFRecordDataset(tf.gather(names, i), compression)
+        promised = tf.gather(takes, i)
+        return data.skip(tf.gather(skips, i)).take(promised).apply(tf.data.experimental.assert_cardinality(promised))
+
+    def one_pass(seed, epoch):
+        key = tf.stack([tf.cast(seed, tf.int64), epoch])
+        order = tf.data.Dataset.range(len(names)).map(
+            lambda i: tf.random.experimental.index_shuffle(i, key, max(len(names) - 1, 0))
+        )
+        records = order.interleave(read, cycle_length=16, num_parallel_calls=16, deterministic=True)
+        # `Dataset.shuffle` takes no seed that depends on the epoch, so whole windows are shuffled, one read ahead.
+        windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
+        return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
+
+    def records(seed, start):
+        if seed is None:
+            return tf.data.Dataset.range(len(names)).flat_map(read).skip(start)
+        epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
+        return epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
+
+    return records
+
+
+def _shuffled(window, key, i):
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), i)
+    return tf.random.experimental.stateless_shuffle(window, seed)
+
+
+def find_unreadable(shards, parse):
+    """Return "<shard> record <i>" for the first record that is missing, damaged or no image, counted from 0, or None.
+
+    Args:
+        shards: a list of `Shard`.
+        parse: record -> (encoded image or pixels, label).
+    """
+
+    def check(record):
+        image, _ = parse(record)
+        return tf.shape(decode.decode_image(image) if image.dtype == tf.string else image)[0]
+
+    for shard in shards:
+        if not tf.io.gfile.exists(shard.path):
+            return f"{shard.path} record {shard.skip} (the file is missing)"
+        compression = "GZIP" if str(shard.path).endswith(".gz") else ""
+        found = 0
+        try:
+            data = tf.data.TFRecordDataset(str(shard.path), compression).take(shard.skip + shard.take)
+            for _ in data.skip(shard.skip).map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True):
+                found += 1
+        except tf.errors.OpError as error:
+            if not isinstance(error, tf.errors.DataLossError) or found:
+                return f"{shard.path} record {shard.skip + found}"
+            return f"{shard.path} record {_first_damaged(shard, compression)}"  # it may be among those skipped
+        if found < shard.take:
+            return f"{shard.path} record {shard.skip + found} (the file ends before it)"
+    return None
+
+
+def _first_damaged(shard, compression):
+    readable = 0
+    try:
+        for _ in tf.data.TFRecordDataset(str(shard.path), compression):
+            readable += 1
+    except tf.errors.OpError:
+        pass
+    return readable
+
+
+def sha256(path):
+    """Return the hexadecimal sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a plain line for every tenth of the work.
+
+    Example:
+        >>> with Progress("verified", 2, "shards") as progress:
+        ...     progress.update()
+        ...     progress.update()
+        verified 1 of 2 shards
+        verified 2 of 2 shards
+    """
+
+    def __init__(self, label, total, unit):
+        from tqdm import tqdm
+
+        self.label, self.total, self.unit, self.done, self.bar = label, total, unit, 0, None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, desc=label, unit=f" {unit}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, count=1):
+        """Add finished work."""
+        before, self.done = self.done, self.done + count
+        if self.bar is not None:
+            self.bar.update(count)
+        elif self.done * 10 // self.total > before * 10 // self.total:
+            print(f"{self.label} {self.done:,} of {self.total:,} {self.unit}", flush=True)
