@@ -73,14 +73,18 @@ def settings(without=()):
 
 @contextlib.contextmanager
 def naming_unreadable_files(*data_sources):
-    """Turn TensorFlow's decoding error into one that names the file."""
+    """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
+    errors = tf.errors
     try:
         yield
-    except tf.errors.InvalidArgumentError:
+    except (errors.InvalidArgumentError, errors.DataLossError, errors.NotFoundError, errors.FailedPreconditionError):
         for source in data_sources:
-            path = source.find_unreadable() if source.find_unreadable else None
-            if path:
-                raise ValueError(f"dataset: {path} cannot be decoded as an image; replace or remove it.") from None
+            found = source.find_unreadable() if source.find_unreadable else None
+            if found:
+                raise ValueError(
+                    f"dataset: {found} cannot be decoded as an image; replace or remove it, and run the same command "
+                    "again to continue."
+                ) from None
         raise
 
 

@@ -1,10 +1,14 @@
 """Batches: a pure function of (seed, step), exact evaluation batches, mixup, jitter, and what is refused."""
 
 import dataclasses
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +49,40 @@ def test_batch_is_a_function_of_seed_and_step(kind, magnitude, request):
         np.testing.assert_array_equal(labels, labels_again)
     other = _take(pipeline.train_batches(source, **dict(args, seed=8)), 1)
     assert (other[0][0] != whole[0][0]).any()
+
+
+@pytest.mark.parametrize("kind", ["digits", "photographs"])
+def test_batch_does_not_depend_on_parallelism(kind, request):
+    data = pipeline.train_batches(request.getfixturevalue(kind), randaugment_magnitude=10, cutmix_alpha=1.0, **ARGS)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.autotune.enabled = False
+    one_thread = _take(data.with_options(options), 4)
+    for many, one in zip(_take(data, 4), one_thread, strict=True):
+        np.testing.assert_array_equal(many[0], one[0])
+        np.testing.assert_array_equal(many[1], one[1])
+
+
+def test_replicas_share_the_same_global_batch():
+    """Two logical CPUs, in a process of their own, get the halves of the batch that one device gets."""
+    code = """
+        import numpy as np
+        from keras_mixer.data import pipeline, sources
+        from keras_mixer.training import strategies
+        strategy = strategies.make_strategy("mirrored", 2)
+        source = sources.open_source("digits", "train[:50]", training=True)
+        data = pipeline.train_batches(source, batch_size=8, image_size=16, seed=7, mixup_alpha=0.2)
+        shared = strategy.experimental_distribute_dataset(data)
+        for step, whole, parts in zip(range(9), data, shared):
+            for one, several in zip(whole, parts):
+                several = np.concatenate([v.numpy() for v in strategy.experimental_local_results(several)])
+                assert len(strategy.experimental_local_results(parts[0])) == 2
+                assert (one.numpy() == several).all()
+        print("equal", step + 1)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.stdout.strip() == "equal 9", result.stderr[-2000:]
 
 
 def test_training_batches_have_the_models_range_and_mixed_labels(digits):

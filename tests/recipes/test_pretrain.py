@@ -218,8 +218,8 @@ def test_help_explains_every_flag():
 
 FLAGS = """augmentation batch_size checkpoint_steps cutmix_alpha data_dir dataset dropout_rate epochs eval_split
 eval_steps head_bias_init image_size label_smoothing learning_rate log_steps loss manual_dir mixup_alpha model
-num_devices overwrite precision preset randaugment_magnitude random_erasing_rate seed stochastic_depth_rate strategy total_steps
-train_split warmup_steps weight_decay weights workdir"""
+num_devices overwrite precision preset
+randaugment_magnitude random_erasing_rate seed stochastic_depth_rate strategy total_steps train_split warmup_steps weight_decay weights workdir"""
 
 
 def test_the_flag_set_is_deliberate(finished):
