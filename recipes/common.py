@@ -48,6 +48,8 @@ def define_data_flags():
     """Define the flags of a recipe that trains: splits and augmentation."""
     flags.DEFINE_string("train_split", None, "For example train[:99%]; default train.")
     flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
+    flags.DEFINE_string("on_bad_image", "stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
+    flags.DEFINE_float("max_bad_fraction", 0.01, "With --on_bad_image=skip: more bad files than this fraction stop.")
     flags.DEFINE_string(
         "augmentation",
         "paper",
@@ -174,6 +176,7 @@ def set_precision():
 def open_sources():
     """Open --dataset for training and for evaluation."""
     kwargs = dict(data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir, seed=FLAGS.seed)
+    kwargs |= dict(on_bad_image=FLAGS.on_bad_image, max_bad_fraction=FLAGS.max_bad_fraction)
     train = sources.open_source(FLAGS.dataset, FLAGS.train_split, training=True, **kwargs)
     evaluation = sources.open_source(FLAGS.dataset, FLAGS.eval_split, training=False, **kwargs)
     if train.class_names != evaluation.class_names:

@@ -7,6 +7,8 @@ import re
 
 import tensorflow as tf
 
+from keras_mixer.data.resizing import resize, sides_of, to_uint8
+
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; the header is checked against it before any pixel is decoded
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")  # of each, the first bytes
@@ -108,14 +110,14 @@ def resmall_crop(image, resize_small, size):
         >>> resmall_crop(tf.zeros((50, 70, 3), tf.uint8), resize_small=36, size=32).shape
         TensorShape([32, 32, 3])
     """
-    size = _sides("size", size)
+    size = sides_of("size", size)
     if not isinstance(resize_small, int) or resize_small < min(size):
         raise ValueError(f"resize_small: must be at least {min(size)} pixels for size {size}, got {resize_small!r}.")
     image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = tf.maximum(resize_small / tf.reduce_min(shape), tf.reduce_max(tf.constant(size, tf.float32) / shape))
     shape = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), size)
-    return tf.image.resize_with_crop_or_pad(_to_uint8(tf.image.resize(image, shape, method="area")), *size)
+    return tf.image.resize_with_crop_or_pad(to_uint8(tf.image.resize(image, shape, method="area")), *size)
 
 
 def resize_crop(image, resize_to, size):
@@ -132,28 +134,17 @@ def resize_crop(image, resize_to, size):
         >>> resize_crop(tf.zeros((50, 70, 3), tf.uint8), resize_to=36, size=32).shape
         TensorShape([32, 32, 3])
     """
-    size, sides = _sides("size", size), _sides("resize_to", resize_to)
+    size, sides = sides_of("size", size), sides_of("resize_to", resize_to)
     if sides[0] < size[0] or sides[1] < size[1]:
         raise ValueError(f"resize_to: {sides} is less than the size {size} to cut out; use at least {size}.")
     return tf.image.resize_with_crop_or_pad(resize(image, sides), *size)
 
 
-def resize(image, size):
-    """Resize to `size` pixels, or (height, width), bilinearly with antialiasing; (H, W, 3) uint8 in and out."""
-    image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
-    size = _sides("size", size)
-    # Where no side shrinks, antialiasing changes nothing, and takes three times as long.
-    shrinks = tf.reduce_any(tf.shape(image)[:2] > size)
-    antialiased = lambda: tf.image.resize(image, size, antialias=True)
-    return _to_uint8(tf.cond(shrinks, antialiased, lambda: tf.image.resize(image, size)))
-
-
 def exif_orientation(encoded):
     """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none or is no JPEG."""
     reach = tf.where(tf.strings.substr(encoded, 0, 3) == SIGNATURES[0], 65536, 0)  # a JPEG's EXIF block is at its start
-    parts = tf.strings.split(
-        [tf.strings.substr(encoded, 0, reach)], b"Exif\0\0", maxsplit=1
-    ).values  # one part where there is no EXIF block
+    head = tf.strings.substr(encoded, 0, reach)
+    parts = tf.strings.split([head], b"Exif\0\0", maxsplit=1).values  # one part where there is no EXIF block
     return tf.cond(tf.size(parts) > 1, lambda: _tiff_orientation(parts[1]), lambda: tf.constant(1))
 
 
@@ -282,19 +273,8 @@ def _decode_jpeg_part(encoded, shape, begin, extent):
     return tf.slice(part, begin - start, extent)
 
 
-def _to_uint8(pixels):
-    return tf.cast(tf.clip_by_value(pixels + 0.5, 0.0, 255.0), tf.uint8)  # to the nearest; a cast cuts off
-
-
-def _sides(name, size):
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f"{name}: must be a positive number of pixels or (height, width), got {size!r}.")
-    return sides
-
-
 def _check_crop(size, area, aspect):
     for name, (low, high), limit in (("area", area, 1), ("aspect", aspect, float("inf"))):
         if not 0 < low <= high <= limit:
             raise ValueError(f"{name}: must be (smallest, largest), positive and at most {limit}, got {(low, high)}.")
-    return _sides("size", size)
+    return sides_of("size", size)

@@ -4,6 +4,7 @@ Each operation takes the formulation that is fastest on a CPU and has the very p
 docs/augmentation.md has the measurements behind these choices.
 """
 
+import functools
 import math
 
 import tensorflow as tf
@@ -112,13 +113,12 @@ def _check(image, magnitude):
 def _operations(image, magnitude, sign, centre):
     """Return {name: function without arguments -> (H, W, 3) uint8}, in the order of `OP_NAMES`."""
     f = magnitude / 10
-    signed = tf.cast(sign, tf.float32)
     enhance = 1.8 * f + 0.1
     return {
         "AutoContrast": lambda: _auto_contrast(image),
         "Equalize": lambda: _equalize(image),
         "Invert": lambda: 255 - image,
-        "Rotate": lambda: _rotate(image, math.radians(30 * f), signed),
+        "Rotate": lambda: _warp(image, functools.partial(_rotation, math.radians(30 * f)), sign),
         "Posterize": lambda: _posterize(image, int(4 * f)),
         "Solarize": lambda: _solarize(image, int(256 * f)),
         "SolarizeAdd": lambda: _solarize_add(image, int(110 * f)),
@@ -126,8 +126,8 @@ def _operations(image, magnitude, sign, centre):
         "Contrast": lambda: _contrast(image, enhance),
         "Brightness": lambda: _to_uint8(enhance * tf.cast(image, tf.float32)),
         "Sharpness": lambda: _sharpness(image, enhance),
-        "ShearX": lambda: _warp(image, [1, signed * (0.3 * f), 0, 0, 1, 0]),
-        "ShearY": lambda: _warp(image, [1, 0, 0, signed * (0.3 * f), 1, 0]),
+        "ShearX": lambda: _warp(image, lambda sign, *_: (1, sign * (0.3 * f), 0, 0, 1, 0), sign),
+        "ShearY": lambda: _warp(image, lambda sign, *_: (1, 0, 0, sign * (0.3 * f), 1, 0), sign),
         "TranslateX": lambda: _translate(image, sign * round(100 * f), axis=1),
         "TranslateY": lambda: _translate(image, sign * round(100 * f), axis=0),
         "Cutout": lambda: _cutout(image, centre, int(40 * f)),
@@ -220,36 +220,54 @@ def _sharpness(image, factor):
     return tf.pad(inner, [[1, 1], [1, 1], [0, 0]]) + image * edge  # the outermost pixels stay as they are
 
 
-def _warp(image, transform):
-    """Take pixel (a x + b y + c, d x + e y + f), rounded, for each (x, y); grey where there is none."""
-    row = tf.stack([tf.cast(value, tf.float32) for value in (*transform, 0, 0)])
+def _warp(image, transform, sign):
+    """Take pixel (a x + b y + c, d x + e y + f), rounded, for each (x, y); grey where there is none.
+
+    `transform` maps (sign, last row, last column) to (a, b, c, d, e, f). TensorFlow computes each pixel's place for
+    every channel of every image. In a graph of known shape it is looked up, in tables that the same code fills once.
+    """
+    shape = image.shape
+    if tf.executing_eagerly() or not shape.is_fully_defined() or shape.num_elements() > 2**24:  # exact in float32
+        return _project(image, transform, sign, GREY)
+    height, width, _ = shape
+    with tf.init_scope():  # now, while tracing: the tables become constants
+        places = tf.reshape(tf.range(height * width), [height, width, 1])
+        places = tf.stack([_project(places, transform, sign, height * width) for sign in (-1, 1)])  # (2, H, W, 1)
+    # The pixel behind the last is grey. gather_nd copies short slices faster than gather does.
+    pixels = tf.concat([tf.reshape(image, [-1, 3]), tf.fill([1, 3], tf.constant(GREY, tf.uint8))], axis=0)
+    return tf.gather_nd(pixels, places[(sign + 1) // 2])
+
+
+def _project(image, transform, sign, fill):
+    bottom, right = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
+    row = [tf.cast(value, tf.float32) for value in (*transform(tf.cast(sign, tf.float32), bottom, right), 0, 0)]
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
-        transforms=row[None],
+        transforms=tf.stack(row)[None],
         output_shape=tf.shape(image)[:2],
-        fill_value=float(GREY),
+        fill_value=float(fill),
         interpolation="NEAREST",
         fill_mode="CONSTANT",
     )[0]
 
 
-def _rotate(image, radians, sign):
+def _rotation(radians, sign, bottom, right):
     cos, sin = math.cos(radians), sign * math.sin(radians)
-    bottom, right = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
     move_x = (right - (cos * right - sin * bottom)) / 2  # so that the centre stays
     move_y = (bottom - (sin * right + cos * bottom)) / 2
-    return _warp(image, [cos, -sin, move_x, sin, cos, move_y])
+    return cos, -sin, move_x, sin, cos, move_y
 
 
 def _translate(image, pixels, axis):
     """Take pixel x + `pixels` for each x; cutting and padding is five times faster than a warp."""
-    side = tf.shape(image)[axis]
-    pixels = tf.clip_by_value(pixels, -side, side)
+    rows, unit = _rows(image), 1 if axis == 0 else 3  # two axes are cut and padded faster than three
+    side = tf.shape(rows)[axis]
+    pixels = tf.clip_by_value(unit * pixels, -side, side)
     before, after = tf.maximum(-pixels, 0), tf.maximum(pixels, 0)
-    kept = image[after : side - before] if axis == 0 else image[:, after : side - before]
-    padding = [[0, 0], [0, 0], [0, 0]]
+    kept = rows[after : side - before] if axis == 0 else rows[:, after : side - before]
+    padding = [[0, 0], [0, 0]]
     padding[axis] = [before, after]
-    return tf.pad(kept, padding, constant_values=GREY)
+    return tf.reshape(tf.pad(kept, padding, constant_values=GREY), tf.shape(image))
 
 
 def _cutout(image, centre, half):

@@ -7,13 +7,13 @@ of image/encoded (the bytes of the file), image/label (int64) and image/path. `r
 import hashlib
 import json
 import pathlib
-import sys
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.data import decode
+from keras_mixer.data.progress import Progress
 from keras_mixer.data.sources import MANIFEST, Source, default_split, select
 
 FORMAT, VERSION = "keras_mixer records", 1
@@ -235,37 +235,3 @@ def sha256(path):
     """Return the hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a plain line for every tenth of the work.
-
-    Example:
-        >>> with Progress("verified", 2, "shards") as progress:
-        ...     progress.update()
-        ...     progress.update()
-        verified 1 of 2 shards
-        verified 2 of 2 shards
-    """
-
-    def __init__(self, label, total, unit):
-        from tqdm import tqdm
-
-        self.label, self.total, self.unit, self.done, self.bar = label, total, unit, 0, None
-        if sys.stderr.isatty():
-            self.bar = tqdm(total=total, desc=label, unit=f" {unit}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, count=1):
-        """Add finished work."""
-        before, self.done = self.done, self.done + count
-        if self.bar is not None:
-            self.bar.update(count)
-        elif self.done * 10 // self.total > before * 10 // self.total:
-            print(f"{self.label} {self.done:,} of {self.total:,} {self.unit}", flush=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data import decode
+from keras_mixer.data import checking
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -47,7 +47,17 @@ class Source:
     find_unreadable: Callable[[], str | None] | None = None
 
 
-def open_source(dataset, split=None, data_dir=None, *, training, manual_dir=None, seed=0):
+def open_source(
+    dataset,
+    split=None,
+    data_dir=None,
+    *,
+    training,
+    manual_dir=None,
+    seed=0,
+    on_bad_image="stop",
+    max_bad_fraction=0.01,
+):
     """Return the `Source` called `dataset`.
 
     Args:
@@ -58,6 +68,9 @@ def open_source(dataset, split=None, data_dir=None, *, training, manual_dir=None
         manual_dir: where archives lie that TFDS cannot download itself.
         training: whether the source is to train on.
         seed: of the split of a flat folder into train and test.
+        on_bad_image: "stop" at a file that is no image when it is read; "skip", for a folder of images, to decode all
+            of them first, leave out those that cannot be, and name them in a warning.
+        max_bad_fraction: with "skip", more than this fraction of a split's files is an error.
 
     Raises:
         ValueError: for an unknown dataset (naming near ones), an unknown split, or one without images.
@@ -66,14 +79,21 @@ def open_source(dataset, split=None, data_dir=None, *, training, manual_dir=None
         >>> open_source("digits", training=False).num_examples
         360
     """
+    checking.check_policy(on_bad_image, max_bad_fraction)
+    is_images = pathlib.Path(dataset).is_dir() and not (pathlib.Path(dataset) / MANIFEST).is_file()
+    if on_bad_image == "skip" and not is_images:
+        raise ValueError(
+            f"on_bad_image: skip is for a folder of images, and {dataset!r} is none; records and TFDS data were "
+            "checked when they were made. Use stop."
+        )
     if dataset == "digits":
         source = _digits(split or ("train" if training else "test"))
     elif (pathlib.Path(dataset) / MANIFEST).is_file():
         from keras_mixer.data.records import open_records
 
         source = open_records(dataset, split, training)
-    elif pathlib.Path(dataset).is_dir():
-        source = _image_folder(pathlib.Path(dataset), split, training, seed)
+    elif is_images:
+        source = _image_folder(pathlib.Path(dataset), split, training, seed, on_bad_image, max_bad_fraction)
     elif ("/" in dataset and not re.fullmatch(r"[\w]+/[\w.:-]+", dataset)) or dataset.startswith((".", "~")):
         raise ValueError(f"dataset: the folder {dataset!r} does not exist or is not a folder.")
     else:
@@ -156,8 +176,8 @@ def folder_splits(root):
         )
     if set(top) <= set(SPLIT_NAMES):  # else validation images would be taken for a class called "val"
         raise ValueError(
-            f"dataset: {root} has the folders {', '.join(top)}, but {root / 'train'} has no class folders, which define "
-            "the labels; make them, or give a folder of class folders."
+            f"dataset: {root} has the folders {', '.join(top)}, but {root / 'train'} has no class folders, which "
+            "define the labels; make them, or give a folder of class folders."
         )
     return ["train", "test"]
 
@@ -231,11 +251,13 @@ def _check_same_classes(folder, train, found, class_names):
         )
 
 
-def _image_folder(root, split, training, seed):
+def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
     split = split or default_split(folder_splits(root), training, root)
     base = split.split("[")[0]
     class_names, files, others = folder_images(root, base, seed)
-    if others:
+    if on_bad_image == "skip":
+        files = checking.without_bad_images(root, base, files, others, max_bad_fraction)
+    elif others:
         raise ValueError(no_image(others[0]))
     _, start, stop = select(split, {base: len(files)}, str(root))
     files = files[start:stop]
@@ -247,15 +269,8 @@ def _image_folder(root, split, training, seed):
         photographs=True,
         records=indexed_records(len(files), lambda i: {"path": tf.gather(paths, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (tf.io.read_file(record["path"]), record["label"]),
-        find_unreadable=lambda: next((path for path in paths if not _readable(path)), None),
+        find_unreadable=lambda: next((path for path in paths if checking.read_image(path)[1]), None),
     )
-
-
-def _readable(path):
-    try:
-        return bool(decode.decode_image(tf.io.read_file(path)).shape[0])
-    except tf.errors.OpError:
-        return False
 
 
 def default_split(splits, training, name):

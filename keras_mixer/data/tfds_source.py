@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_mixer.data.records import Shard, find_unreadable, sequential_records
 from keras_mixer.data.sources import Source, default_split, indexed_records, select
 
 # Names whose images are drawn signs: a mirrored or a closely cropped 6 is no 6.
 GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_cropped", "binarized_mnist")
-SHUFFLE_WINDOW = 4096  # records; only for TFRecord, which cannot be read by index
 
 
 def tfds_source(name, split, data_dir, manual_dir, training):
@@ -47,14 +47,23 @@ def tfds_source(name, split, data_dir, manual_dir, training):
         example = features.deserialize_example(record, decoders=decoders)
         return example[image_key], tf.cast(example[label_key], tf.int64)
 
-    paths = [(i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard) for i in info.file_instructions]
+    paths = [
+        (i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip) for i in info.file_instructions
+    ]
     if builder.info.file_format == tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
-        records = indexed_records(info.num_examples, _array_record_gather(paths))
+        records, unreadable = indexed_records(info.num_examples, _array_record_gather(paths)), None
     else:
-        records = _sequential_records(paths, info.num_examples)
+        shards = [Shard(str(path), skip, take) for path, skip, take in paths]
+        records, unreadable = sequential_records(shards), lambda: find_unreadable(shards, parse)
     base = name.split("/")[0].split(":")[0]
     return Source(
-        f"{name} {split}", info.num_examples, tuple(features[label_key].names), base not in GLYPHS, records, parse
+        name=f"{name} {split}",
+        num_examples=info.num_examples,
+        class_names=tuple(features[label_key].names),
+        photographs=base not in GLYPHS,
+        records=records,
+        parse=parse,
+        find_unreadable=unreadable,
     )
 
 
@@ -86,36 +95,3 @@ def _array_record_gather(paths):
         return tf.ensure_shape(tf.numpy_function(read, [i], tf.string), [])
 
     return gather
-
-
-def _sequential_records(paths, num_examples):
-    """Read TFRecord shards: each pass permutes the shards and shuffles windows; a start skips raw records."""
-    names, skips, takes = (list(column) for column in zip(*paths, strict=True)) if paths else ([], [], [])
-    compression = "GZIP" if names and str(names[0]).endswith(".gz") else ""
-
-    def shard(i):
-        data = tf.data.TFRecordDataset(tf.gather([str(n) for n in names], i), compression)
-        return data.skip(tf.gather(np.array(skips, np.int64), i)).take(tf.gather(np.array(takes, np.int64), i))
-
-    def one_pass(seed, epoch):
-        key = tf.stack([tf.cast(seed, tf.int64), epoch])
-        shards = tf.data.Dataset.range(len(names)).map(
-            lambda i: tf.random.experimental.index_shuffle(i, key, max(len(names) - 1, 0))
-        )
-        records = shards.interleave(shard, cycle_length=16, num_parallel_calls=16, deterministic=True)
-        # `Dataset.shuffle` takes no seed that depends on the epoch, so whole windows are shuffled, one read ahead.
-        windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
-        return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
-
-    def records(seed, start):
-        if seed is None:
-            return tf.data.Dataset.range(len(names)).flat_map(shard).skip(start)
-        epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
-        return epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
-
-    return records
-
-
-def _shuffled(window, key, i):
-    seed = tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), i)
-    return tf.random.experimental.stateless_shuffle(window, seed)

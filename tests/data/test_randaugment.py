@@ -30,6 +30,29 @@ def test_every_deterministic_operation_has_the_authors_pixels():
     assert {key.partition("@")[0].rstrip("+-") for key in GOLDEN} == {*OP_NAMES} - {"Cutout"}
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_warps_in_a_graph_of_known_shape_have_the_authors_pixels_too(sign):
+    for key, expected in GOLDEN.items():
+        name, _, magnitude = key.partition("@")
+        if name in {f"{op}{'+' if sign > 0 else '-'}" for op in SIGNED[:3]}:
+            graph = tf.function(lambda name=name[:-1], m=int(magnitude or 10): apply_op(name, PHOTO, m, sign))
+            np.testing.assert_array_equal(graph(), expected, err_msg=key)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.sampled_from(SIGNED[:3]),
+    height=st.integers(3, 70),
+    width=st.integers(3, 70),
+    magnitude=st.floats(0, 30),
+    sign=st.sampled_from([1, -1]),
+)
+def test_looked_up_warps_equal_tensorflows_own(name, height, width, magnitude, sign):
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    looked_up = tf.function(lambda: apply_op(name, image, magnitude, sign))()
+    np.testing.assert_array_equal(looked_up, apply_op(name, image, magnitude, sign))
+
+
 def test_the_golden_comparison_sees_another_sign_magnitude_or_fill():
     assert not np.array_equal(apply_op("ShearX", PHOTO, 10, -1), GOLDEN["ShearX+@10"])
     assert not np.array_equal(apply_op("Contrast", PHOTO, 15), GOLDEN["Contrast@10"])

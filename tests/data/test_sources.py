@@ -167,3 +167,27 @@ def test_unreadable_image_is_named(flat):
     with open(path, "wb") as file:
         file.write(b"not an image")
     assert source.find_unreadable() == path
+
+
+def test_skipping_leaves_out_exactly_the_bad_files_and_names_them(flat, caplog):
+    import pathlib
+
+    whole = sources.open_source(flat, training=True, seed=1)
+    paths = [r["path"].numpy().decode() for r in whole.records(None, 0)]
+    for path, content in ((paths[3], b""), (paths[30], b"<html>no image</html>")):
+        pathlib.Path(path).write_bytes(content)
+    kwargs = dict(training=True, seed=1, on_bad_image="skip")
+    with pytest.raises(ValueError, match="above max_bad_fraction=0.01; mend them or raise it"):
+        sources.open_source(flat, **kwargs)
+    source = sources.open_source(flat, **kwargs, max_bad_fraction=0.05)
+    kept = [r["path"].numpy().decode() for r in source.records(None, 0)]
+    assert kept == [path for path in paths if path not in (paths[3], paths[30])]
+    assert "2 of 54 files are no images and are left out" in caplog.text
+    assert pathlib.Path(paths[3]).name in caplog.text
+
+
+def test_skipping_is_refused_where_it_cannot_be_kept():
+    with pytest.raises(ValueError, match="on_bad_image: skip is for a folder of images, and 'digits' is none"):
+        sources.open_source("digits", training=True, on_bad_image="skip")
+    with pytest.raises(ValueError, match="on_bad_image: must be 'stop' or 'skip', got 'drop'"):
+        sources.open_source("digits", training=True, on_bad_image="drop")

@@ -208,6 +208,14 @@ def test_unreadable_image_is_named(tmp_path):
     assert result.returncode == 2
     assert f"{bad} cannot be decoded as an image" in result.stderr
 
+    flags.append("--on_bad_image=skip")
+    result = _run(*flags, f"--workdir={tmp_path / 'too_many'}", check=False)  # 1 of 16 is more than 1 %
+    assert result.returncode == 2
+    assert "above max_bad_fraction=0.01" in result.stderr
+    result = _run(*flags, "--max_bad_fraction=0.1", f"--workdir={tmp_path / 'skipped'}")
+    assert "1 of 14 files are no images and are left out" in result.stderr
+    assert json.loads((tmp_path / "skipped" / "run.json").read_text())["train_images"] == 13
+
 
 def test_help_explains_every_flag():
     result = _run("--help")
@@ -216,10 +224,11 @@ def test_help_explains_every_flag():
     assert "python recipes/pretrain.py" in result.stdout
 
 
-FLAGS = """augmentation batch_size checkpoint_steps cutmix_alpha data_dir dataset dropout_rate epochs eval_split
-eval_steps head_bias_init image_size label_smoothing learning_rate log_steps loss manual_dir mixup_alpha model
-num_devices overwrite precision preset
-randaugment_magnitude random_erasing_rate seed stochastic_depth_rate strategy total_steps train_split warmup_steps weight_decay weights workdir"""
+FLAGS = """augmentation batch_size checkpoint_steps cutmix_alpha data_dir dataset dropout_rate epochs
+eval_split eval_steps head_bias_init image_size label_smoothing learning_rate log_steps loss
+manual_dir max_bad_fraction mixup_alpha model num_devices on_bad_image overwrite precision preset
+randaugment_magnitude random_erasing_rate seed stochastic_depth_rate strategy total_steps
+train_split warmup_steps weight_decay weights workdir"""
 
 
 def test_the_flag_set_is_deliberate(finished):

@@ -1,0 +1,33 @@
+"""Files that are never half written, and matplotlib, which is optional."""
+
+import contextlib
+import os
+import pathlib
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give the path of a temporary file; it takes the place of `path` at the end, or is removed on an error."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def new_figure(width, height):
+    """Return an empty matplotlib figure of that many inches; it opens no window.
+
+    Raises:
+        ValueError: where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("plot: pictures need matplotlib; install it with pip install 'keras_mixer[plot]'.") from None
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,219 @@
+"""From a folder of images to sharded TFRecords with a manifest: every image checked, and all written or nothing."""
+
+import concurrent.futures
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from keras_mixer.data import checking, sources
+from keras_mixer.data.progress import Progress
+from keras_mixer.data.records import FORMAT, VERSION, sha256
+
+SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
+CHUNK = 128  # images that are held at a time
+
+
+def write_records(
+    root,
+    output,
+    *,
+    splits=None,
+    num_shards=None,
+    seed=0,
+    on_bad_image="stop",
+    max_bad_fraction=0.01,
+    photographs=True,
+    overwrite=False,
+):
+    """Turn a folder of images into a folder of records, which `sources.open_source` opens.
+
+    Every image is decoded once to see that it can be, and its bytes are written unchanged. The files are a function of
+    the images, the seed and the number of shards. They are written into a temporary folder beside `output`, which is
+    renamed at the end: after an error or a kill there is no output, or the former one.
+
+    Args:
+        root: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is "test".
+        output: the new folder.
+        splits: names; None takes all.
+        num_shards: of each split, at most one per image; None makes shards of about 128 MiB.
+        seed: of the order, random over all shards, and of the split of a flat folder.
+        on_bad_image: "stop", or "skip" to leave out files that are no images, and list them in the manifest.
+        max_bad_fraction: more than this fraction of a split's files skipped is an error.
+        photographs: False for drawn signs, which a crop or flip would change; kept in the manifest.
+        overwrite: replace earlier records at `output`, and nothing else.
+
+    Returns:
+        The manifest, as a dict.
+
+    Raises:
+        ValueError: for bad arguments, class folders (see `sources.folder_images`) or images.
+        OSError: if the output exists or cannot be written, for instance on a full disk.
+    """
+    root, output = pathlib.Path(root), pathlib.Path(output).resolve()
+    checking.check_policy(on_bad_image, max_bad_fraction)
+    if num_shards is not None and num_shards < 1:
+        raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
+    if not root.is_dir():
+        raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
+    if root.resolve() in (output, *output.parents):
+        raise ValueError(f"output: {output} is in the folder of the images; choose one outside of it.")
+    _check_output(output, overwrite)
+    listed = {}
+    for split in splits or sources.folder_splits(root):
+        class_names, files, others = sources.folder_images(root, split, seed)
+        if not files:
+            raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
+        bad = checking.BadImages(
+            root, split, len(files) + len(others), None if on_bad_image == "stop" else max_bad_fraction
+        )
+        for path in others:
+            bad.add(path, sources.no_image(path).removeprefix("dataset: "))
+        listed[split] = (files, bad)
+    manifest = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
+    manifest |= {"class_names": list(class_names), "splits": {}}
+    with _new_folder(output, overwrite) as folder, _explained(output):
+        sizes = {split: sum(_size(path) for path, _ in files) for split, (files, _) in listed.items()}
+        free = shutil.disk_usage(folder).free
+        if sum(sizes.values()) > free:
+            raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
+        for split, (files, bad) in listed.items():
+            count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(files))
+            shards = _write_split(folder, split, files, count, seed, bad)
+            num_examples = sum(shard["examples"] for shard in shards)
+            manifest["splits"][split] = {"num_examples": num_examples, "skipped": bad.skipped, "shards": shards}
+        with open(folder / sources.MANIFEST, "w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            file.write("\n")
+        _sync(folder / sources.MANIFEST)
+    return manifest
+
+
+def _write_split(folder, split, files, num_shards, seed, bad):
+    """Write the shards of a split; return what the manifest says of each."""
+    order = np.random.default_rng(seed).permutation(len(files))
+    bounds = [len(files) * i // num_shards for i in range(num_shards + 1)]
+    shards, labels = [], set()
+    threads = concurrent.futures.ThreadPoolExecutor(checking.num_threads())
+    with threads, Progress(f"{split}:", len(files), "images") as progress:
+        for k in range(num_shards):
+            path = folder / f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord"
+            examples = 0
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for start in range(bounds[k], bounds[k + 1], CHUNK):
+                    chunk = [files[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
+                    # One chunk at a time: `map` submits all it is given, and would hold every image.
+                    checked = threads.map(checking.read_image, [name for name, _ in chunk])
+                    for (name, label), (encoded, fault) in zip(chunk, checked, strict=True):
+                        if fault:
+                            bad.add(name, fault)
+                            continue
+                        writer.write(_example(encoded, label, os.path.relpath(name, bad.root)))
+                        examples += 1
+                        labels.add(label)
+                    progress.update(len(chunk))
+            _sync(path)
+            shards.append(
+                {"file": path.name, "examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
+            )
+    lost = {label for _, label in files} - labels
+    if lost:
+        name = next(name for name, label in files if label in lost)
+        raise ValueError(
+            f"dataset: every image is bad in the class folder of {name}, so split {split} would have none of that "
+            "class; replace them or remove the class."
+        )
+    return shards
+
+
+def _example(encoded, label, path):
+    feature = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+        "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "image/path": tf.train.Feature(bytes_list=tf.train.BytesList(value=[os.fsencode(path)])),
+    }
+    # Maps have no fixed order in bytes unless asked for, and equal folders shall give equal checksums.
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+
+
+def _size(path):
+    return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_output(output, overwrite):
+    """Refuse to write where something is, except that `overwrite` replaces records."""
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"output: {output} is a file; choose another folder.")
+    names = sorted(os.listdir(output)) if output.exists() else []
+    if names and not overwrite:
+        raise FileExistsError(f"output: {output} exists; choose another folder, or overwrite to replace records.")
+    strange = [name for name in names if name != sources.MANIFEST and not name.endswith(".tfrecord")]
+    if names and (strange or sources.MANIFEST not in names):
+        raise FileExistsError(
+            f"output: {output} holds {(strange or names)[0]!r} and is not a folder of records, so it is not "
+            "overwritten; choose another folder."
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(output, overwrite):
+    """Yield a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
+    temporary, former = (output.with_name(f".{output.name}.{suffix}") for suffix in ("tmp", "old"))
+    with _explained(output):
+        temporary.mkdir(parents=True, exist_ok=True)
+        lock = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"output: another process writes {output}; wait, or choose another folder.") from None
+        try:
+            if former.exists() and not output.exists():  # killed between the two renames below
+                os.rename(former, output)
+            _check_output(output, overwrite)
+            for leftover in temporary.iterdir():  # of a killed process
+                leftover.unlink()
+            yield temporary
+            with _explained(output):
+                _sync(temporary)
+                shutil.rmtree(former, ignore_errors=True)
+                if output.exists():
+                    os.rename(output, former)
+                os.rename(temporary, output)
+                _sync(output.parent)
+                shutil.rmtree(former, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if former.exists() and not output.exists():
+                os.rename(former, output)
+            raise
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _explained(output):
+    """Turn what the system says when it cannot write into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        kind, reason = type(error), error.strerror
+    except tf.errors.OpError as error:
+        kind, reason = OSError, error.message.rpartition("; ")[2]
+    else:
+        return
+    raise kind(f"output: cannot write {output} ({reason}); nothing was left there, make room or choose another folder.")

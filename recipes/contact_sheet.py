@@ -1,0 +1,45 @@
+"""Write a picture of one training batch, exactly as `pretrain.py` sees it with the same flags.
+
+Under each image stand its classes, with their weights where mixup or CutMix mixed it.
+
+    python recipes/contact_sheet.py
+    python recipes/contact_sheet.py --dataset=path/to/folder --image_size=224 --randaugment_magnitude=15 --step=1000
+"""
+
+import common  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import pathlib
+
+from absl import flags
+
+from keras_mixer.analysis import contact_sheet, output
+from keras_mixer.data import sources
+
+FLAGS = flags.FLAGS
+common.define_common_flags(default_workdir="runs/contact_sheet")
+common.define_data_flags()
+flags.DEFINE_integer("step", 0, "The training step whose batch to show.", lower_bound=0)
+flags.adopt_module_key_flags(common)  # so that --help shows them
+
+
+def main(_):
+    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    source = sources.open_source(
+        FLAGS.dataset,
+        FLAGS.train_split,
+        training=True,
+        data_dir=FLAGS.data_dir,
+        manual_dir=FLAGS.manual_dir,
+        seed=FLAGS.seed,
+    )
+    with common.naming_unreadable_files(source):
+        images, labels = next(iter(common.train_batches(source, FLAGS.step)))
+    path = pathlib.Path(FLAGS.workdir) / f"step_{FLAGS.step:08d}.png"
+    title = f"{source.name}: step {FLAGS.step}, seed {FLAGS.seed}, {common.image_size()} px"
+    contact_sheet.write_contact_sheet(path, images, labels, source.class_names, title)
+    print(f"{len(images)} images of {source.name} are in {path}")
+
+
+if __name__ == "__main__":
+    common.run(main)

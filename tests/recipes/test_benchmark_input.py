@@ -1,0 +1,33 @@
+"""`recipes/benchmark.py --input` as users run it, with tiny sizes."""
+
+import json
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def _run(*flags):
+    command = [sys.executable, "recipes/benchmark.py", *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_it_measures_every_part_beside_the_bare_decoder(tmp_path):
+    result = _run("--input", "--image_size=32", "--batch_size=4", "--seconds=0.001", f"--output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "input_speed.json").read_text())
+    rates = report["images_per_second"]
+    assert {report["limit"], "decode_image", "randaugment", "Equalize", "mixup of a batch", "whole pipeline"} <= set(
+        rates
+    )
+    assert len(rates) == 29
+    assert all(rate > 0 for rate in rates.values())
+    assert report["flags"]["image_size"] == 32
+    assert "peak memory" in result.stdout
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path):
+    result = _run(f"--output={tmp_path}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: input: only the input pipeline can be measured so far; give --input.\n"
