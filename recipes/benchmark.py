@@ -17,7 +17,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_boolean("input", False, "Measure the input pipeline.")
 flags.DEFINE_integer("image_size", 224, "Image side in pixels.", lower_bound=8)
 flags.DEFINE_integer("batch_size", 64, "Images in a batch.", lower_bound=2)
-flags.DEFINE_float("seconds", 0.5, "Time for one of five measurements of each part.")
+flags.DEFINE_float("seconds", 0.5, "Time for one measurement of each part.")
+flags.DEFINE_integer("rounds", 5, "Measurements of each part.", lower_bound=1)
 flags.DEFINE_string("output", "runs/benchmark", "Folder for the results.")
 
 NUM_FILES, CLASSES = 64, 1000
@@ -37,7 +38,7 @@ def benchmark_input():
     output.new_figure(1, 1)  # says at once where matplotlib is missing
     input_speed.use_one_core()
     photos = input_speed.photographs(NUM_FILES)
-    rates = input_speed.measure(input_stages(photos, FLAGS.image_size, FLAGS.batch_size), FLAGS.seconds)
+    rates = input_speed.measure(input_stages(photos, FLAGS.image_size, FLAGS.batch_size), FLAGS.seconds, FLAGS.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
     memory = input_speed.peak_memory()
     details = {

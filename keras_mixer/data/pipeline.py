@@ -6,6 +6,7 @@ from keras_mixer.data import augment, decode
 from keras_mixer.data.randaugment import randaugment
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
+BATCHES_AHEAD = 2  # a fixed number, since an automatic one may hold gigabytes of float batches
 AUGMENTATIONS = ("paper", "keras_cv", "none")
 
 
@@ -97,8 +98,8 @@ def train_batches(
     data = source.records(seed, start).enumerate(start)
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     data = data.batch(batch_size, drop_remainder=True).enumerate(start_step)
-    data = data.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return data.prefetch(tf.data.AUTOTUNE)
+    data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
+    return data.prefetch(BATCHES_AHEAD)
 
 
 def eval_batches(source, *, batch_size, image_size, crop="resmall"):
@@ -143,8 +144,8 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall"):
         )
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))
     data = data.batch(batch_size, drop_remainder=True)
-    data = data.map(lambda images, *rest: (to_model_range(images), *rest), num_parallel_calls=tf.data.AUTOTUNE)
-    return data.prefetch(tf.data.AUTOTUNE)
+    data = data.map(lambda images, *rest: (to_model_range(images), *rest), num_parallel_calls=BATCHES_AHEAD)
+    return data.prefetch(BATCHES_AHEAD)
 
 
 def to_model_range(images):
