@@ -1,12 +1,15 @@
 """Names of the classes of the released heads, and `decode_predictions`."""
 
 import functools
+import numbers
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 NAMES = {"imagenet1k": 1000, "imagenet21k": 21843}
+_CLASSES_RULE = "classes must be 'imagenet1k', 'imagenet21k' or a list with a name for each class"
 
 
 @functools.cache
@@ -24,7 +27,7 @@ def imagenet_classes(name):
         ('n01440764', 'tench, Tinca tinca')
     """
     if name not in NAMES:
-        raise ValueError(f"classes must be 'imagenet1k', 'imagenet21k' or a list of names, got {name!r}.")
+        raise ValueError(f"imagenet_classes: name must be 'imagenet1k' or 'imagenet21k', got {name!r}.")
     text = (pathlib.Path(__file__).parent / "assets" / f"{name}.tsv").read_text("utf-8")
     return tuple(tuple(line.split("\t")) for line in text.splitlines())
 
@@ -42,19 +45,14 @@ def decode_predictions(predictions, top=5, classes=None):
         A list for each image of (class id, name, score): the WordNet synset id, or the index for a list of names.
 
     Raises:
-        ValueError: if the scores are not (B, K) and finite, K is not the number of names, or `top` is not in [1, K].
+        ValueError: if the scores are not (B, K), real and finite, `classes` is neither a name nor a list, K is not the
+            number of names, or `top` is not in [1, K].
 
     Example:
         >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=2, classes=["cat", "dog", "fox"])
         [[(1, 'dog', 0.7), (2, 'fox', 0.2)]]
     """
-    scores = np.asarray(keras.ops.convert_to_numpy(predictions))
-    if scores.ndim != 2 or not np.issubdtype(scores.dtype, np.number) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"decode_predictions: predictions must be finite scores of shape (images, classes), got {scores.dtype} of "
-            f"shape {scores.shape}"
-            + ("." if scores.ndim != 2 else ", with a value that is NaN, infinite or no number.")
-        )
+    scores = _scores(predictions)
     width = scores.shape[1]
     if classes is None:
         classes = next((name for name, size in NAMES.items() if size == width), None)
@@ -64,9 +62,15 @@ def decode_predictions(predictions, top=5, classes=None):
                 f"list of {width} names."
             )
     if isinstance(classes, str):
+        if classes not in NAMES:
+            raise ValueError(f"decode_predictions: {_CLASSES_RULE}, got {classes!r}.")
         ids, names = zip(*imagenet_classes(classes), strict=True)
     else:
-        names = [str(name) for name in classes]
+        ordered = isinstance(classes, (Sequence, np.ndarray)) and not isinstance(classes, bytes)
+        names = list(classes) if ordered and np.iterable(classes) else []
+        if not names or not all(isinstance(name, (str, numbers.Number)) for name in names):
+            raise ValueError(f"decode_predictions: {_CLASSES_RULE}, got {classes!r}.")
+        names = [str(name) for name in names]
         ids = range(len(names))
     if len(names) != width:
         raise ValueError(f"decode_predictions: predictions have {width} classes, but classes has {len(names)} names.")
@@ -74,3 +78,25 @@ def decode_predictions(predictions, top=5, classes=None):
         raise ValueError(f"decode_predictions: top must be a whole number from 1 to {width}, got {top!r}.")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(ids[k], names[k], float(row[k])) for k in order] for row, order in zip(scores, best, strict=True)]
+
+
+def _scores(predictions):
+    """Return predictions as finite float64 (B, K), which ranks every real dtype; unsigned integers have no negative."""
+    try:
+        scores = np.asarray(keras.ops.convert_to_numpy(predictions))
+    except Exception:  # whatever a backend raises for rows of different lengths, or for what is no array
+        raise ValueError(
+            "decode_predictions: predictions must be one array of shape (images, classes), got a "
+            f"{type(predictions).__name__} that is none; perhaps its rows differ in length."
+        ) from None
+    if scores.dtype.kind not in "iuf" and "float" not in scores.dtype.name:  # bfloat16 is of no kind of NumPy's
+        raise ValueError(
+            f"decode_predictions: predictions must be real numbers, integer or floating, got the dtype {scores.dtype}."
+        )
+    scores = scores.astype(np.float64)
+    if scores.ndim != 2 or not np.isfinite(scores).all():
+        raise ValueError(
+            "decode_predictions: predictions must be finite scores of shape (images, classes), got the shape "
+            f"{scores.shape}" + ("." if scores.ndim != 2 else " with a value that is NaN or infinite.")
+        )
+    return scores

@@ -24,7 +24,7 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that are worth a
 
 def is_url(text):
     """Whether `text` is a URL that can be fetched."""
-    return text.startswith(("http://", "https://", "file://", "gs://"))
+    return text.lower().startswith(("http://", "https://", "file://", "gs://"))
 
 
 def cache_folder():
@@ -72,10 +72,10 @@ def fetch(url, path, verify, size=None, hint=""):
 
 def https_url(url):
     """Return the https address of a gs URL, and any other URL as it is; STORAGE_EMULATOR_HOST is honoured."""
-    if not url.startswith("gs://"):
+    if not url.lower().startswith("gs://"):
         return url
     host = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com").rstrip("/")
-    return f"{host}/{url.removeprefix('gs://')}"
+    return f"{host}/{url[len('gs://') :]}"
 
 
 def check_size(path, size):

@@ -6,6 +6,7 @@ D hidden units of an MLP.
 
 import contextvars
 import functools
+import numbers
 
 import keras
 from keras import ops
@@ -24,14 +25,14 @@ _register = keras.saving.register_keras_serializable(package="keras_mixer")
 def check_positive_int(owner, **values):
     """Raise a ValueError that names the first argument which is not a positive integer."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}.")
 
 
 def check_rate(owner, **values):
     """Raise a ValueError that names the first argument which is not a fraction in [0, 1)."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
             raise ValueError(f"{owner}: {name} must be a fraction in [0, 1), got {value!r}.")
 
 
@@ -49,19 +50,19 @@ class PatchEmbed(keras.layers.Layer):
         ValueError: if P does not divide H and W.
 
     Example:
-        >>> PatchEmbed(hidden_dim=8, patch_size=4)(keras.ops.ones((2, 16, 12, 3))).shape
+        >>> tuple(PatchEmbed(hidden_dim=8, patch_size=4)(keras.ops.ones((2, 16, 12, 3))).shape)
         (2, 12, 8)
     """
 
     def __init__(self, hidden_dim, patch_size, **kwargs):
         super().__init__(**kwargs)
         check_positive_int("PatchEmbed", hidden_dim=hidden_dim, patch_size=patch_size)
-        self.hidden_dim = hidden_dim
-        self.patch_size = patch_size
+        self.hidden_dim = int(hidden_dim)
+        self.patch_size = int(patch_size)
         self.conv = keras.layers.Conv2D(
-            hidden_dim,
-            patch_size,
-            strides=patch_size,
+            self.hidden_dim,
+            self.patch_size,
+            strides=self.patch_size,
             data_format="channels_last",
             kernel_initializer=kernel_initializer.get(),
             dtype=self.dtype_policy,
@@ -82,7 +83,7 @@ class PatchEmbed(keras.layers.Layer):
         return (input_shape[0], rows * columns, self.hidden_dim)
 
     def _grid(self, shape):
-        return check_grid(shape[1], shape[2], self.patch_size)
+        return check_grid(*shape[1:3], self.patch_size)
 
     def get_config(self):
         return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}
@@ -142,7 +143,7 @@ class MlpBlock(keras.layers.Layer):
         ValueError: for a non-positive `hidden_dim`, another `over`, or a rate outside [0, 1).
 
     Example:
-        >>> MlpBlock(hidden_dim=32, over="tokens")(keras.ops.ones((2, 16, 8))).shape
+        >>> tuple(MlpBlock(hidden_dim=32, over="tokens")(keras.ops.ones((2, 16, 8))).shape)
         (2, 16, 8)
     """
 
@@ -152,9 +153,9 @@ class MlpBlock(keras.layers.Layer):
         check_rate("MlpBlock", dropout_rate=dropout_rate)
         if over not in ("channels", "tokens"):
             raise ValueError(f"MlpBlock: over must be 'channels' or 'tokens', got {over!r}.")
-        self.hidden_dim = hidden_dim
+        self.hidden_dim = int(hidden_dim)
         self.over = over
-        self.dropout_rate = dropout_rate
+        self.dropout_rate = float(dropout_rate)
 
     def build(self, input_shape):
         dense = TokenDense if self.over == "tokens" else keras.layers.Dense
@@ -207,7 +208,7 @@ class StochasticDepth(keras.layers.Layer):
     def __init__(self, rate, rescale=False, seed=None, **kwargs):
         super().__init__(**kwargs)
         check_rate("StochasticDepth", rate=rate)
-        self.rate = rate
+        self.rate = float(rate)
         self.rescale = rescale
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
@@ -243,7 +244,7 @@ class MixerBlock(keras.layers.Layer):
         ValueError: for a non-positive size or a rate outside [0, 1).
 
     Example:
-        >>> MixerBlock(tokens_mlp_dim=8, channels_mlp_dim=16)(keras.ops.ones((2, 4, 6))).shape
+        >>> tuple(MixerBlock(tokens_mlp_dim=8, channels_mlp_dim=16)(keras.ops.ones((2, 4, 6))).shape)
         (2, 4, 6)
     """
 
@@ -258,10 +259,10 @@ class MixerBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
-        self.tokens_mlp_dim = tokens_mlp_dim
-        self.channels_mlp_dim = channels_mlp_dim
-        self.dropout_rate = dropout_rate
-        self.stochastic_depth_rate = stochastic_depth_rate
+        self.tokens_mlp_dim = int(tokens_mlp_dim)
+        self.channels_mlp_dim = int(channels_mlp_dim)
+        self.dropout_rate = float(dropout_rate)
+        self.stochastic_depth_rate = float(stochastic_depth_rate)
         self.rescale_stochastic_depth = rescale_stochastic_depth
         dtype = self.dtype_policy
         self.layer_norm_0 = keras.layers.LayerNormalization(
@@ -272,9 +273,8 @@ class MixerBlock(keras.layers.Layer):
             epsilon=LAYER_NORM_EPSILON, dtype=dtype, name="layer_norm_1"
         )
         self.channel_mixing = MlpBlock(channels_mlp_dim, "channels", dropout_rate, dtype=dtype, name="channel_mixing")
-        self.stochastic_depth = StochasticDepth(
-            stochastic_depth_rate, rescale_stochastic_depth, dtype=dtype, name="stochastic_depth"
-        )
+        drop = (stochastic_depth_rate, rescale_stochastic_depth)
+        self.stochastic_depth = StochasticDepth(*drop, dtype=dtype, name="stochastic_depth")
 
     def build(self, input_shape):
         for layer in (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing):

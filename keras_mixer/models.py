@@ -1,5 +1,7 @@
 """MLP-Mixer as a functional Keras model, the eight variants of the paper and its code, and `preprocess_input`."""
 
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
@@ -40,7 +42,7 @@ class MLPMixer(keras.Model):
         classifier_activation: "softmax", "sigmoid" or any Keras activation of the float32 logits; None for the logits.
         pooling: with `include_top=False`: None gives tokens (B, S, C) after the last LayerNorm, "avg" their mean
             `pre_logits` (B, C), "max" their maximum (B, C).
-        input_tensor: a Keras tensor to use as the images, instead of `input_shape`.
+        input_tensor: what `keras.Input` returned, to use as the images instead of `input_shape`.
         dropout_rate: fraction dropped after each Dense layer of the MLPs while training.
         stochastic_depth_rate: fraction of images for which the last block's branches are dropped while training; it
             grows linearly from 0 in the first block. A kept branch is not rescaled, as the authors trained.
@@ -56,7 +58,7 @@ class MLPMixer(keras.Model):
 
     Example:
         >>> model = MLPMixer(4, 2, 16, 8, 32, input_shape=(16, 16, 3), classes=10)
-        >>> model(keras.ops.zeros((1, 16, 16, 3))).shape
+        >>> tuple(model(keras.ops.zeros((1, 16, 16, 3))).shape)
         (1, 10)
     """
 
@@ -77,7 +79,6 @@ class MLPMixer(keras.Model):
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
         name=None,
-        **kwargs,
     ):
         sizes = dict(
             patch_size=patch_size,
@@ -89,10 +90,15 @@ class MLPMixer(keras.Model):
         rates = dict(dropout_rate=dropout_rate, stochastic_depth_rate=stochastic_depth_rate)
         layers.check_positive_int("MLPMixer", **sizes)
         layers.check_rate("MLPMixer", **rates)
+        sizes = {key: int(value) for key, value in sizes.items()}  # NumPy's numbers would not be JSON
+        rates = {key: float(value) for key, value in rates.items()}
+        if not isinstance(include_top, (bool, np.bool_)):
+            raise ValueError(f"MLPMixer: include_top must be True or False, got {include_top!r}.")
         if pooling not in (None, "avg", "max"):
             raise ValueError(f"MLPMixer: pooling must be None, 'avg' or 'max', got {pooling!r}.")
         if classes is not None:
             layers.check_positive_int("MLPMixer", classes=classes)
+            classes = int(classes)
         activation = _check_activation(classifier_activation)
         images, input_shape = _make_images(input_shape, input_tensor, patch_size)
         if weights is not None:
@@ -102,7 +108,7 @@ class MLPMixer(keras.Model):
             checkpoint = weights_module.open_checkpoint(weights, sizes, input_shape[2])
             classes = checkpoint.check_classes(classes, include_top)
             grid = layers.check_grid(input_shape[0], input_shape[1], patch_size)
-            tokens_mlp_dim = sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)
+            sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)
         classes = classes or DEFAULT_CLASSES
 
         kernels = layers.kernel_initializer.set("lecun_normal" if weights is None else "zeros")
@@ -110,7 +116,7 @@ class MLPMixer(keras.Model):
             x = layers.PatchEmbed(hidden_dim, patch_size, name="stem")(images)  # (B, H, W, 3) -> (B, S, C)
             for i in range(num_blocks):
                 x = layers.MixerBlock(
-                    tokens_mlp_dim,
+                    sizes["tokens_mlp_dim"],
                     channels_mlp_dim,
                     dropout_rate=dropout_rate,
                     stochastic_depth_rate=stochastic_depth_rate * i / max(num_blocks - 1, 1),
@@ -128,7 +134,7 @@ class MLPMixer(keras.Model):
             x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)  # (B, K)
             if activation is not None:
                 x = keras.layers.Activation(activation, dtype="float32", name="predictions")(x)
-        super().__init__(images, x, name=name or "mlp_mixer", **kwargs)
+        super().__init__(images, x, name=name or "mlp_mixer")
 
         self._own_config = dict(
             **sizes,
@@ -141,11 +147,10 @@ class MLPMixer(keras.Model):
         )
         self._build_policy = keras.config.dtype_policy()
         if weights is not None:
-            checkpoint.load_into(self, new_head=True)
+            self.load_report = checkpoint.load_into(self, new_head=True)
 
     def get_config(self):
-        own = dict(self._own_config)
-        own["input_shape"] = list(own["input_shape"])
+        own = self._own_config | {"input_shape": list(self._own_config["input_shape"])}
         if callable(own["classifier_activation"]):
             own["classifier_activation"] = keras.activations.serialize(own["classifier_activation"])
         return {
@@ -174,6 +179,10 @@ class MLPMixer(keras.Model):
 def _check_activation(activation):
     if activation is None:
         return None
+    if getattr(activation, "__name__", "") == "<lambda>":
+        raise ValueError(
+            "MLPMixer: classifier_activation must not be a lambda, which cannot be saved; name a function."
+        )
     try:
         return keras.activations.get(activation)
     except (ValueError, TypeError):
@@ -190,20 +199,28 @@ def _make_images(input_shape, input_tensor, patch_size):
             raise ValueError(
                 f"MLPMixer: input_tensor must be a Keras tensor such as keras.Input returns, got {type(input_tensor)}."
             )
+        if [source is input_tensor for source in keras.utils.get_source_inputs(input_tensor)] != [True]:
+            raise ValueError(
+                "MLPMixer: input_tensor must be what keras.Input returns, not the output of other layers; build the "
+                "model without it and call it on that output."
+            )
         shape = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != shape:
             raise ValueError(
-                f"MLPMixer: input_shape {tuple(input_shape)} differs from input_tensor's {shape}; give one of them."
+                f"MLPMixer: input_shape {tuple(input_shape)} differs from input_tensor's {shape}; give one."
             )
         input_shape = shape
     try:
         input_shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
-        valid = len(input_shape) == 3 and all(s is None or isinstance(s, (int, np.integer)) for s in input_shape)
+        valid = len(input_shape) == 3 and all(
+            s is None or (isinstance(s, numbers.Integral) and not isinstance(s, bool)) for s in input_shape
+        )
     except TypeError:
         valid = False
     if not valid or input_shape[2] is None or input_shape[2] < 1:
         raise ValueError(f"MLPMixer: input_shape must be (height, width, channels), got {input_shape!r}.")
     layers.check_grid(input_shape[0], input_shape[1], patch_size)
+    input_shape = tuple(int(s) for s in input_shape)
     images = keras.Input(input_shape, name="images") if input_tensor is None else input_tensor
     return images, input_shape
 
@@ -213,9 +230,9 @@ _VARIANT_DOC = """Mixer-{size}/{patch}: {num_blocks} blocks, patches of {patch_s
     Every argument is that of `MLPMixer`. {params:,} parameters at 224 px with 1,000 classes (paper Table 1).
 
     Example:
-        >>> model = keras_mixer.Mixer{size}{patch}(classes=10)
-        >>> model(keras.ops.zeros((1, 224, 224, 3))).shape
-        (1, 10)
+        >>> model = Mixer{size}{patch}(include_top=False, pooling="avg")  # doctest: +SKIP
+        >>> model.output_shape  # doctest: +SKIP
+        (None, {hidden_dim})
     """
 
 
@@ -276,6 +293,8 @@ def preprocess_input(images):
         >>> preprocess_input(np.array([0, 255], "uint8"))
         array([-1.,  1.], dtype=float32)
     """
+    if images is None or isinstance(images, (str, bytes)):
+        raise ValueError(f"preprocess_input: images must be an array or tensor of pixels, got {images!r}.")
     if isinstance(images, np.ndarray):
         return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
     return ops.cast(images, "float32") / 127.5 - 1.0

@@ -147,11 +147,12 @@ def _reading(path):
         OverflowError,
     ) as error:
         raise ValueError(
-            f"weights: {path} is no whole .npz archive ({_describe(path, error)}); get the file again."
+            f"weights: {path} is no whole .npz archive ({describe(path, error)}); get the file again."
         ) from None
 
 
-def _describe(path, error):
+def describe(path, error):
+    """Say what a file is that was refused with `error`: a web page, empty, cut off, or what the error says."""
     with open(path, "rb") as file:
         start = file.read(256).lstrip()
     if start[:1] == b"<":
@@ -172,6 +173,33 @@ def _parse_grid(comment):
     except ValueError:
         raise ValueError(f"the comment {text[:40]!r}, which is no grid of patches") from None
     return rows, columns
+
+
+def output_path(owner, path):
+    """Return the path of an .npz file to write, with ~ expanded; raise where it cannot be one.
+
+    Raises:
+        ValueError: if it is no path, or has another suffix.
+        OSError: if its folder does not exist, or a directory is in the way.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise ValueError(f"{owner}: path must be a path that ends in .npz, got {type(path).__name__}.")
+    text = os.fspath(path)
+    path = pathlib.Path(os.path.expanduser(text))
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"{owner}: path must end in .npz, got {text!r}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{owner}: path must be that of a file, but {text!r} is a directory.")
+    if not path.parent.exists():
+        raise FileNotFoundError(
+            f"{owner}: path must be in a folder that exists, but {os.fspath(path.parent)!r} of {text!r} does not; "
+            "create it."
+        )
+    if not path.parent.is_dir():
+        raise NotADirectoryError(
+            f"{owner}: path must be in a folder, but {os.fspath(path.parent)!r} of {text!r} is a file."
+        )
+    return path
 
 
 def write_npz(path, arrays: Mapping[str, Callable[[], np.ndarray]], grid=None):

@@ -2,6 +2,10 @@
 
 import os
 import pathlib
+import re
+import tempfile
+import urllib.parse
+import zipfile
 from collections.abc import Mapping
 
 import keras
@@ -26,7 +30,14 @@ def open_file(weights):
             f"arrays; got {type(weights).__name__}."
         )
     text = os.fspath(weights)
-    suffix = next((s for s in SUFFIXES if text.endswith(s)), None)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if scheme and not fetch.is_url(text):
+        raise ValueError(
+            f"weights: {text!r} has the scheme {scheme[1]!r}, but a URL must be one of http, https, file or gs; fetch "
+            "the file and give its path."
+        )
+    name = urllib.parse.urlsplit(text).path if scheme else text  # a URL may go on with a query
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), None)
     if suffix is None:
         from keras_mixer import released
 
@@ -39,7 +50,7 @@ def open_file(weights):
     ]
     if fetch.is_url(text):
         return opener(fetch.fetch_url(text, verify=lambda path: npz.check_finite(opener(path))))
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(os.path.expanduser(text))
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
     return opener(path)
@@ -47,33 +58,49 @@ def open_file(weights):
 
 def open_keras(path):
     """Return an ArrayFile of a saved Keras model that holds a Mixer's layers, by the names of the layers."""
+    path = pathlib.Path(path)
+    if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
+        reason = npz.describe(path, "File is not a zip file")
+        raise ValueError(f"weights: {path} is there, but it is not a Keras file ({reason}).")
+    with tempfile.TemporaryDirectory() as folder:
+        link = pathlib.Path(folder, "model.keras")  # Keras knows a file by its suffix, which a partial download lacks
+        link.symlink_to(path.absolute())
+        try:
+            model = keras.saving.load_model(link, compile=False)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged archive, an unknown class or an unsafe lambda raises in Keras
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = reason.replace(str(link), "it").rstrip(".")
+            raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
     try:
-        model = keras.saving.load_model(path, compile=False)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a damaged archive, an unknown class or an unsafe lambda raises in Keras
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
-    variables = weight_layouts.mixer_variables(model)
+        variables = weight_layouts.mixer_variables(model)
+        grid = weight_layouts.mixer_grid(model)
+    except ValueError as error:
+        reason = str(error).removeprefix("weights: ").rstrip(".")
+        raise ValueError(f"weights: {path} holds no weights that can be used here ({reason}).") from None
     specs = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
 
     def read(name):
         return keras.ops.convert_to_numpy(variables[name])
 
-    return npz.ArrayFile(str(path), specs, read, weight_layouts.mixer_grid(model))
+    return npz.ArrayFile(str(path), specs, read, grid)
 
 
 def open_h5(path):
     """Return an ArrayFile of a Keras weights file; Keras names its layers by class and position."""
     import h5py  # a dependency of Keras; slow to import, so only here
 
-    specs = {}
+    specs, optimizer = {}, []
 
     def note(name, item):
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
                 raise ValueError(f"weights: {name} of {path} points into another file; it is not loaded.")
-            specs[name] = (item.shape, item.dtype.name)
+            if name.startswith("optimizer/"):  # of a compiled model that was saved
+                optimizer.append(name)
+            else:
+                specs[name] = (item.shape, item.dtype.name)
 
     try:
         with h5py.File(path, "r") as file:
@@ -85,7 +112,8 @@ def open_h5(path):
         with h5py.File(path, "r") as file:
             return file[name][()]
 
-    return npz.ArrayFile(str(path), specs, read)
+    notes = (f"{len(optimizer)} arrays of the optimizer left out",) if optimizer else ()
+    return npz.ArrayFile(str(path), specs, read, notes=notes)
 
 
 def open_safetensors(path):

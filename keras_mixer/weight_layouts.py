@@ -2,10 +2,13 @@
 
 import re
 
+import numpy as np
+
+from keras_mixer import layers as mixer_layers
 from keras_mixer.models import VARIANTS
 from keras_mixer.npz import ArrayFile
 
-_SHOWN = 20  # lines of a +/- list
+_SHOWN = 12  # lines of a +/- list
 
 
 def released_shapes(patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, tokens, classes, channels=3):
@@ -45,31 +48,67 @@ def variant_of(**sizes):
 
 
 def check_specs(file, shapes):
-    """Raise a ValueError with a +/- list unless an ArrayFile holds exactly these arrays, as float32."""
+    """Raise a ValueError unless an ArrayFile holds exactly these arrays, as float32.
+
+    Its first line says which sizes differ; then comes a +/- list of arrays, in the order of the forward pass.
+    """
     found, expected = file.specs, {name: (shape, "float32") for name, shape in shapes.items()}
     if found == expected:
         return
+    names = sorted([*expected, *sorted({*found} - {*expected})], key=_place)
+    differing = [name for name in names if found.get(name) != expected.get(name)]
     lines = [
         f"{sign} {name} {spec[0]} {spec[1]}"
-        for name in sorted({*found, *expected})
+        for name in differing
         for sign, spec in (("-", expected.get(name)), ("+", found.get(name)))
-        if spec is not None and found.get(name) != expected.get(name)
+        if spec is not None
     ]
     shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
     raise ValueError(
-        f"weights: {file.source} does not hold this model's arrays{_hint(found)} (- the model needs, + the file has):\n"
-        + "\n".join(shown)
+        f"weights: {file.source} {_difference(found, expected, len(differing))}.\n"
+        "Arrays (- the model needs, + the file has):\n" + "\n".join(shown)
     )
 
 
-def _hint(specs):
+def _place(name):
+    """Sort key of the forward pass: stem, blocks, pre_head_layer_norm, head, then what belongs to none of them."""
+    part = name.split("/")[0]
+    block = re.fullmatch(r"MixerBlock_(\d+)", part)
+    places = {"stem": 0, "pre_head_layer_norm": 2, "head": 3}
+    return (1, int(block[1])) if block else (places.get(part, 4), 0)
+
+
+def _difference(found, expected, count):
+    """Say, as the end of a sentence about the file, in which sizes it differs from the model."""
+    if not {*found} & {*expected}:
+        return "holds none of this model's arrays"
+    has, needs = _sizes(found), _sizes(expected)
+    sizes = [
+        f"{key} is {has[key]} in the file, {needs[key]} in the model"
+        for key in needs
+        if None not in (has[key], needs[key]) and has[key] != needs[key]
+    ]
+    text = "does not hold this model's arrays: "
+    text += "; ".join(sizes) if sizes else f"{count} of them missing, too many, or of another shape or dtype"
+    variant = variant_of(**{key: has[key] for key in ("patch_size", "num_blocks", "hidden_dim", "channels_mlp_dim")})
+    return f"{text}; the file has the sizes of Mixer{variant.upper()}" if variant and sizes else text
+
+
+def _sizes(specs):
+    """Return each size by name, None where the array that tells it is missing; biases tell it in any order of axes."""
+    ones = {name: shape[0] for name, (shape, _) in specs.items() if len(shape) == 1}
     stem, _ = specs.get("stem/kernel", ((), ""))
-    channel, _ = specs.get("MixerBlock_0/channel_mixing/Dense_0/kernel", ((), ""))
-    if len(stem) != 4 or len(channel) != 2:
-        return ""
-    blocks = sum(name.endswith("/token_mixing/Dense_0/kernel") for name in specs)
-    variant = variant_of(patch_size=stem[0], num_blocks=blocks, hidden_dim=stem[3], channels_mlp_dim=channel[1])
-    return f", but has the sizes of Mixer{variant.upper()}" if variant else ""
+    known = len(stem) == 4 and stem[0] == stem[1]
+    return {
+        "patch_size": stem[0] if known else None,
+        "image channels": stem[2] if known else None,
+        "num_blocks": len({name.split("/")[0] for name in specs if name.startswith("MixerBlock_")}),
+        "hidden_dim": ones.get("stem/bias"),
+        "tokens_mlp_dim": ones.get("MixerBlock_0/token_mixing/Dense_0/bias"),
+        "channels_mlp_dim": ones.get("MixerBlock_0/channel_mixing/Dense_0/bias"),
+        "patches": ones.get("MixerBlock_0/token_mixing/Dense_1/bias"),
+        "classes": ones.get("head/bias"),
+    }
 
 
 # (pattern, released name); what no pattern matches keeps its name, and is then reported as extra.
@@ -204,13 +243,34 @@ def mixer_grid(model):
 
 def _mixer_layers(model):
     """Return name -> layer of a model, or of the one model inside it that is a Mixer."""
-    layers = {layer.name: layer for layer in getattr(model, "layers", [])}
+    if not isinstance(getattr(model, "layers", None), list):
+        raise ValueError(
+            f"weights: model must be an MLPMixer or a Keras model that holds its layers, got {type(model).__name__}."
+        )
+    layers = {layer.name: layer for layer in model.layers}
     if "stem" not in layers:
         inner = [{part.name: part for part in getattr(layer, "layers", [])} for layer in layers.values()]
         mixers = [parts for parts in inner if "stem" in parts]
         layers = mixers[0] if len(mixers) == 1 else layers
     missing = [name for name in ("stem", "block_0", "pre_head_layer_norm") if name not in layers]
     if missing:
-        name = getattr(model, "name", model)
-        raise ValueError(f"weights: the model {name!r} has no layer {missing[0]!r}; it is no Mixer.")
+        raise ValueError(f"weights: the model {model.name!r} has no layer {missing[0]!r}; it is no Mixer.")
+    for name, kind in (("stem", mixer_layers.PatchEmbed), ("block_0", mixer_layers.MixerBlock)):
+        if not isinstance(layers[name], kind):
+            found = type(layers[name]).__name__
+            raise ValueError(
+                f"weights: the layer {name!r} of the model {model.name!r} is a {found}, not a {kind.__name__}; it is "
+                "no Mixer."
+            )
     return layers
+
+
+def check_grid(grid):
+    """Return the argument `grid` as (rows, columns) of int; raise a ValueError unless it is two positive integers."""
+    sides = grid if isinstance(grid, (tuple, list)) else ()
+    whole = [isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides]
+    if whole != [True, True]:
+        raise ValueError(
+            f"load_checkpoint: grid must be (rows, columns) of patches, two positive integers, got {grid!r}."
+        )
+    return int(sides[0]), int(sides[1])

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import os
-import pathlib
 
 import keras
 import numpy as np
@@ -69,31 +68,31 @@ class Checkpoint:
         `grid` is that of a model whose D_S is fixed. Without it D_S is still to be chosen, by `tokens_mlp_dim_at`.
         """
         wanted = sizes["tokens_mlp_dim"]
-        fits = self.tokens and self.tokens_mlp_dim and self._dim_fits(wanted, grid)
+        growth = self._growth(wanted, grid) if self.tokens and self.tokens_mlp_dim else None
         expected = weight_layouts.released_shapes(
-            **{**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if fits else wanted},
-            tokens=self.tokens or 196,
+            **{**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
+            tokens=self.tokens or math.prod(grid or (14, 14)),
             classes=(self.num_classes or 1000) if self.has_head else None,
             channels=channels,
         )
         weight_layouts.check_specs(self.file, expected)
+        if growth and growth > 1:
+            self.notes.append(
+                f"token MLPs are {growth} times as wide as tokens_mlp_dim={wanted}, of a higher resolution"
+            )
 
-    def _dim_fits(self, wanted, grid):
-        """Whether a Mixer with `wanted` hidden units can hold these token MLPs."""
+    def _growth(self, wanted, grid):
+        """How many times as wide these token MLPs are as one of `wanted` units that can hold them; None for none."""
         if grid is not None:
-            return wanted in (self.tokens_mlp_dim, self.tokens_mlp_dim_at(grid))
+            return 1 if wanted in (self.tokens_mlp_dim, self.tokens_mlp_dim_at(grid)) else None
         if self.tokens_mlp_dim == wanted:
-            return True
+            return 1
         # A checkpoint of a higher resolution is wider by as much as its grid outgrows a square (paper appendix C).
         growth, rest = divmod(self.tokens_mlp_dim, wanted)
         side = math.isqrt(self.tokens // growth) if growth else 0
         grid = self._grid or (math.isqrt(self.tokens),) * 2
         grown = rest == 0 and side * side * growth == self.tokens == math.prod(grid) and not any(n % side for n in grid)
-        if grown:
-            self.notes.append(
-                f"token MLPs are {growth} times as wide as tokens_mlp_dim={wanted}, of a higher resolution"
-            )
-        return grown
+        return growth if grown else None
 
     def check_classes(self, classes, include_top):
         """Return the classes of the head to build: `classes`, or the checkpoint's where None."""
@@ -134,7 +133,7 @@ class Checkpoint:
         report = LoadReport(self.source, notes=list(self.notes))
         if "head/kernel" in variables and not self.has_head and not new_head:
             raise ValueError(
-                f"weights: {self.source} has no head for this model's {variables['head/kernel'].shape[1]} classes:\n"
+                f"weights: {self.source} has no head for this model's {variables['head/kernel'].shape[1]} classes.\n"
                 "- head/kernel\n- head/bias"
             )
         assignments = self._assignments(variables, grid, report)
@@ -200,6 +199,7 @@ def open_checkpoint(weights, sizes, channels=3, grid=None, model_grid=None):
         ValueError: for a name that does not exist for these sizes, a file that does not hold exactly their arrays.
         OSError: if the file cannot be found or fetched.
     """
+    grid = None if grid is None else weight_layouts.check_grid(grid)
     if isinstance(weights, str) and released.is_name(weights):
         path = released.fetch_released(weights, sizes)
         grid = grid or (224 // sizes["patch_size"],) * 2
@@ -259,18 +259,27 @@ def save_checkpoint(model, path):
 
     Args:
         model: an `MLPMixer`, or a model that holds its layers.
-        path: of the file, which must end in .npz; an older one is replaced.
+        path: of the file, which must end in .npz, in a folder that exists; ~ is expanded; an older file is replaced.
 
     Raises:
-        ValueError: for another suffix, a model that is no Mixer, is quantised, or holds values that are not finite.
+        ValueError: for a path of another suffix, a model that is no Mixer, is quantised, or holds values that are not
+            finite.
         OSError: if the file cannot be written; an older one is then unchanged.
+
+    Example:
+        >>> model = keras_mixer.MLPMixer(4, 2, 16, 8, 32, input_shape=(16, 16, 3), classes=10)
+        >>> keras_mixer.save_checkpoint(model, "mixer.npz")
     """
-    path = pathlib.Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"save_checkpoint: path must end in .npz, got {os.fspath(path)!r}.")
     grid = weight_layouts.mixer_grid(model)
     arrays = {name: _float32(name, variable) for name, variable in weight_layouts.mixer_variables(model).items()}
-    npz.write_npz(path, arrays, None if grid[0] == grid[1] else grid)
+    try:
+        target = npz.output_path("save_checkpoint", path)
+        npz.write_npz(target, arrays, None if grid[0] == grid[1] else grid)
+    except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        what = f"save_checkpoint: path {os.fspath(path)!r} cannot be written ({error.strerror or error})"
+        raise OSError(error.errno, what) from None
 
 
 def _float32(name, variable):

@@ -21,9 +21,9 @@ from keras_mixer.models import VARIANTS
 from keras_mixer.training.callbacks import NonFiniteLoss
 
 FLAGS = flags.FLAGS
-EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
-# For small images such as digits: 73 thousand parameters at 16 px.
+# For small images such as digits: 75,530 parameters at 16 px.
 TINY = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 MODELS = {"tiny": TINY, **VARIANTS}
 
@@ -31,7 +31,11 @@ MODELS = {"tiny": TINY, **VARIANTS}
 def define_common_flags(default_workdir):
     """Define the flags that every recipe has."""
     flags.DEFINE_string("model", "tiny", f"Variant: {', '.join(MODELS)}.")
-    flags.DEFINE_string("weights", None, "Start from a released name or a .npz, .keras or .weights.h5 file.")
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Start from a released name, or a .npz, .keras, .weights.h5 or .safetensors file or URL.",
+    )
     flags.DEFINE_string("dataset", "digits", "digits, a folder of class folders, or a TFDS name.")
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data, or the folder of one prepared dataset.")
     flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
@@ -76,10 +80,9 @@ def settings(without=()):
 @contextlib.contextmanager
 def naming_unreadable_files(*data_sources):
     """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
-    errors = tf.errors
     try:
         yield
-    except (errors.InvalidArgumentError, errors.DataLossError, errors.NotFoundError, errors.FailedPreconditionError):
+    except tf.errors.OpError:
         for source in data_sources:
             found = source.find_unreadable() if source.find_unreadable else None
             if found:
@@ -92,7 +95,7 @@ def naming_unreadable_files(*data_sources):
 
 def _parse_flags(argv):
     if {"-h", "--help"} & set(argv):
-        app.usage(writeto_stdout=True)
+        print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
         sys.exit(0)
     try:
         rest = FLAGS(argv)
@@ -101,7 +104,7 @@ def _parse_flags(argv):
         hint = f"; did you mean --{near[0]}?" if near else "."
         stop(f"--{error.flagname} is not a flag of this recipe{hint} See --help.")
     except flags.Error as error:
-        stop(f"{error}. See --help.".replace("..", "."))
+        stop(f"{error}. See --help.".replace("('", "").replace("', '", ": ").replace("')", ""))
     if len(rest) > 1:
         stop(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
     return rest
@@ -123,6 +126,8 @@ def _guarded(main, argv):
         main(argv)
     except NonFiniteLoss as error:
         stop(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        stop("interrupted; the same command continues from the newest checkpoint.", EXIT_INTERRUPTED)
     except (ValueError, OSError) as error:
         if FLAGS.verbosity > 0:
             raise
@@ -135,8 +140,8 @@ def _guarded(main, argv):
 
 
 def stop(sentence, code=EXIT_BAD_INPUT):
-    """Print one sentence to standard error and exit."""
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    """Print one sentence to standard error, with its list where it has one, and exit."""
+    print(f"error: {sentence.strip()}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -148,8 +153,9 @@ def image_size():
 def check_model_name():
     """Refuse an unknown --model, naming near ones."""
     if FLAGS.model not in MODELS:
-        near = difflib.get_close_matches(FLAGS.model.lower(), MODELS, n=2) or list(MODELS)
-        raise ValueError(f"model: {FLAGS.model!r} is unknown; did you mean {' or '.join(near)}?")
+        near = difflib.get_close_matches(FLAGS.model.lower(), MODELS, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(MODELS)}."
+        raise ValueError(f"model: {FLAGS.model!r} is unknown; {hint}")
 
 
 def build_model(classes, **kwargs):
@@ -166,23 +172,35 @@ def build_model(classes, **kwargs):
     )
 
 
-def set_precision():
-    """Set the global dtype policy from --precision."""
+def set_precision_and_seed():
+    """Set the global dtype policy from --precision, and every seed from --seed."""
+    if not 0 <= FLAGS.seed < 2**31:
+        raise ValueError(f"seed: must be at least 0 and below 2**31, got {FLAGS.seed}.")
+    keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.precision not in ("float32", "mixed_bfloat16"):
         raise ValueError(f"precision: must be float32 or mixed_bfloat16, got {FLAGS.precision!r}.")
     keras.config.set_dtype_policy(FLAGS.precision)
 
 
+def open_source(training):
+    """Open --dataset, the split to train on or the one to evaluate on."""
+    return sources.open_source(
+        FLAGS.dataset,
+        FLAGS.train_split if training else FLAGS.eval_split,
+        training=training,
+        data_dir=FLAGS.data_dir,
+        manual_dir=FLAGS.manual_dir,
+        seed=FLAGS.seed,
+        on_bad_image=FLAGS.on_bad_image,
+        max_bad_fraction=FLAGS.max_bad_fraction,
+    )
+
+
 def open_sources():
-    """Open --dataset for training and for evaluation."""
-    kwargs = dict(data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir, seed=FLAGS.seed)
-    kwargs |= dict(on_bad_image=FLAGS.on_bad_image, max_bad_fraction=FLAGS.max_bad_fraction)
-    train = sources.open_source(FLAGS.dataset, FLAGS.train_split, training=True, **kwargs)
-    evaluation = sources.open_source(FLAGS.dataset, FLAGS.eval_split, training=False, **kwargs)
+    """Open --dataset for training and for evaluation; both must have the same classes."""
+    train, evaluation = open_source(training=True), open_source(training=False)
     if train.class_names != evaluation.class_names:
-        raise ValueError(
-            f"dataset: {train.name} and {evaluation.name} have different classes; they must have the same."
-        )
+        raise ValueError(f"dataset: {train.name} and {evaluation.name} must have the same classes, and have not.")
     return train, evaluation
 
 

@@ -14,7 +14,6 @@ import pathlib
 from absl import flags
 
 from keras_mixer.analysis import contact_sheet, output
-from keras_mixer.data import sources
 
 FLAGS = flags.FLAGS
 common.define_common_flags(default_workdir="runs/contact_sheet")
@@ -25,14 +24,7 @@ flags.adopt_module_key_flags(common)  # so that --help shows them
 
 def main(_):
     output.new_figure(1, 1)  # says at once where matplotlib is missing
-    source = sources.open_source(
-        FLAGS.dataset,
-        FLAGS.train_split,
-        training=True,
-        data_dir=FLAGS.data_dir,
-        manual_dir=FLAGS.manual_dir,
-        seed=FLAGS.seed,
-    )
+    source = common.open_source(training=True)
     with common.naming_unreadable_files(source):
         images, labels = next(iter(common.train_batches(source, FLAGS.step)))
     path = pathlib.Path(FLAGS.workdir) / f"step_{FLAGS.step:08d}.png"

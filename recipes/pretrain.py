@@ -1,4 +1,4 @@
-"""Pre-train an MLP-Mixer from scratch, the way the paper does (section 3, Table 4).
+"""Pre-train an MLP-Mixer, the way the paper does (section 3, Table 4).
 
 Without flags: a tiny Mixer on scikit-learn's handwritten digits, at least 96 % on other writers' digits in about a
 minute on two cores. Running the same command again continues an interrupted run.
@@ -11,6 +11,8 @@ minute on two cores. Running the same command again continues an interrupted run
 import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
+import logging
+
 import keras
 from absl import flags
 
@@ -20,6 +22,7 @@ from keras_mixer.evaluation.classification import make_evaluator
 from keras_mixer.training import loop, losses, optimizers, schedules, strategies, workdir
 
 FLAGS = flags.FLAGS
+logger = logging.getLogger("keras_mixer")
 common.define_common_flags(default_workdir="runs/pretrain")
 common.define_data_flags()
 flags.DEFINE_string(
@@ -66,8 +69,7 @@ def main(_):
             if not FLAGS[name].present:
                 FLAGS[name].value = value
     loss = losses.get_loss(FLAGS.loss)
-    common.set_precision()
-    keras.utils.set_random_seed(FLAGS.seed)
+    common.set_precision_and_seed()
     strategy = strategies.make_strategy(FLAGS.strategy, FLAGS.num_devices)
     if FLAGS.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
@@ -83,9 +85,13 @@ def main(_):
         return common.train_batches(train_source, start_step)
 
     batches(0)  # checks its arguments before anything is written
+    if FLAGS.augmentation == "keras_cv":
+        logger.warning("augmentation keras_cv follows no seed: this run can be neither repeated nor continued exactly.")
     eval_batches = pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=side)
     total_steps = FLAGS.total_steps
     if total_steps is None:
+        if not 0 < FLAGS.epochs < float("inf"):
+            raise ValueError(f"epochs: must be a positive number, got {FLAGS.epochs}.")
         total_steps = round(FLAGS.epochs * train_source.num_examples / FLAGS.batch_size)
     epoch_steps = max(1, train_source.num_examples // FLAGS.batch_size)
     log_steps = min(100, epoch_steps) if FLAGS.log_steps is None else FLAGS.log_steps
@@ -104,27 +110,25 @@ def main(_):
         model = common.build_model(
             classes, dropout_rate=FLAGS.dropout_rate, stochastic_depth_rate=FLAGS.stochastic_depth_rate
         )
-        head_bias = FLAGS.head_bias_init
-        if head_bias is None:
-            head_bias = -6.9 if FLAGS.loss == "sigmoid" else 0.0
-        if FLAGS.weights is None:
-            head = model.get_layer("head")
-            head.bias.assign(keras.ops.full(head.bias.shape, head_bias))
+        set_head_bias(model)
         optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=FLAGS.weight_decay)
     loop.compile_model(model, optimizer, loss, strategy, FLAGS.precision)
 
     # ---- Train, evaluate every image once, save ----
     details = {
         "flags": common.settings(),
+        "num_parameters": model.count_params(),
+        "versions": common.versions(),
+    }
+    settings = common.settings(FREE_FLAGS) | {
         "total_steps": total_steps,
         "warmup_steps": warmup_steps,
         "class_names": train_source.class_names,
-        "num_parameters": model.count_params(),
         "train_images": train_source.num_examples,
         "eval_images": eval_source.num_examples,
-        "versions": common.versions(),
+        "train_files": train_source.fingerprint,
     }
-    with workdir.open_workdir(FLAGS.workdir, common.settings(FREE_FLAGS), details, FLAGS.overwrite) as folder:
+    with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite) as folder:
         print(
             f"Mixer {FLAGS.model}: {model.count_params():,} parameters, {side} px. {train_source.name}: "
             f"{train_source.num_examples:,} images, {classes} classes; {eval_source.name}: "
@@ -145,10 +149,11 @@ def main(_):
                 log_steps=log_steps,
                 eval_steps=eval_steps,
             )
-            if summary["start_step"] >= total_steps and (folder / "result.json").exists():
+            results = (folder / "result.json", folder / "model.keras")
+            if summary["start_step"] >= total_steps and all(path.exists() for path in results):
                 print(f"{folder} is finished: {(folder / 'result.json').read_text().strip()}")
                 return
-            final = evaluate()
+            final = summary["evaluation"] or evaluate()
         workdir.save_model(folder / "model.keras", model)
         workdir.write_json(
             folder / "result.json",
@@ -156,19 +161,35 @@ def main(_):
                 "steps": total_steps,
                 "images_seen": total_steps * FLAGS.batch_size,
                 **final,
-                "images_per_second": round(summary["images_per_second"], 1),
-                "training_seconds": round(summary["training_seconds"], 1),
+                "resumed_at_step": summary["start_step"],
+                "images_per_second": summary["images_per_second"],
+                "training_seconds": summary["training_seconds"],
             },
         )
         print(
             f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
-            f"{eval_source.name}; {summary['training_seconds']:.0f} s of training at "
-            f"{summary['images_per_second']:.0f} images/s.\n"
-            f"The model is in {folder / 'model.keras'}. Next:\n"
+            f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
+            f"{summary['images_per_second'] or 0:.0f} images/s.\n"
+            f"The model, images in [-1, 1] to logits: import keras, keras_mixer; "
+            f"keras.saving.load_model('{folder / 'model.keras'}'). Next:\n"
             f"  tensorboard --logdir {folder / 'tensorboard'}    # curves\n"
             f"  python recipes/pretrain.py --dataset=path/to/folder --workdir=runs/mine    # your images\n"
             f"  python recipes/pretrain.py --help    # all flags, and the paper's presets"
         )
+
+
+def set_head_bias(model):
+    """Give a new head its first bias; a head that came from --weights is left as it is."""
+    new = FLAGS.weights is None or "head/bias" in model.load_report.new
+    if FLAGS.head_bias_init is not None and (not new or not abs(FLAGS.head_bias_init) < float("inf")):
+        raise ValueError(
+            f"head_bias_init: must be a finite number for a new head, got {FLAGS.head_bias_init}"
+            f"{'' if new else ' and a head from --weights'}; leave it out."
+        )
+    if new:
+        bias = model.get_layer("head").bias
+        value = -6.9 if FLAGS.loss == "sigmoid" else 0.0
+        bias.assign(keras.ops.full(bias.shape, value if FLAGS.head_bias_init is None else FLAGS.head_bias_init))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    print("error: KERAS_BACKEND: the recipes train with tensorflow; unset it or set it to that.", file=sys.stderr)
+    sys.exit(2)
 
 # TensorFlow's C++ code writes to file descriptor 2 before it reads its own log level. A Python error still shows, since
 # the descriptor is put back first.

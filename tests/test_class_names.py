@@ -43,8 +43,15 @@ def test_own_names_come_with_their_index_best_first():
     ]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "float16", "bfloat16"])
+def test_scores_of_every_real_dtype_are_ranked(dtype):
+    scores = keras.ops.cast(np.array([[1, 100, 0]]), dtype)
+    ((*ranked,),) = keras_mixer.decode_predictions(scores, top=3, classes=["a", "b", "c"])
+    assert ranked == [(1, "b", 100.0), (0, "a", 1.0), (2, "c", 0.0)]
+
+
 @pytest.mark.parametrize(("scores", "kwargs", "message"), [
-    (np.zeros(1000), {}, r"must be finite scores of shape \(images, classes\), got float64 of shape \(1000,\)"),
+    (np.zeros(1000), {}, r"must be finite scores of shape \(images, classes\), got the shape \(1000,\)\."),
     (np.zeros((1, 10)), {}, "have 10 classes, neither 1000 nor 21843; give classes"),
     (np.zeros((1, 10)), {"classes": "imagenet1k"}, "have 10 classes, but classes has 1000 names"),
     (np.zeros((1, 2)), {"classes": ["a"]}, "have 2 classes, but classes has 1 names"),
@@ -52,7 +59,16 @@ def test_own_names_come_with_their_index_best_first():
     (np.zeros((1, 1000)), {"top": 1001}, "top must be a whole number from 1 to 1000, got 1001"),
     (np.zeros((1, 1000)), {"top": 0}, "got 0"),
     (np.full((1, 1000), np.nan), {}, "NaN"),
+    (np.ones((1, 2), bool), {}, "predictions must be real numbers, integer or floating, got the dtype bool"),
+    (np.ones((1, 2), "complex64"), {}, "got the dtype complex64"),
+    (np.array([[None, 1]]), {}, "got the dtype object"),
+    ([["a", "b"]], {}, "got the dtype <U1"),
+    ([[1.0, 2.0], [3.0]], {}, "predictions must be one array .* got a list that is none; perhaps its rows differ"),
+    (np.zeros((1, 1000)), {"classes": 1000}, "classes must be 'imagenet1k', .* a name for each class, got 1000"),
+    (np.zeros((1, 2)), {"classes": []}, r"a name for each class, got \[\]"),
+    (np.zeros((1, 2)), {"classes": {"a"}}, r"a name for each class, got \{'a'\}"),
+    (np.zeros((1, 2)), {"classes": ["a", ["b", "c"]]}, "a name for each class, got "),
 ])  # fmt: skip
 def test_bad_input_gives_one_sentence(scores, kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^decode_predictions: [^\n]*{message}[^\n]*$"):
         keras_mixer.decode_predictions(scores, **kwargs)

@@ -294,6 +294,27 @@ def test_any_url_of_a_checkpoint_loads_and_is_cached(server, golden, tmp_path):
     assert len(list(folder.glob("*/*.npz"))) == 1
 
 
+@pytest.mark.parametrize("name", ["tiny.npz", "TINY.NPZ", "tiny.keras", "tiny.weights.h5"])
+def test_url_with_a_query_is_known_by_the_suffix_of_its_path(server, golden, tmp_path, name):
+    model = tiny.build(weights=tiny.write_checkpoint(golden, tmp_path / "tiny.npz"))
+    if name.lower() == "tiny.npz":
+        tiny.write_checkpoint(golden, tmp_path / "tiny.npz")
+    elif name == "tiny.keras":
+        model.save(tmp_path / name)
+    else:
+        model.save_weights(tmp_path / name)
+    shutil.copy(tmp_path / name.lower(), server.folder / name)
+    report = keras_mixer.load_checkpoint(tiny.build(), f"{server.url}/{name}?signature=1")
+    assert len(report.loaded) == 42
+    assert report.source.endswith(name)
+
+
+def test_url_of_a_web_page_instead_of_a_keras_file(server):
+    (server.folder / "page.keras").write_bytes(b"<html></html>")
+    with pytest.raises(ValueError, match=r"page.keras sent is not the file: it is there, but it is not a Keras file"):
+        keras_mixer.load_checkpoint(tiny.build(), f"{server.url}/page.keras")
+
+
 # ---- other processes
 
 # The module by its path, for it needs the standard library only: importing the package would take seconds.

@@ -1,5 +1,7 @@
 """The model: sizes, names, outputs, round trips, precision, compilation, and what it refuses."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -149,7 +151,14 @@ def test_every_parameter_gets_a_gradient():
         (dict(dropout_rate=1.5), r"dropout_rate must be a fraction in \[0, 1\), got 1.5"),
         (dict(stochastic_depth_rate=-1), r"stochastic_depth_rate must be a fraction in \[0, 1\), got -1"),
         (dict(classifier_activation="softmx"), "classifier_activation 'softmx' is not a Keras activation"),
+        (dict(input_shape=(32, 32, True)), r"input_shape must be \(height, width, channels\)"),
+        (dict(include_top="no"), "include_top must be True or False, got 'no'"),
+        (dict(classifier_activation=lambda x: x), "classifier_activation must not be a lambda"),
         (dict(input_tensor=np.zeros((1, 32, 32, 3))), "input_tensor must be a Keras tensor"),
+        (
+            dict(input_tensor=keras.layers.Rescaling(0.5)(keras.Input((32, 32, 3))), input_shape=None),
+            "input_tensor must be what keras.Input returns, not the output of other layers",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(kwargs, message):
@@ -162,6 +171,18 @@ def test_bad_arguments_are_refused_in_one_sentence(kwargs, message):
 def test_bad_sizes_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"MLPMixer: {name} must be a positive integer, got {value}"):
         keras_mixer.MLPMixer(**{**tiny.SIZES, name: value})
+
+
+def test_numpy_numbers_are_accepted_and_become_json():
+    sizes = {name: np.int64(value) for name, value in tiny.SIZES.items()}
+    kwargs = dict(input_shape=tuple(np.array([32, 32, 3])), classes=np.int32(4), dropout_rate=np.float32(0.25))
+    config = keras_mixer.MLPMixer(**sizes, **kwargs).get_config()
+    assert json.loads(json.dumps(config))["classes"] == 4
+
+
+def test_a_misspelt_argument_is_refused():
+    with pytest.raises(TypeError, match="dropot_rate"):
+        tiny.build(dropot_rate=0.5)
 
 
 def test_preprocess_input_maps_pixels_to_the_model_range():

@@ -162,6 +162,54 @@ def test_a_model_that_is_no_mixer_is_refused(arrays):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="other")
     with pytest.raises(ValueError, match="'other' has no layer 'stem'; it is no Mixer"):
         keras_mixer.load_checkpoint(model, arrays)
+    other = [keras.layers.Dense(2, name=name) for name in ("stem", "block_0", "pre_head_layer_norm")]
+    with pytest.raises(ValueError, match="layer 'stem' of the model 'other' is a Dense, not a PatchEmbed"):
+        keras_mixer.load_checkpoint(keras.Sequential([keras.Input((4,)), *other], name="other"), arrays)
+
+
+@pytest.mark.parametrize("model", [None, "mixer.npz", keras_mixer.MLPMixer])
+def test_what_is_no_model_is_named_by_its_argument(arrays, tmp_path, model):
+    message = f"^weights: model must be an MLPMixer .* got {type(model).__name__}\\.$"
+    with pytest.raises(ValueError, match=message):
+        keras_mixer.load_checkpoint(model, arrays)
+    with pytest.raises(ValueError, match=message):
+        keras_mixer.save_checkpoint(model, tmp_path / "a.npz")
+
+
+def test_keras_file_of_another_model_is_named(tmp_path):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="other").save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match=r"^weights: .*a\.keras holds no weights .*'other' has no layer 'stem'"):
+        keras_mixer.load_checkpoint(tiny.build(), tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
+def test_file_of_a_compiled_and_fitted_model_loads(arrays, tmp_path, name):
+    model = tiny.build(weights=arrays)
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(np.zeros((2, 32, 32, 3)), np.ones((2, 10)), verbose=0)
+    (model.save if name == "a.keras" else model.save_weights)(tmp_path / name)
+    other = tiny.build()
+    report = keras_mixer.load_checkpoint(other, tmp_path / name)
+    assert len(report.loaded) == len(arrays)
+    assert ("arrays of the optimizer left out" in str(report)) == (name == "a.weights.h5")
+    for saved, loaded in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, loaded)
+
+
+@pytest.mark.parametrize("name", ["A.NPZ", "A.Keras", "A.WEIGHTS.H5"])
+def test_suffixes_of_any_case(arrays, tmp_path, name):
+    model = tiny.build(weights=arrays)
+    save = {"A.NPZ": keras_mixer.save_checkpoint, "A.Keras": keras.Model.save}.get(name, keras.Model.save_weights)
+    save(model, tmp_path / name.lower())
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    assert len(keras_mixer.load_checkpoint(tiny.build(), tmp_path / name).loaded) == len(arrays)
+
+
+@pytest.mark.parametrize("grid", ["4x4", 4, 0, (), (-4, -4), (4,), (4.0, 4), (True, 16), ((4, 4), 1)])
+def test_grid_that_is_none_gives_one_sentence(arrays, grid):
+    message = f"load_checkpoint: grid must be (rows, columns) of patches, two positive integers, got {grid!r}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        keras_mixer.load_checkpoint(tiny.build(), arrays, grid=grid)
 
 
 # ---- the head
@@ -194,7 +242,7 @@ def test_a_checkpoint_without_head_needs_the_number_of_classes(arrays, tmp_path)
     with pytest.raises(ValueError, match=r"has no head; give classes .* or include_top=False"):
         tiny.build(weights=tmp_path / "body.npz", classes=None)
     assert not np.any(tiny.build(weights=tmp_path / "body.npz", classes=5).get_layer("head").kernel)
-    with pytest.raises(ValueError, match=r"has no head for this model's 10 classes:\n- head/kernel\n- head/bias"):
+    with pytest.raises(ValueError, match=r"has no head for this model's 10 classes\.\n- head/kernel\n- head/bias"):
         keras_mixer.load_checkpoint(tiny.build(), tmp_path / "body.npz")
 
 
@@ -253,11 +301,30 @@ def test_quantised_model_is_not_saved(arrays, tmp_path):
         keras_mixer.save_checkpoint(model, tmp_path / "a.npz")
 
 
-def test_save_needs_npz_and_a_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"path must end in \.npz, got .*model\.h5"):
-        keras_mixer.save_checkpoint(tiny.build(), tmp_path / "model.h5")
-    with pytest.raises(FileNotFoundError):
-        keras_mixer.save_checkpoint(tiny.build(), tmp_path / "no" / "model.npz")
+@pytest.mark.parametrize(("path", "error", "message"), [
+    ("model.h5", ValueError, r"path must end in \.npz, got 'model\.h5'"),
+    (5, ValueError, r"path must be a path that ends in \.npz, got int"),
+    ("no/model.npz", FileNotFoundError, "path must be in a folder that exists, but 'no' of 'no/model.npz' does not"),
+    ("folder.npz", IsADirectoryError, "path must be that of a file, but 'folder.npz' is a directory"),
+    ("file/model.npz", NotADirectoryError, "path must be in a folder, but 'file' of 'file/model.npz' is a file"),
+    (f"{'a' * 300}.npz", OSError, r"path 'a+\.npz' cannot be written \(File name too long\)"),
+])  # fmt: skip
+def test_save_to_what_is_no_place_gives_one_sentence(tmp_path, monkeypatch, path, error, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=rf"save_checkpoint: {message}") as caught:
+        keras_mixer.save_checkpoint(tiny.build(), path)
+    assert "\n" not in str(caught.value)
+    assert ".tmp" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.npz"]
+
+
+def test_save_and_load_expand_the_home_folder(arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keras_mixer.save_checkpoint(tiny.build(weights=arrays), "~/model.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+    assert len(keras_mixer.load_checkpoint(tiny.build(), "~/model.npz").loaded) == len(arrays)
 
 
 def test_save_on_a_full_disk_leaves_the_old_file(arrays, tmp_path):
@@ -331,19 +398,43 @@ def _without(arrays, name):
 def test_arrays_that_differ_are_listed(arrays, tmp_path, change, message):
     path = write(tmp_path / "changed.npz", change(arrays))
     with pytest.raises(
-        ValueError, match=r"does not hold this model's arrays .*- the model needs, \+ the file has"
+        ValueError, match=r"does not hold this model's arrays: .*\.\nArrays \(- the model needs, \+ the file has\):\n"
     ) as error:
         keras_mixer.load_checkpoint(tiny.build(), path)
     assert message in str(error.value)
+
+
+def test_sizes_that_differ_come_first_and_arrays_in_forward_order(arrays):
+    model = keras_mixer.MLPMixer(8, 4, 16, 20, 96, input_shape=(32, 32, 3), classes=10)
+    with pytest.raises(ValueError, match="num_blocks is 3") as error:
+        keras_mixer.load_checkpoint(model, arrays | {"a/new": np.zeros(2, "float32")})
+    first, _, *lines, last = str(error.value).splitlines()
+    assert first == (
+        "weights: a mapping of arrays does not hold this model's arrays: num_blocks is 3 in the file, 4 in the model; "
+        "hidden_dim is 48 in the file, 16 in the model."
+    )
+    assert len(lines) == 12
+    assert [line.split()[1] for line in lines[:5:2]] == ["stem/kernel", "stem/bias", "MixerBlock_0/LayerNorm_0/scale"]
+    assert re.fullmatch(r"\.\.\. and \d+ more", last)
+
+
+def test_forward_order_is_stem_blocks_norm_head_and_the_rest():
+    names = ["stem/bias", "MixerBlock_2/a", "MixerBlock_10/a", "pre_head_layer_norm/bias", "head/bias", "a/b"]
+    assert sorted(sorted(names), key=weight_layouts._place) == names
+
+
+def test_file_of_something_else_holds_none_of_the_arrays():
+    with pytest.raises(ValueError, match=r"^weights: a mapping of arrays holds none of this model's arrays\.\n"):
+        keras_mixer.load_checkpoint(tiny.build(), {"a": np.zeros(2, "float32")})
 
 
 def test_file_of_another_variant_is_named(tmp_path):
     shapes = weight_layouts.released_shapes(**models.VARIANTS["s32"], tokens=49, classes=10)
     path = tmp_path / "s32.npz"
     npz.write_npz(path, {name: lambda s=shape: np.zeros(s, "float32") for name, shape in shapes.items()})
-    with pytest.raises(ValueError, match=r"but has the sizes of MixerS32") as error:
+    with pytest.raises(ValueError, match=r"num_blocks is 8 in .*; the file has the sizes of MixerS32\.\n") as error:
         keras_mixer.MixerB32(weights=path)
-    assert len(str(error.value).splitlines()) == 22  # a sentence, 20 arrays, and how many more
+    assert len(str(error.value).splitlines()) == 15  # two sentences, 12 arrays, and how many more
     assert re.search(r"and \d+ more", str(error.value))
 
 
@@ -374,7 +465,8 @@ def test_h5_of_other_shapes_is_refused(arrays, tmp_path):
     small = keras_mixer.MLPMixer(8, 3, 24, 20, 96, input_shape=(32, 32, 3), classes=10)
     with pytest.raises(
         ValueError,
-        match=re.escape("- MixerBlock_0/LayerNorm_0/bias (24,) float32\n+ MixerBlock_0/LayerNorm_0/bias (48,) float32"),
+        match="(?s)hidden_dim is 48 in the file, 24 in the model.*"
+        + re.escape("- MixerBlock_0/LayerNorm_0/bias (24,) float32\n+ MixerBlock_0/LayerNorm_0/bias (48,) float32"),
     ):
         keras_mixer.load_checkpoint(small, tmp_path / "a.weights.h5")
 
@@ -443,7 +535,7 @@ def test_damaged_archives_give_one_sentence(arrays, tmp_path, damage, message):
 
 
 @pytest.mark.parametrize(("suffix", "message"), [
-    (".keras", "is no Keras model that can be loaded here"),
+    (".keras", "is there, but it is not a Keras file (it is a web page"),
     (".weights.h5", "is no whole HDF5 file"),
     (".safetensors", "is no whole .safetensors file"),
 ])  # fmt: skip
@@ -471,6 +563,8 @@ def test_truncated_keras_and_h5_files_give_one_sentence(arrays, tmp_path):
     ("no/such.npz", FileNotFoundError, "there is no file 'no/such.npz'"),
     (5, ValueError, "a mapping from names to arrays; got int"),
     ({}, ValueError, "- MixerBlock_0"),
+    ("ftp://host/a.npz", ValueError, "has the scheme 'ftp', but a URL must be one of http, https, file or gs"),
+    ("http://host/a.tar?name=a.npz", ValueError, "is neither a released name"),
 ])  # fmt: skip
 def test_weights_that_are_nothing_give_one_sentence(weights, error, message):
     with pytest.raises(error, match=message):

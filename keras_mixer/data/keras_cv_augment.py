@@ -1,10 +1,6 @@
 """keras-cv's RandAugment and MixUp, for those who want to compare; the extra keras_cv. Not the paper's: see below."""
 
-import logging
-
 import tensorflow as tf
-
-logger = logging.getLogger("keras_mixer")
 
 
 def make_augmenter(randaugment_magnitude, mixup_alpha):
@@ -28,7 +24,6 @@ def make_augmenter(randaugment_magnitude, mixup_alpha):
             f"randaugment_magnitude: keras-cv can express at most 10, got {randaugment_magnitude}; use "
             "--augmentation=paper for more."
         )
-    logger.warning("augmentation keras_cv follows no seed: this run cannot be repeated or resumed exactly.")
     layers = keras_cv.layers
     rand_augment = layers.RandAugment((0, 255), augmentations_per_image=2, magnitude=randaugment_magnitude / 10)
     mix_up = layers.MixUp(alpha=mixup_alpha) if mixup_alpha else None

@@ -56,8 +56,8 @@ def train_batches(
         raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
     limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
     for name, value in limits.items():
-        if value < 0:
-            raise ValueError(f"{name}: must not be negative, got {value}; use 0 for none.")
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}: must be a number that is not negative, got {value}; use 0 for none.")
     for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")

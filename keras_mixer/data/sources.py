@@ -5,6 +5,7 @@ run that restarts at step t sees the very examples that it would have seen.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import re
@@ -36,6 +37,7 @@ class Source:
         parse: record -> (image, label), the image either encoded bytes () or pixels (H, W, 1 or 3) uint8.
         find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
             itself None if the source has no files.
+        fingerprint: sha256 of the names and labels of a folder's files; other files are another run.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     records: Callable[[int | None, int], tf.data.Dataset]
     parse: Callable
     find_unreadable: Callable[[], str | None] | None = None
+    fingerprint: str = ""
 
 
 def open_source(
@@ -80,6 +83,9 @@ def open_source(
         360
     """
     checking.check_policy(on_bad_image, max_bad_fraction)
+    if not dataset:
+        raise ValueError("dataset: must be digits, a folder or a TFDS name, got an empty text.")
+    dataset = os.path.expanduser(dataset)
     is_images = pathlib.Path(dataset).is_dir() and not (pathlib.Path(dataset) / MANIFEST).is_file()
     if on_bad_image == "skip" and not is_images:
         raise ValueError(
@@ -133,7 +139,9 @@ def select(split, splits, name):
         if text is None:
             return default
         at = round(int(text[:-1]) / 100 * size) if text.endswith("%") else int(text)
-        return min(max(at + size if at < 0 else at, 0), size)
+        if abs(at) > size:
+            raise ValueError(f"split: {split!r} reaches beyond the {size:,} images that {name} has in {match[1]}.")
+        return at + size if at < 0 else at
 
     return match[1], place(match[2], 0), place(match[3], size)
 
@@ -144,10 +152,10 @@ def _digits(split):
     except ImportError:
         raise ValueError("dataset: digits needs scikit-learn; install it with pip install scikit-learn.") from None
     data = load_digits()  # 1,797 rows; the last 360 were written by other people
-    base, start, stop = select(split, {"train": len(data.images) - 360, "test": 360}, "digits")
-    rows = (
-        slice(start, stop) if base == "train" else slice(len(data.images) - 360 + start, len(data.images) - 360 + stop)
-    )
+    num_train = len(data.images) - 360
+    base, start, stop = select(split, {"train": num_train, "test": 360}, "digits")
+    offset = num_train if base == "test" else 0
+    rows = slice(offset + start, offset + stop)
     images = np.round(data.images[rows, :, :, None] * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255, (N, 8, 8, 1)
     labels = data.target[rows].astype(np.int64)
     return Source(
@@ -261,7 +269,9 @@ def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
         raise ValueError(no_image(others[0]))
     _, start, stop = select(split, {base: len(files)}, str(root))
     files = files[start:stop]
-    paths, labels = np.array([f for f, _ in files], object), np.array([k for _, k in files], np.int64)
+    # As bytes, since a name need not be UTF-8.
+    paths, labels = np.array([os.fsencode(f) for f, _ in files], object), np.array([k for _, k in files], np.int64)
+    names = "".join(f"{os.path.relpath(path, root)}\0{label}\0" for path, label in files)
     return Source(
         name=f"{root} {split}",
         num_examples=len(files),
@@ -269,7 +279,8 @@ def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
         photographs=True,
         records=indexed_records(len(files), lambda i: {"path": tf.gather(paths, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (tf.io.read_file(record["path"]), record["label"]),
-        find_unreadable=lambda: next((path for path in paths if checking.read_image(path)[1]), None),
+        find_unreadable=lambda: next((path for path, _ in files if checking.read_image(path)[1]), None),
+        fingerprint=hashlib.sha256(os.fsencode(names)).hexdigest(),
     )
 
 

@@ -75,6 +75,7 @@ class Log(_StepCallback):
         super().__init__(start_step, total_steps)
         self.workdir, self.batch_size = workdir, batch_size
         self.log_steps, self.eval_steps, self.evaluate = log_steps, eval_steps, evaluate
+        self.evaluation = None  # the last one
         self.seconds = 0.0  # spent training, without evaluation and the first, tracing step
         self.timed_steps = 0
         self.metrics = MetricsFile(self.workdir / "metrics.csv", COLUMNS, self.start_step)
@@ -106,8 +107,8 @@ class Log(_StepCallback):
             "images_per_second": round(speed, 1),
         }
         if evaluating:
-            result = self.evaluate()
-            row |= {f"eval_{name}": result[name] for name in ("loss", "top1", "top5")}
+            self.evaluation = self.evaluate()
+            row |= {f"eval_{name}": self.evaluation[name] for name in ("loss", "top1", "top5")}
         self.metrics.write(row)
         with self.writer.as_default(step=step):
             for name, value in row.items():

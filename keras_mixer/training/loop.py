@@ -68,7 +68,8 @@ def train(
         checkpoint_steps, log_steps, eval_steps: steps between two of each.
 
     Returns:
-        dict of start_step, images_per_second and training_seconds; speeds leave out evaluation and the first step.
+        dict of start_step; evaluation, the last one or None; and images_per_second and training_seconds of this
+        process, without evaluation and the first step, None where nothing was timed.
 
     Raises:
         ValueError: for a non-positive number of steps, or where no checkpoint of the workdir can be used.
@@ -78,7 +79,7 @@ def train(
     folder = workdir / "checkpoints"
     start = checkpoints.restore_newest(folder, model)
     if start >= total_steps:
-        return {"start_step": start, "images_per_second": 0.0, "training_seconds": 0.0}
+        return {"start_step": start, "evaluation": None, "images_per_second": None, "training_seconds": None}
     if start == 0:
         checkpoints.save_state(folder, model, 0)  # so that a NaN in the first steps also leaves a good state
     log = callbacks.Log(start, total_steps, workdir, batch_size, log_steps, eval_steps, evaluate)
@@ -98,4 +99,9 @@ def train(
         )
     finally:
         log.close()
-    return {"start_step": start, "images_per_second": log.images_per_second, "training_seconds": log.seconds}
+    return {
+        "start_step": start,
+        "evaluation": log.evaluation,
+        "images_per_second": round(log.images_per_second, 1) if log.seconds else None,
+        "training_seconds": round(log.seconds, 1) if log.seconds else None,
+    }

@@ -111,8 +111,8 @@ def make_optimizer(kind, learning_rate, model, *, weight_decay=0.0, clip_norm=1.
         >>> make_optimizer("sgd", 0.03, model).global_clipnorm
         1.0
     """
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay: must not be negative, got {weight_decay}.")
+    if not 0 <= weight_decay < float("inf"):
+        raise ValueError(f"weight_decay: must be a number that is not negative, got {weight_decay}.")
     if kind == "sgd":
         if weight_decay:
             raise ValueError(f"weight_decay: heavy-ball SGD is used without, got {weight_decay}; use 0.")

@@ -26,8 +26,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak, total_steps, warmup_steps=0, decay="linear"):
-        if not peak > 0:
-            raise ValueError(f"learning_rate: must be positive, got {peak}.")
+        if not 0 < peak < float("inf"):
+            raise ValueError(f"learning_rate: must be a positive number, got {peak}.")
         if total_steps < 1:
             raise ValueError(f"total_steps: must be a positive number of steps, got {total_steps}.")
         if not 0 <= warmup_steps < total_steps:

@@ -10,7 +10,7 @@ def make_strategy(name, num_devices=None):
 
     Args:
         name: "one_device"; "mirrored" for all GPUs of this machine; "auto" for mirrored where there are several GPUs.
-        num_devices: for "mirrored", use only so many GPUs, or as many logical CPUs where there is no GPU.
+        num_devices: for "mirrored" only: use so many GPUs, or as many logical CPUs where there is no GPU.
 
     Raises:
         ValueError: for another name, or more devices than there are.
@@ -20,6 +20,8 @@ def make_strategy(name, num_devices=None):
     gpus = [device.name.replace("physical_device:", "") for device in tf.config.list_physical_devices("GPU")]
     if num_devices is not None and num_devices < 1:
         raise ValueError(f"num_devices: must be a positive number, got {num_devices}.")
+    if num_devices is not None and name != "mirrored":
+        raise ValueError(f"num_devices: {num_devices} needs --strategy=mirrored, got {name}.")
     if gpus and num_devices is not None and num_devices > len(gpus):
         raise ValueError(f"num_devices: {num_devices} devices were asked for, and this machine has {len(gpus)} GPUs.")
     if name == "one_device" or (name == "auto" and len(gpus) < 2):

@@ -6,9 +6,9 @@ import fcntl
 import json
 import os
 import pathlib
-import shutil
 
-RESULTS = ("run.json", "metrics.csv", "tensorboard", "checkpoints", "model.keras", "result.json")
+FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
+FOLDERS = ("tensorboard", "checkpoints")
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def open_workdir(path, settings, details=None, overwrite=False):
 
     Args:
         path: the folder; it is made if missing.
-        settings: JSON values that determine the run; a folder with other ones is refused.
+        settings: JSON values that determine the run, data included; a folder with other ones is refused.
         details: more JSON values for run.json that may differ, such as versions.
         overwrite: remove an earlier run's files first.
 
@@ -49,15 +49,17 @@ def open_workdir(path, settings, details=None, overwrite=False):
 
     Raises:
         ValueError: if the folder holds a run with other settings (each is named), if another process uses it, or if it
-            has files that are not a run's.
+            has files by a run's names that are not of a run.
         OSError: if it cannot be written.
     """
-    path = pathlib.Path(path)
+    if not str(path):
+        raise ValueError("workdir: must name a folder, got an empty text.")
+    path = pathlib.Path(path).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "w")  # noqa: SIM115 - held until the run ends
-    except (PermissionError, FileExistsError, NotADirectoryError, OSError) as error:
-        raise type(error)(f"workdir: cannot write to {path} ({error.strerror}); choose another --workdir.") from None
+    except OSError as error:
+        raise OSError(f"workdir: cannot write to {path} ({error.strerror}); choose another --workdir.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,9 +67,10 @@ def open_workdir(path, settings, details=None, overwrite=False):
             raise ValueError(
                 f"workdir: another process is running in {path}; wait for it or choose another --workdir."
             ) from None
+        earlier = _read_settings(path)
         if overwrite:
             _remove_run(path)
-        earlier = _read_settings(path)
+            earlier = None
         if earlier is not None:
             _check_same(path, earlier, settings)
         write_json(path / "run.json", {"settings": settings, **(details or {})})
@@ -75,34 +78,43 @@ def open_workdir(path, settings, details=None, overwrite=False):
 
 
 def _remove_run(path):
-    for name in RESULTS:
-        target = path / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+    """Remove what a run writes, and nothing that someone else put beside it."""
+    for pattern in ("checkpoints/step_*.npz", "tensorboard/events.out.tfevents.*", *FILES):
+        for target in path.glob(pattern):
+            target.unlink()
+    for folder in FOLDERS:
+        with contextlib.suppress(OSError):  # missing, or not empty
+            (path / folder).rmdir()
 
 
 def _read_settings(path):
+    """Return the settings of the run in a folder, or None; refuse a folder whose files only have a run's names."""
     try:
-        return json.loads((path / "run.json").read_text())["settings"]
+        settings = json.loads((path / "run.json").read_text())["settings"]
     except FileNotFoundError:
-        return None
+        settings = None
+        strange = [name for name in (*FILES, *FOLDERS) if (path / name).exists()]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"workdir: {path / 'run.json'} is not a run's; choose another --workdir, or --overwrite to start anew."
-        ) from None
+        settings, strange = None, ["run.json"]
+    if settings is None and strange:
+        raise ValueError(f"workdir: {path / strange[0]} is not of a run of this package; choose another --workdir.")
+    return settings
 
 
 def _check_same(path, earlier, settings):
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     keys = [k for k in {**earlier, **settings} if earlier.get(k) != settings.get(k)]
     if keys:
-        differences = ", ".join(f"{k} was {earlier.get(k)!r} and is {settings.get(k)!r}" for k in keys)
+        differences = ", ".join(f"{k} was {_short(earlier.get(k))} and is {_short(settings.get(k))}" for k in keys)
         raise ValueError(
             f"workdir: {path} holds a run with other settings ({differences}); choose another --workdir, or "
             "--overwrite to start anew."
         )
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def save_model(path, model):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_all_promised_files_are_there_and_true(finished):
     assert "python recipes/pretrain.py --help" in result.stdout  # what to try next
     run = json.loads((folder / "run.json").read_text())
     assert run["num_parameters"] == 75_530
-    assert run["class_names"] == list("0123456789")
+    assert run["settings"]["class_names"] == list("0123456789")
     assert run["flags"]["batch_size"] == 16
     assert {"keras", "tensorflow", "keras_mixer"} <= run["versions"].keys()
     summary = json.loads((folder / "result.json").read_text())
@@ -164,7 +165,15 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
         (["--warmup_steps=99", "--total_steps=9"], "warmup_steps: 99 must be at least 0 and less than total_steps, 9"),
         (["--total_steps=0"], "total_steps: must be a positive number of steps, got 0"),
         (["--checkpoint_steps=0"], "checkpoint_steps: must be a positive number of steps, got 0"),
-        (["--mixup_alpha=-1"], "mixup_alpha: must not be negative, got -1"),
+        (["--mixup_alpha=-1"], "mixup_alpha: must be a number that is not negative, got -1"),
+        (["--learning_rate=inf"], "learning_rate: must be a positive number, got inf"),
+        (["--weight_decay=nan"], "weight_decay: must be a number that is not negative, got nan"),
+        (["--epochs=nan"], "epochs: must be a positive number, got nan"),
+        (["--head_bias_init=nan"], "head_bias_init: must be a finite number for a new head, got nan"),
+        (["--seed=-1"], "seed: must be at least 0 and below 2**31, got -1"),
+        (["--dataset="], "dataset: must be digits, a folder or a TFDS name, got an empty text"),
+        (["--train_split=train[:200%]"], "split: 'train[:200%]' reaches beyond the 1,437 images"),
+        (["--num_devices=2"], "num_devices: 2 needs --strategy=mirrored, got auto"),
         (["--strategy=mirrored", "--num_devices=3"], "batch_size: 64 cannot be shared evenly by 3 devices"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
@@ -186,6 +195,33 @@ def test_workdir_of_another_configuration_is_refused_and_kept(finished):
     assert result.returncode == 2
     assert "holds a run with other settings (seed was 0 and is 5)" in result.stderr
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != ".lock"} == before
+
+
+def test_changed_data_is_another_run(finished):
+    folder, _ = finished
+    flags = [flag for flag in SMALL if "train_split" not in flag]
+    result = _run(*flags, "--train_split=train[:97]", f"--workdir={folder}", check=False)
+    assert result.returncode == 2
+    assert "train_images was 96 and is 97" in result.stderr
+
+
+def test_interruption_is_one_sentence_and_the_run_continues(tmp_path):
+    command = _command(*SMALL, f"--workdir={tmp_path}")
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "error: interrupted; the same command continues from the newest checkpoint."
+
+
+def test_another_keras_backend_is_one_sentence():
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    result = subprocess.run(_command(), capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: KERAS_BACKEND: the recipes train with tensorflow")
 
 
 def test_workdir_that_cannot_be_written(tmp_path):
@@ -214,7 +250,7 @@ def test_unreadable_image_is_named(tmp_path):
     assert "above max_bad_fraction=0.01" in result.stderr
     result = _run(*flags, "--max_bad_fraction=0.1", f"--workdir={tmp_path / 'skipped'}")
     assert "1 of 14 files are no images and are left out" in result.stderr
-    assert json.loads((tmp_path / "skipped" / "run.json").read_text())["train_images"] == 13
+    assert json.loads((tmp_path / "skipped" / "run.json").read_text())["settings"]["train_images"] == 13
 
 
 def test_help_explains_every_flag():

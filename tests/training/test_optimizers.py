@@ -119,7 +119,7 @@ def test_schedule_shapes():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((0.0, 10), "learning_rate: must be positive"),
+        ((0.0, 10), "learning_rate: must be a positive number, got 0.0"),
         ((1.0, 0), "total_steps: must be a positive number of steps, got 0"),
         ((1.0, 10, 10), "warmup_steps: 10 must be at least 0 and less than total_steps, 10"),
         ((1.0, 10, 1, "step"), "decay: must be 'linear' or 'cosine'"),
@@ -134,7 +134,7 @@ def test_bad_optimisers_are_refused():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     for kwargs, message in [
         (dict(kind="adam"), "optimizer: must be 'adamw' or 'sgd', got 'adam'"),
-        (dict(kind="adamw", weight_decay=-1), "weight_decay: must not be negative"),
+        (dict(kind="adamw", weight_decay=-1), "weight_decay: must be a number that is not negative, got -1"),
         (dict(kind="sgd", weight_decay=0.1), "weight_decay: heavy-ball SGD is used without"),
     ]:
         with pytest.raises(ValueError, match=message):

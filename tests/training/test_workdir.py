@@ -29,14 +29,36 @@ def test_other_settings_are_refused_and_named(tmp_path):
 
 
 def test_overwrite_removes_a_runs_files_and_no_other(tmp_path):
-    (tmp_path / "mine.txt").write_text("kept")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step_1.npz").write_text("old")
     with workdir.open_workdir(tmp_path, SETTINGS):
-        pass
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "step_1.npz").write_text("old")
+        (tmp_path / "metrics.csv").write_text("old")
+    (tmp_path / "mine.txt").write_text("kept")
+    (tmp_path / "checkpoints" / "mine.bin").write_text("kept")
     with workdir.open_workdir(tmp_path, {"model": "b16"}, overwrite=True):
         assert (tmp_path / "mine.txt").read_text() == "kept"
-        assert not (tmp_path / "checkpoints").exists()
+        assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["mine.bin"]
+        assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["model.keras", "checkpoints", "run.json"])
+def test_a_strangers_folder_is_left_alone(tmp_path, name, overwrite):
+    if name == "checkpoints":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text('{"mine": 1}')
+    with (
+        pytest.raises(ValueError, match=f"{name} is not of a run of this package; choose another --workdir"),
+        workdir.open_workdir(tmp_path, SETTINGS, overwrite=overwrite),
+    ):
+        pass
+    assert (tmp_path / name).exists()
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(ValueError, match="workdir: must name a folder"), workdir.open_workdir("", SETTINGS):
+        pass
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
@@ -59,7 +81,7 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path):
 
 def test_damaged_run_json_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match="is not a run's"), workdir.open_workdir(tmp_path, SETTINGS):
+    with pytest.raises(ValueError, match="is not of a run"), workdir.open_workdir(tmp_path, SETTINGS):
         pass
 
 
