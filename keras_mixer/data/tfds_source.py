@@ -1,6 +1,7 @@
 """Any dataset of TensorFlow Datasets as a `Source`: by index from array_record, shard by shard from TFRecord."""
 
 import difflib
+import logging
 import pathlib
 
 import numpy as np
@@ -9,6 +10,8 @@ import tensorflow_datasets as tfds
 
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
 from keras_mixer.data.sources import Source, default_split, indexed_records, select
+
+logger = logging.getLogger("keras_mixer")
 
 # Names whose images are drawn signs: a mirrored or a closely cropped 6 is no 6.
 GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_cropped", "binarized_mnist")
@@ -40,7 +43,7 @@ def tfds_source(name, split, data_dir, manual_dir, training):
     select(split, {k: v.num_examples for k, v in builder.info.splits.items()}, name)  # a clear error for a bad split
     info = builder.info.splits[split]
     features = builder.info.features
-    image_key, label_key = _keys(features, name)
+    image_key, label_key = find_keys(features, name)
     decoders = {image_key: tfds.decode.SkipDecoding()}
 
     def parse(record):
@@ -67,7 +70,8 @@ def tfds_source(name, split, data_dir, manual_dir, training):
     )
 
 
-def _keys(features, name):
+def find_keys(features, name):
+    """Return the names of the one image and the one class label of a dataset; ValueError where they are not clear."""
     images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
     labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
@@ -77,6 +81,8 @@ def _keys(features, name):
             f"dataset: {name!r} has no single image and class label (images: {images}, labels: {labels}); "
             "choose an image classification dataset."
         )
+    if "real_label" in features:
+        logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     return image, label
 
 

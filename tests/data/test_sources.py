@@ -122,6 +122,56 @@ def _prepare_tfds(tmp_path, file_format):
     return str(builder.data_path), labels.tolist()
 
 
+PAPER_TASKS = {
+    "imagenet2012": 1000,
+    "imagenet_v2": 1000,
+    "imagenet2012_real": 1000,
+    "cifar10": 10,
+    "cifar100": 100,
+    "oxford_iiit_pet": 37,
+    "oxford_flowers102": 102,
+}
+
+
+@pytest.mark.parametrize("name", PAPER_TASKS)
+def test_the_papers_tasks_are_known_by_their_tfds_names(name, tmp_path):
+    import tensorflow_datasets as tfds
+
+    from keras_mixer.data.tfds_source import find_keys
+
+    features = tfds.builder(name, data_dir=tmp_path).info.features
+    image, label = find_keys(features, name)
+    assert (image, features[label].num_classes) == ("image", PAPER_TASKS[name])
+
+
+def test_tfds_prepares_by_name_from_a_manual_folder(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class ManualImages(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        MANUAL_DOWNLOAD_INSTRUCTIONS = "Put images.npy there."
+        pkg_dir_path = tmp_path
+
+        def _info(self):
+            features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=2)}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"test": self._generate_examples(np.load(dl_manager.manual_dir / "images.npy"))}
+
+        def _generate_examples(self, images):
+            for i, image in enumerate(images):
+                yield i, {"image": image, "label": i % 2}
+
+    arguments = dict(data_dir=str(tmp_path / "data"), training=False)
+    with pytest.raises(ValueError, match="TFDS could not download and prepare 'manual_images'"):
+        sources.open_source("manual_images", manual_dir=str(tmp_path / "nowhere"), **arguments)
+    (tmp_path / "manual").mkdir()
+    np.save(tmp_path / "manual" / "images.npy", np.zeros((6, 4, 4, 3), np.uint8))
+    source = sources.open_source("manual_images", manual_dir=str(tmp_path / "manual"), **arguments)
+    assert (source.name, source.num_examples) == ("manual_images test", 6)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("train", (0, 200)), ("train[:99%]", (0, 198)), ("train[99%:]", (198, 200)), ("train[10:-5]", (10, 195))],
