@@ -23,5 +23,5 @@ def test_it_writes_a_picture_of_the_batch_of_a_step(tmp_path):
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path):
     result = _run(f"--workdir={tmp_path}", "--mixup_alpha=-1")
     assert result.returncode == 2
-    assert result.stderr == "error: mixup_alpha: must not be negative, got -1.0; use 0 for none.\n"
+    assert result.stderr == "error: mixup_alpha: must be a number that is not negative, got -1.0; use 0 for none.\n"
     assert not list(tmp_path.iterdir())
