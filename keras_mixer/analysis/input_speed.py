@@ -43,7 +43,7 @@ def photographs(count, height=375, width=500, quality=92, seed=0):
         >>> photographs(1)[0][:3]
         b'\\xff\\xd8\\xff'
     """
-    from PIL import Image  # comes with scikit-learn's own loader of these photographs
+    from PIL import Image  # comes with matplotlib, the extra plot; scikit-learn's loader needs it as well
 
     originals = [p for p in _originals() if p.shape[0] >= height and p.shape[1] >= width]
     if count < 1 or not originals:
