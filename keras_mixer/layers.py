@@ -1,4 +1,4 @@
-"""The four layers of MLP-Mixer, in `keras.ops` only, so that they run on any Keras backend.
+"""The layers of MLP-Mixer, in `keras.ops` only, so that they run on any Keras backend.
 
 Shapes use one letter each: B images, H and W pixels, P pixels per patch side, S tokens (patches), C channels,
 D hidden units of an MLP.
@@ -6,10 +6,12 @@ D hidden units of an MLP.
 
 import contextvars
 import functools
-import numbers
 
 import keras
 from keras import ops
+
+from keras_mixer import random_draws
+from keras_mixer.arguments import check_bool, check_grid, check_positive_int, check_rate, check_rematerialize
 
 LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
 
@@ -20,20 +22,6 @@ gelu = functools.partial(keras.activations.gelu, approximate=True)
 kernel_initializer = contextvars.ContextVar("kernel_initializer", default="lecun_normal")
 
 _register = keras.saving.register_keras_serializable(package="keras_mixer")
-
-
-def check_positive_int(owner, **values):
-    """Raise a ValueError that names the first argument which is not a positive integer."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}.")
-
-
-def check_rate(owner, **values):
-    """Raise a ValueError that names the first argument which is not a fraction in [0, 1)."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
-            raise ValueError(f"{owner}: {name} must be a fraction in [0, 1), got {value!r}.")
 
 
 @_register
@@ -89,23 +77,6 @@ class PatchEmbed(keras.layers.Layer):
         return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}
 
 
-def check_grid(height, width, patch_size):
-    """Return the (rows, columns) of patches in an image, or raise a ValueError that names both numbers."""
-    for name, side in (("height", height), ("width", width)):
-        if side is None:
-            raise ValueError(
-                f"input_shape: the image {name} is None, but a Mixer's token MLPs need a fixed size; "
-                f"give a multiple of the patch size {patch_size}."
-            )
-        if side < 1 or side % patch_size:
-            near = max(patch_size, round(side / patch_size) * patch_size)
-            raise ValueError(
-                f"input_shape: the image {name} {side} is not a positive multiple of the patch size {patch_size}; "
-                f"use for example {near}."
-            )
-    return height // patch_size, width // patch_size
-
-
 @_register
 class TokenDense(keras.layers.Dense):
     """A Dense layer over the token axis: (B, S, C) -> (B, D, C), the same for every channel.
@@ -126,6 +97,24 @@ class TokenDense(keras.layers.Dense):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.units, input_shape[2])
+
+
+@_register
+class Dropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` whose draws, from `random_draws.uniform`, do not depend on how a batch is divided."""
+
+    def __init__(self, rate, **kwargs):
+        check_rate("Dropout", rate=rate)
+        super().__init__(float(rate), **kwargs)
+
+    def call(self, inputs, training=None):
+        if not training or not self.rate:
+            return inputs
+        shape = ops.shape(inputs)
+        if self.noise_shape is not None:
+            shape = tuple(given or size for given, size in zip(self.noise_shape, shape, strict=True))
+        keep = random_draws.uniform(shape, self.seed_generator) >= self.rate
+        return ops.where(keep, inputs / (1 - self.rate), ops.zeros_like(inputs))
 
 
 @_register
@@ -165,7 +154,7 @@ class MlpBlock(keras.layers.Layer):
         self.dense_1 = dense(size, name="dense_1", **kwargs)
         self.dropout = None
         if self.dropout_rate:
-            self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
+            self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         self.dense_0.build(input_shape)
         self.dense_1.build(self.dense_0.compute_output_shape(input_shape))
 
@@ -197,7 +186,7 @@ class StochasticDepth(keras.layers.Layer):
     Input and output: (B, ...) float.
 
     Raises:
-        ValueError: for a rate outside [0, 1).
+        ValueError: for a rate outside [0, 1), or another `rescale` than True or False.
 
     Example:
         >>> x = keras.ops.ones((4, 2, 3))
@@ -208,17 +197,20 @@ class StochasticDepth(keras.layers.Layer):
     def __init__(self, rate, rescale=False, seed=None, **kwargs):
         super().__init__(**kwargs)
         check_rate("StochasticDepth", rate=rate)
+        check_bool("StochasticDepth", rescale=rescale)
         self.rate = float(rate)
-        self.rescale = rescale
+        self.rescale = bool(rescale)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 
     def call(self, x, training=None):
-        if not training or not self.rate:
-            return x
+        return x * self.draw(x) if training and self.rate else x
+
+    def draw(self, x):
+        """Return the factor of each image's branch, (B, 1, ...) in the dtype of x."""
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        keep = ops.cast(keras.random.uniform(shape, seed=self.seed_generator) >= self.rate, x.dtype)  # (B, 1, ...)
-        return x * (keep / (1 - self.rate) if self.rescale else keep)
+        keep = ops.cast(random_draws.uniform(shape, self.seed_generator) >= self.rate, x.dtype)
+        return keep / (1 - self.rate) if self.rescale else keep
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -237,11 +229,13 @@ class MixerBlock(keras.layers.Layer):
         dropout_rate: fraction dropped after each Dense layer while training.
         stochastic_depth_rate: fraction of images for which a branch is dropped while training.
         rescale_stochastic_depth: see `StochasticDepth`; the authors' way is False.
+        rematerialize: True keeps only the block's input while training and computes the rest again in the backward
+            pass: less memory, more time, the same gradients.
 
     Input and output: (B, S, C) float.
 
     Raises:
-        ValueError: for a non-positive size or a rate outside [0, 1).
+        ValueError: for a non-positive size, a rate outside [0, 1), or `rematerialize` with dropout.
 
     Example:
         >>> tuple(MixerBlock(tokens_mlp_dim=8, channels_mlp_dim=16)(keras.ops.ones((2, 4, 6))).shape)
@@ -255,46 +249,52 @@ class MixerBlock(keras.layers.Layer):
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
         rescale_stochastic_depth=False,
+        rematerialize=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
+        check_bool("MixerBlock", rescale_stochastic_depth=rescale_stochastic_depth)
+        check_rematerialize("MixerBlock", rematerialize, dropout_rate)
         self.tokens_mlp_dim = int(tokens_mlp_dim)
         self.channels_mlp_dim = int(channels_mlp_dim)
         self.dropout_rate = float(dropout_rate)
         self.stochastic_depth_rate = float(stochastic_depth_rate)
-        self.rescale_stochastic_depth = rescale_stochastic_depth
+        self.rescale_stochastic_depth = bool(rescale_stochastic_depth)
+        self.rematerialize = bool(rematerialize)
         dtype = self.dtype_policy
-        self.layer_norm_0 = keras.layers.LayerNormalization(
-            epsilon=LAYER_NORM_EPSILON, dtype=dtype, name="layer_norm_0"
-        )
+        norm = functools.partial(keras.layers.LayerNormalization, epsilon=LAYER_NORM_EPSILON, dtype=dtype)
+        self.layer_norm_0 = norm(name="layer_norm_0")
         self.token_mixing = MlpBlock(tokens_mlp_dim, "tokens", dropout_rate, dtype=dtype, name="token_mixing")
-        self.layer_norm_1 = keras.layers.LayerNormalization(
-            epsilon=LAYER_NORM_EPSILON, dtype=dtype, name="layer_norm_1"
-        )
+        self.layer_norm_1 = norm(name="layer_norm_1")
         self.channel_mixing = MlpBlock(channels_mlp_dim, "channels", dropout_rate, dtype=dtype, name="channel_mixing")
-        drop = (stochastic_depth_rate, rescale_stochastic_depth)
-        self.stochastic_depth = StochasticDepth(*drop, dtype=dtype, name="stochastic_depth")
+        self.stochastic_depth = StochasticDepth(
+            stochastic_depth_rate, rescale_stochastic_depth, dtype=dtype, name="stochastic_depth"
+        )
 
     def build(self, input_shape):
         for layer in (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing):
             layer.build(input_shape)
 
     def call(self, x, training=None):
+        factors = ()
+        if training and self.stochastic_depth_rate:
+            # Drawn here and passed on: drawn inside, the second computation would drop other branches than the first.
+            factors = self.stochastic_depth.draw(x), self.stochastic_depth.draw(x)
+        mix = functools.partial(self._mix, training)
+        return (keras.remat(mix) if training and self.rematerialize else mix)(x, *factors)
+
+    def _mix(self, training, x, *factors):
         y = self.token_mixing(self.layer_norm_0(x), training=training)  # (B, S, C), mixed over S
-        x = x + self.stochastic_depth(y, training=training)
+        x = x + (y * factors[0] if factors else y)
         y = self.channel_mixing(self.layer_norm_1(x), training=training)  # (B, S, C), mixed over C
-        return x + self.stochastic_depth(y, training=training)
+        return x + (y * factors[1] if factors else y)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "tokens_mlp_dim": self.tokens_mlp_dim,
-            "channels_mlp_dim": self.channels_mlp_dim,
-            "dropout_rate": self.dropout_rate,
-            "stochastic_depth_rate": self.stochastic_depth_rate,
-            "rescale_stochastic_depth": self.rescale_stochastic_depth,
-        }
+        names = (
+            "tokens_mlp_dim channels_mlp_dim dropout_rate stochastic_depth_rate rescale_stochastic_depth rematerialize"
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -1,12 +1,10 @@
 """MLP-Mixer as a functional Keras model, the eight variants of the paper and its code, and `preprocess_input`."""
 
-import numbers
-
 import keras
 import numpy as np
 from keras import ops
 
-from keras_mixer import layers
+from keras_mixer import arguments, layers
 
 # Paper Table 1; S/8 is released as a checkpoint only. Order: P, N, C, D_S, D_C.
 VARIANTS = {
@@ -19,7 +17,6 @@ VARIANTS = {
     "l32": dict(patch_size=32, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
     "h14": dict(patch_size=14, num_blocks=32, hidden_dim=1280, tokens_mlp_dim=640, channels_mlp_dim=5120),
 }
-DEFAULT_INPUT_SHAPE = (224, 224, 3)
 DEFAULT_CLASSES = 1000
 
 
@@ -45,7 +42,11 @@ class MLPMixer(keras.Model):
         input_tensor: what `keras.Input` returned, to use as the images instead of `input_shape`.
         dropout_rate: fraction dropped after each Dense layer of the MLPs while training.
         stochastic_depth_rate: fraction of images for which the last block's branches are dropped while training; it
-            grows linearly from 0 in the first block. A kept branch is not rescaled, as the authors trained.
+            grows linearly from 0 in the first block.
+        rescale_stochastic_depth: True divides a kept branch by 1 - rate, as other Keras layers do; False leaves it
+            unchanged, as the authors trained.
+        rematerialize: True computes the inside of each block again in the backward pass instead of keeping it: less
+            memory, more time, the same gradients. Not with dropout.
         name: of the model.
 
     Input: images (B, H, W, 3), float in [-1, 1]; see `preprocess_input`.
@@ -78,6 +79,8 @@ class MLPMixer(keras.Model):
         input_tensor=None,
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
+        rescale_stochastic_depth=False,
+        rematerialize=False,
         name=None,
     ):
         sizes = dict(
@@ -88,26 +91,26 @@ class MLPMixer(keras.Model):
             channels_mlp_dim=channels_mlp_dim,
         )
         rates = dict(dropout_rate=dropout_rate, stochastic_depth_rate=stochastic_depth_rate)
-        layers.check_positive_int("MLPMixer", **sizes)
-        layers.check_rate("MLPMixer", **rates)
+        arguments.check_positive_int("MLPMixer", **sizes)
+        arguments.check_rate("MLPMixer", **rates)
         sizes = {key: int(value) for key, value in sizes.items()}  # NumPy's numbers would not be JSON
         rates = {key: float(value) for key, value in rates.items()}
-        if not isinstance(include_top, (bool, np.bool_)):
-            raise ValueError(f"MLPMixer: include_top must be True or False, got {include_top!r}.")
+        arguments.check_bool("MLPMixer", include_top=include_top, rescale_stochastic_depth=rescale_stochastic_depth)
+        arguments.check_rematerialize("MLPMixer", rematerialize, dropout_rate)
         if pooling not in (None, "avg", "max"):
             raise ValueError(f"MLPMixer: pooling must be None, 'avg' or 'max', got {pooling!r}.")
         if classes is not None:
-            layers.check_positive_int("MLPMixer", classes=classes)
+            arguments.check_positive_int("MLPMixer", classes=classes)
             classes = int(classes)
-        activation = _check_activation(classifier_activation)
-        images, input_shape = _make_images(input_shape, input_tensor, patch_size)
+        activation = arguments.check_activation(classifier_activation)
+        images, input_shape = arguments.make_images(input_shape, input_tensor, patch_size)
         if weights is not None:
             # The one import against the direction of docs/architecture.md: only when weights are asked for.
             from keras_mixer import weights as weights_module
 
             checkpoint = weights_module.open_checkpoint(weights, sizes, input_shape[2])
             classes = checkpoint.check_classes(classes, include_top)
-            grid = layers.check_grid(input_shape[0], input_shape[1], patch_size)
+            grid = arguments.check_grid(input_shape[0], input_shape[1], patch_size)
             sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)
         classes = classes or DEFAULT_CLASSES
 
@@ -120,6 +123,8 @@ class MLPMixer(keras.Model):
                     channels_mlp_dim,
                     dropout_rate=dropout_rate,
                     stochastic_depth_rate=stochastic_depth_rate * i / max(num_blocks - 1, 1),
+                    rescale_stochastic_depth=rescale_stochastic_depth,
+                    rematerialize=rematerialize,
                     name=f"block_{i}",
                 )(x)  # (B, S, C)
         finally:
@@ -144,6 +149,8 @@ class MLPMixer(keras.Model):
             classifier_activation=classifier_activation,
             pooling=pooling,
             **rates,
+            rescale_stochastic_depth=bool(rescale_stochastic_depth),
+            rematerialize=bool(rematerialize),
         )
         self._build_policy = keras.config.dtype_policy()
         if weights is not None:
@@ -176,55 +183,6 @@ class MLPMixer(keras.Model):
         return model
 
 
-def _check_activation(activation):
-    if activation is None:
-        return None
-    if getattr(activation, "__name__", "") == "<lambda>":
-        raise ValueError(
-            "MLPMixer: classifier_activation must not be a lambda, which cannot be saved; name a function."
-        )
-    try:
-        return keras.activations.get(activation)
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"MLPMixer: classifier_activation {activation!r} is not a Keras activation; use 'softmax', 'sigmoid' or "
-            "None for logits."
-        ) from None
-
-
-def _make_images(input_shape, input_tensor, patch_size):
-    """Return the input as a Keras tensor, and its (H, W, channels)."""
-    if input_tensor is not None:
-        if not isinstance(input_tensor, keras.KerasTensor):
-            raise ValueError(
-                f"MLPMixer: input_tensor must be a Keras tensor such as keras.Input returns, got {type(input_tensor)}."
-            )
-        if [source is input_tensor for source in keras.utils.get_source_inputs(input_tensor)] != [True]:
-            raise ValueError(
-                "MLPMixer: input_tensor must be what keras.Input returns, not the output of other layers; build the "
-                "model without it and call it on that output."
-            )
-        shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(
-                f"MLPMixer: input_shape {tuple(input_shape)} differs from input_tensor's {shape}; give one."
-            )
-        input_shape = shape
-    try:
-        input_shape = DEFAULT_INPUT_SHAPE if input_shape is None else tuple(input_shape)
-        valid = len(input_shape) == 3 and all(
-            s is None or (isinstance(s, numbers.Integral) and not isinstance(s, bool)) for s in input_shape
-        )
-    except TypeError:
-        valid = False
-    if not valid or input_shape[2] is None or input_shape[2] < 1:
-        raise ValueError(f"MLPMixer: input_shape must be (height, width, channels), got {input_shape!r}.")
-    layers.check_grid(input_shape[0], input_shape[1], patch_size)
-    input_shape = tuple(int(s) for s in input_shape)
-    images = keras.Input(input_shape, name="images") if input_tensor is None else input_tensor
-    return images, input_shape
-
-
 _VARIANT_DOC = """Mixer-{size}/{patch}: {num_blocks} blocks, patches of {patch_size} px, {hidden_dim} channels.
 
     Every argument is that of `MLPMixer`. {params:,} parameters at 224 px with 1,000 classes (paper Table 1).
@@ -249,6 +207,8 @@ def _variant(size, patch, params):
         input_tensor=None,
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
+        rescale_stochastic_depth=False,
+        rematerialize=False,
         name=None,
     ):
         return MLPMixer(
@@ -262,6 +222,8 @@ def _variant(size, patch, params):
             input_tensor=input_tensor,
             dropout_rate=dropout_rate,
             stochastic_depth_rate=stochastic_depth_rate,
+            rescale_stochastic_depth=rescale_stochastic_depth,
+            rematerialize=rematerialize,
             name=name or f"mixer_{size}{patch}".lower(),
         )
 

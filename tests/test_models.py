@@ -1,6 +1,8 @@
 """The model: sizes, names, outputs, round trips, precision, compilation, and what it refuses."""
 
+import inspect
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -76,6 +78,34 @@ def test_stochastic_depth_rises_linearly_to_the_last_block():
     assert [model.get_layer(f"block_{i}").stochastic_depth_rate for i in range(3)] == [0.0, 0.15, 0.3]
 
 
+@pytest.mark.parametrize("name", ["rescale_stochastic_depth", "rematerialize"])
+def test_blocks_and_variants_get_the_flag(name):
+    model = tiny.build(stochastic_depth_rate=0.3, **{name: True})
+    assert [getattr(model.get_layer(f"block_{i}"), name) for i in range(3)] == [True] * 3
+    assert not getattr(tiny.build().get_layer("block_0"), name)
+    with keras.StatelessScope(initialize_variables=False):
+        assert getattr(keras_mixer.MixerS32(**{name: True}).get_layer("block_7"), name)
+
+
+def test_the_new_arguments_stand_last_so_that_positions_keep_their_meaning():
+    last = ["dropout_rate", "stochastic_depth_rate", "rescale_stochastic_depth", "rematerialize", "name"]
+    for build in (keras_mixer.MLPMixer, keras_mixer.MixerB16):
+        assert list(inspect.signature(build).parameters)[-5:] == last
+
+
+def test_rematerialisation_trains_to_the_same_weights():
+    weights = []
+    for rematerialize in (False, True):
+        keras.utils.set_random_seed(0)
+        model = tiny.build(stochastic_depth_rate=0.5, rematerialize=rematerialize)
+        model.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)
+        model.fit(IMAGES, np.ones((2, 10), "float32"), epochs=3, verbose=0)
+        weights.append(model.get_weights())
+    assert np.abs(weights[0][-1]).max() > 0.01  # it has learnt
+    for plain, again in zip(*weights, strict=True):
+        np.testing.assert_allclose(again, plain, atol=1e-6)
+
+
 def test_input_tensor_is_used():
     images = keras.Input((32, 32, 3), name="mine")
     model = tiny.build(input_tensor=images, input_shape=None)
@@ -99,7 +129,31 @@ def test_saving_round_trip_is_bit_equal(tmp_path, suffix):
     np.testing.assert_array_equal(np.asarray(copy(IMAGES)), np.asarray(model(IMAGES)))
 
 
-@pytest.mark.parametrize("kwargs", [{}, dict(include_top=False, pooling="avg", dropout_rate=0.5), dict(classes=4)])
+def test_a_file_saved_before_an_argument_existed_loads_with_its_default(tmp_path):
+    model = _randomised(stochastic_depth_rate=0.2)
+    model.save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                assert config["config"].pop("rescale_stochastic_depth") is False
+                assert config["config"].pop("rematerialize") is False
+                content = json.dumps(config)
+            old.writestr(name, content)
+    copy = keras.saving.load_model(tmp_path / "old.keras")
+    np.testing.assert_array_equal(np.asarray(copy(IMAGES)), np.asarray(model(IMAGES)))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        dict(include_top=False, pooling="avg", dropout_rate=0.5),
+        dict(classes=4),
+        dict(rescale_stochastic_depth=True, rematerialize=True),
+    ],
+)
 def test_config_round_trip(kwargs):
     model = tiny.build(**kwargs)
     copy = keras_mixer.MLPMixer.from_config(model.get_config())
@@ -153,6 +207,12 @@ def test_every_parameter_gets_a_gradient():
         (dict(classifier_activation="softmx"), "classifier_activation 'softmx' is not a Keras activation"),
         (dict(input_shape=(32, 32, True)), r"input_shape must be \(height, width, channels\)"),
         (dict(include_top="no"), "include_top must be True or False, got 'no'"),
+        (dict(rescale_stochastic_depth=1), "MLPMixer: rescale_stochastic_depth must be True or False, got 1"),
+        (dict(rematerialize=None), "MLPMixer: rematerialize must be True or False, got None"),
+        (
+            dict(rematerialize=True, dropout_rate=0.1),
+            "MLPMixer: rematerialize=True cannot repeat the draws of dropout_rate 0.1; use dropout_rate=0",
+        ),
         (dict(classifier_activation=lambda x: x), "classifier_activation must not be a lambda"),
         (dict(input_tensor=np.zeros((1, 32, 32, 3))), "input_tensor must be a Keras tensor"),
         (

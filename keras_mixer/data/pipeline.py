@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_mixer.data import augment, decode
 from keras_mixer.data.randaugment import randaugment
+from keras_mixer.data.streams import Rows
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
 BATCHES_AHEAD = 2  # a fixed number, since an automatic one may hold gigabytes of float batches
@@ -23,11 +24,15 @@ def train_batches(
     cutmix_alpha=0.0,
     random_erasing_rate=0.0,
     label_smoothing=0.0,
+    part=(0, 1),
 ):
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
 
     Photographs get an inception crop (area 5 to 100 %, aspect 3/4 to 4/3) and a flip, then RandAugment where asked;
     drawn signs such as digits get a small rotation, shift and zoom instead, since a crop or flip changes their meaning.
+
+    Several machines may each make a part of every batch: it is bit for bit those rows of the whole, and images of other
+    parts are not decoded, but for the one that mixup and CutMix mix into the first row.
 
     Args:
         source: a `sources.Source`.
@@ -42,13 +47,22 @@ def train_batches(
         cutmix_alpha: of CutMix, 0 for none; with mixup as well, each batch gets one of the two, by an even draw.
         random_erasing_rate: fraction of images of which a rectangle is replaced by noise.
         label_smoothing: fraction of each label that is spread over all classes.
+        part: (index, count), to give only the rows of each batch from index * batch_size / count on, batch_size / count
+            of them. keras_cv then augments and mixes within the part.
 
     Yields:
-        images (B, H, W, 3) float32 in [-1, 1]; labels (B, K) float32.
+        images (B, H, W, 3) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count.
 
     Raises:
-        ValueError: for a size, rate or magnitude outside its range, an unknown augmentation, or fewer images than a
-            batch.
+        ValueError: for a size, rate or magnitude outside its range, an unknown augmentation, fewer images than a
+            batch, or a batch that cannot be divided into the parts.
+
+    Example:
+        >>> from keras_mixer.data import sources
+        >>> digits = sources.open_source("digits", training=True)
+        >>> half = train_batches(digits, batch_size=64, image_size=32, seed=0, part=(1, 2))
+        >>> half.element_spec[0].shape
+        TensorShape([32, 32, 32, 3])
     """
     height, width = check_image_size(image_size)
     _check_batch(source, batch_size)
@@ -67,6 +81,8 @@ def train_batches(
 
         keras_cv_augment = make_augmenter(randaugment_magnitude, mixup_alpha)
         randaugment_magnitude = mixup_alpha = 0
+    mixing = bool(mixup_alpha or cutmix_alpha)
+    rows, own = _part_rows(batch_size, part, with_neighbour=mixing)
 
     def example(k, record):
         image, label = source.parse(record)
@@ -79,7 +95,10 @@ def train_batches(
         return image, _one_hot(label, num_classes)
 
     def batch(step, data):
-        images, labels = data
+        images, labels = mixed(step, *data)
+        return (images, labels) if rows is None else (images[own], labels[own])
+
+    def mixed(step, images, labels):
         if label_smoothing:
             labels = augment.smooth_labels(labels, label_smoothing)
         if augmentation == "keras_cv":
@@ -95,14 +114,18 @@ def train_batches(
         return augment.cutmix(images, labels, key, cutmix_alpha)
 
     start = start_step * batch_size
-    data = source.records(seed, start).enumerate(start)
+    if rows is None:
+        data, size = source.records(seed, start).enumerate(start), batch_size
+    else:
+        data = tf.data.Dataset.zip((rows.positions(start), source.records(seed, start, rows)))
+        size = len(rows.own)
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    data = data.batch(batch_size, drop_remainder=True).enumerate(start_step)
+    data = data.batch(size, drop_remainder=True).enumerate(start_step)
     data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
     return data.prefetch(BATCHES_AHEAD)
 
 
-def eval_batches(source, *, batch_size, image_size, crop="resmall"):
+def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1)):
     """Return one pass over a source in order, every image once, the last batch filled up with zeros.
 
     Args:
@@ -111,14 +134,25 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall"):
         image_size: side in pixels, or (height, width).
         crop: "resmall" (short side to 8/7 of the size, centre crop) or "resize" (both sides to 8/7, centre crop) for
             photographs; drawn signs are only resized.
+        part: as for `train_batches`. Each part has equally many batches, the last one all filling where need be.
 
     Yields:
-        images (B, H, W, 3) float32 in [-1, 1]; labels (B,) int64; mask (B,) float32, 1 for an image, 0 for filling.
+        images (B, H, W, 3) float32 in [-1, 1]; labels (B,) int64; mask (B,) float32, 1 for an image, 0 for filling; B
+        is batch_size / count.
 
     Raises:
-        ValueError: for a non-positive size or an unknown crop.
+        ValueError: for a non-positive size, an unknown crop, or a batch that cannot be divided into the parts.
+
+    Example:
+        >>> from keras_mixer.data import sources
+        >>> digits = sources.open_source("digits", training=False)
+        >>> parts = [eval_batches(digits, batch_size=64, image_size=32, part=(i, 2)) for i in range(2)]
+        >>> sum(int(tf.reduce_sum(mask)) for part in parts for _, _, mask in part)
+        360
     """
     height, width = check_image_size(image_size)
+    rows, _ = _part_rows(batch_size, part)
+    size = batch_size // part[1]
     if crop not in ("resmall", "resize"):
         raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
 
@@ -134,8 +168,10 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall"):
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
-    data = source.records(None, 0).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    filling = -source.num_examples % batch_size
+    records = source.records(None, 0) if rows is None else source.records(None, 0, rows)
+    data = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    num_batches, count = -(-source.num_examples // batch_size), source.num_examples
+    filling = num_batches * size - (count if rows is None else rows.count(count))
     if filling:
         empty = (
             tf.zeros((filling, height, width, 3), tf.uint8),
@@ -143,7 +179,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall"):
             tf.zeros((filling,), tf.float32),
         )
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))
-    data = data.batch(batch_size, drop_remainder=True)
+    data = data.batch(size, drop_remainder=True)
     data = data.map(lambda images, *rest: (to_model_range(images), *rest), num_parallel_calls=BATCHES_AHEAD)
     return data.prefetch(BATCHES_AHEAD)
 
@@ -179,9 +215,35 @@ def _augmented(image, key, source, augmentation, size):
     return augment.random_flip(crop(image, first, size), second)
 
 
-def _check_batch(source, batch_size):
+def _part_rows(batch_size, part, with_neighbour=False):
+    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
+
+    With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
+    preceded by the last row of the batch, which the stream gives last.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
+    pair = isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(p, int) for p in part)
+    if not pair or not 0 <= part[0] < part[1]:
+        raise ValueError(f"part: must be (index, count), whole numbers with 0 <= index < count, got {part!r}.")
+    index, count = part
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size: {batch_size} images cannot be shared evenly by a count of {count} parts; use a multiple of "
+            f"{count} for --batch_size."
+        )
+    if count == 1:
+        return None, None
+    first = index * batch_size // count
+    own = tuple(range(first, first + batch_size // count))
+    if not with_neighbour:
+        return Rows(batch_size, own), slice(None)
+    if first:
+        return Rows(batch_size, (first - 1, *own)), slice(1, None)
+    return Rows(batch_size, (*own, batch_size - 1)), slice(-1)
+
+
+def _check_batch(source, batch_size):
     if source.num_examples < batch_size:
         raise ValueError(
             f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "

@@ -56,6 +56,7 @@ def write_records(
         ValueError: for bad arguments, class folders (see `sources.folder_images`) or images.
         OSError: if the output exists or cannot be written, for instance on a full disk.
     """
+    sources.check_paths(dataset=root, output=output)
     root, output = pathlib.Path(root), pathlib.Path(output).resolve()
     checking.check_policy(on_bad_image, max_bad_fraction)
     if num_shards is not None and num_shards < 1:

@@ -155,7 +155,8 @@ def _check_size(path, expected):
 def sequential_records(shards):
     """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
 
-    A start skips raw records, undecoded. A shard with fewer records than promised is an error, never a shorter pass.
+    A start skips raw records, undecoded, and so do `streams.Rows`. A shard with fewer records than promised is an
+    error, never a shorter pass.
     """
     names = [str(shard.path) for shard in shards]
     skips, takes = (np.array([shard[i] for shard in shards], np.int64) for i in (1, 2))
@@ -177,11 +178,13 @@ def sequential_records(shards):
         windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
         return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
 
-    def records(seed, start):
+    def records(seed, start, rows=None):
         if seed is None:
-            return tf.data.Dataset.range(len(names)).flat_map(read).skip(start)
-        epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
-        return epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
+            data = tf.data.Dataset.range(len(names)).flat_map(read).skip(start)
+        else:
+            epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
+            data = epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
+        return data if rows is None else rows.filter(data, start)
 
     return records
 

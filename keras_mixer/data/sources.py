@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mixer.data import checking
+from keras_mixer.data.streams import indexed_records
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -32,8 +33,8 @@ class Source:
         num_examples: in one pass.
         class_names: label i is class_names[i].
         photographs: True where inception crops and horizontal flips keep the meaning of an image.
-        records: (seed, start) -> tf.data.Dataset of raw records; one pass in order from record `start` for seed None,
-            else endless, each pass shuffled anew.
+        records: (seed, start, rows=None) -> tf.data.Dataset of raw records; one pass in order from record `start` for
+            seed None, else endless, each pass shuffled anew; only those in `streams.Rows` where given.
         parse: record -> (image, label), the image either encoded bytes () or pixels (H, W, 1 or 3) uint8.
         find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
             itself None if the source has no files.
@@ -44,7 +45,7 @@ class Source:
     num_examples: int
     class_names: tuple[str, ...]
     photographs: bool
-    records: Callable[[int | None, int], tf.data.Dataset]
+    records: Callable[..., tf.data.Dataset]
     parse: Callable
     find_unreadable: Callable[[], str | None] | None = None
     fingerprint: str = ""
@@ -85,6 +86,7 @@ def open_source(
     checking.check_policy(on_bad_image, max_bad_fraction)
     if not dataset:
         raise ValueError("dataset: must be digits, a folder or a TFDS name, got an empty text.")
+    check_paths(dataset=dataset, data_dir=data_dir, manual_dir=manual_dir)
     dataset = os.path.expanduser(dataset)
     is_images = pathlib.Path(dataset).is_dir() and not (pathlib.Path(dataset) / MANIFEST).is_file()
     if on_bad_image == "skip" and not is_images:
@@ -111,21 +113,11 @@ def open_source(
     return source
 
 
-def indexed_records(num_examples, gather):
-    """Return `Source.records` for data that can be read by index: fully random, and free to start anywhere."""
-
-    def records(seed, start):
-        if seed is None:
-            return tf.data.Dataset.range(start, num_examples).map(gather)
-
-        def shuffled(k):
-            epoch, position = k // num_examples, k % num_examples
-            key = tf.stack([tf.cast(seed, tf.int64), epoch])
-            return gather(tf.random.experimental.index_shuffle(position, key, num_examples - 1))
-
-        return tf.data.Dataset.range(start, np.iinfo(np.int64).max).map(shuffled)
-
-    return records
+def check_paths(**paths):
+    """Raise a ValueError where a path holds a null byte, which no file system takes; None is no path."""
+    for name, path in paths.items():
+        if path is not None and "\0" in os.fspath(path):
+            raise ValueError(f"{name}: {os.fspath(path)!r} has a null byte, which no path can have; remove it.")
 
 
 def select(split, splits, name):
@@ -203,7 +195,8 @@ def folder_images(root, split, seed):
         their name. Hidden files and folders are no part of a dataset.
 
     Raises:
-        ValueError: for an unknown split, a class without images, or classes that differ from those of "train".
+        ValueError: for an unknown split, a class without images, classes that differ from those of "train", or a flat
+            folder that has one image per class and so no "test".
     """
     root = pathlib.Path(root)
     splits = folder_splits(root)
@@ -218,6 +211,11 @@ def folder_images(root, split, seed):
         visible = sorted(_visible_files(folder / c))
         paths = [path for path in visible if path.lower().endswith(IMAGE_SUFFIXES)]
         others += [path for path in visible if not path.lower().endswith(IMAGE_SUFFIXES)]
+        if not paths and flat and c in SPLIT_NAMES:
+            raise ValueError(
+                f"dataset: {root} has class folders beside {c!r}, which has no images; remove {folder / c}, or move "
+                f"the class folders into {root / 'train'}."
+            )
         if not paths:
             raise ValueError(f"dataset: the class folder {folder / c} has no images; add some or remove the class.")
         if flat:
@@ -225,6 +223,11 @@ def folder_images(root, split, seed):
             order = np.random.default_rng([seed, label]).permutation(len(paths))
             paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
         files += [(path, label) for path in paths]
+    if not files:
+        raise ValueError(
+            f"dataset: each class folder of {root} has a single image, which is for training, so none is held out for "
+            "test; add images, or make the folders train and test yourself."
+        )
     return tuple(class_names), files, others
 
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
-from keras_mixer.data.sources import Source, default_split, indexed_records, select
+from keras_mixer.data.sources import Source, default_split, select
+from keras_mixer.data.streams import indexed_records
 
 logger = logging.getLogger("keras_mixer")
 

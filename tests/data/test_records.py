@@ -245,6 +245,7 @@ def test_classes_must_be_the_same_in_every_split(images, tmp_path):
         ({"num_shards": 0}, "num_shards: must be a positive number of files, got 0"),
         ({"splits": ["dev"]}, "has no split 'dev'; it has train, val"),
         ({"root": "no/such"}, "the folder 'no/such' does not exist"),
+        ({"root": "no\0such"}, "dataset: 'no.x00such' has a null byte, which no path can have; remove it"),
         ({"output": "images/records"}, "is in the folder of the images; choose one outside of it"),
     ],
 )

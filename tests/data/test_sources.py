@@ -203,6 +203,32 @@ def test_folder_without_images_is_refused(tmp_path):
         sources.open_source(str(tmp_path / "cat"), training=True)
 
 
+def test_flat_folder_with_one_image_per_class_has_nothing_held_out(tmp_path):
+    for name in ("ant", "bee"):
+        _write_images(tmp_path / name, 1)
+    assert sources.open_source(str(tmp_path), training=True).num_examples == 2
+    with pytest.raises(ValueError, match="dataset: each class folder of .* has a single image, which is for training"):
+        sources.open_source(str(tmp_path), training=False)
+
+
+def test_flat_folder_with_an_empty_train_beside_its_classes_is_refused(tmp_path):
+    _write_images(tmp_path / "ant", 3)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ValueError, match="has class folders beside 'train', which has no images; remove .*train, or"):
+        sources.open_source(str(tmp_path), training=True)
+    (tmp_path / "train").rmdir()
+    assert sources.open_source(str(tmp_path), training=True).class_names == ("ant",)
+
+
+@pytest.mark.parametrize("name", ["dataset", "data_dir", "manual_dir"])
+def test_null_byte_in_a_path_is_refused(name):
+    kwargs = {"dataset": "mnist"} | {name: "images\0/train"}
+    with pytest.raises(
+        ValueError, match=rf"^{name}: 'images.x00/train' has a null byte, which no path can have; remove"
+    ):
+        sources.open_source(training=True, **kwargs)
+
+
 def test_class_folder_missing_in_training_is_refused(tmp_path):
     for path in ("train/a", "val/a", "val/b"):
         _write_images(tmp_path / path, 1)
