@@ -1,0 +1,66 @@
+"""Draw the curves of training runs over each other: loss, top-1, learning rate and speed.
+
+Without flags: of all runs under runs/, finished or in progress.
+
+    python recipes/plot.py
+    python recipes/plot.py --workdirs=runs/a,runs/b --output=curves.svg --smooth=0.8 --x=seconds
+"""
+
+import difflib
+import importlib.util
+import sys
+
+from absl import flags
+
+# The package's own __init__ imports Keras and TensorFlow, which take seconds and have no part in this: it is not run.
+_spec = importlib.util.find_spec("keras_mixer")
+if _spec:
+    sys.modules["keras_mixer"] = importlib.util.module_from_spec(_spec)
+
+# isort: split
+from keras_mixer.analysis import curves, output, run_metrics  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("workdirs", None, "Folders of runs, by commas; default all under runs/.")
+flags.DEFINE_string("output", "curves.png", "The picture; its suffix is its format, such as .png, .svg or .pdf.")
+flags.DEFINE_float("smooth", 0.0, "At least 0 and below 1: weight of the past in the curves of training.")
+flags.DEFINE_string("x", "step", "step, images or seconds.")
+
+
+def main():
+    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    if FLAGS.workdirs is not None and not all(FLAGS.workdirs or [""]):
+        raise ValueError(
+            f"workdirs: must name folders, got {','.join(FLAGS.workdirs)!r}; leave it out for all in runs/."
+        )
+    runs = [run_metrics.read_run(folder) for folder in FLAGS.workdirs or run_metrics.find_workdirs("runs")]
+    names = curves.write_curves(FLAGS.output, runs, FLAGS.smooth, FLAGS.x)
+    for run, name in zip(runs, names, strict=True):
+        print(f"{name}: {run.progress()}")
+    print(f"{'Its' if len(runs) == 1 else 'Their'} curves are in {FLAGS.output}")
+
+
+def parse_flags(argv):
+    """Read the flags; a wrong one is a ValueError."""
+    if {"-h", "--help"} & set(argv):
+        print(f"{__doc__}\n{FLAGS.main_module_help()}")
+        sys.exit(0)
+    try:
+        rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "."
+        raise ValueError(f"--{error.flagname} is not a flag of this recipe{hint} See --help.") from None
+    except flags.Error as error:
+        raise ValueError(f"{error}. See --help.") from None
+    if len(rest) > 1:
+        raise ValueError(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
+
+
+if __name__ == "__main__":
+    try:
+        parse_flags(sys.argv)
+        main()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
