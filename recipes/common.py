@@ -18,7 +18,11 @@ from absl import app, flags
 import keras_mixer
 from keras_mixer.data import pipeline, sources
 from keras_mixer.models import VARIANTS
+from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
+from keras_mixer.training.checkpoints import SaveError
+from keras_mixer.training.loop import WorkerLost
+from keras_mixer.training.signals import Interrupted
 
 FLAGS = flags.FLAGS
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -41,7 +45,10 @@ def define_common_flags(default_workdir):
     flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
     flags.DEFINE_integer("image_size", None, "Image side in pixels; default 224, and 16 for the tiny model.")
     flags.DEFINE_integer("batch_size", 64, "Images in a global batch, over all devices.")
-    flags.DEFINE_string("strategy", "auto", "auto, one_device or mirrored.")
+    flags.DEFINE_string(
+        "strategy", "auto", "auto, one_device, mirrored, multi_worker (processes that TF_CONFIG lists) or tpu."
+    )
+    flags.DEFINE_string("tpu", None, "tpu: name or grpc:// address; default local, the TPU of this virtual machine.")
     flags.DEFINE_integer("num_devices", None, "mirrored: so many GPUs, or logical CPUs where there is no GPU.")
     flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
     flags.DEFINE_integer("seed", 0, "Of initial weights, order, augmentation, mixup, dropout and stochastic depth.")
@@ -124,8 +131,10 @@ def _guarded(main, argv):
     _set_up_logging()
     try:
         main(argv)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, SaveError, WorkerLost) as error:
         stop(str(error), EXIT_FAILED)
+    except Interrupted as error:
+        stop(str(error), 128 + error.signum)
     except KeyboardInterrupt:
         stop("interrupted; the same command continues from the newest checkpoint.", EXIT_INTERRUPTED)
     except (ValueError, OSError) as error:
@@ -148,6 +157,11 @@ def stop(sentence, code=EXIT_BAD_INPUT):
 def image_size():
     """--image_size, or the model's usual one."""
     return FLAGS.image_size if FLAGS.image_size is not None else 16 if FLAGS.model == "tiny" else 224
+
+
+def make_strategy():
+    """The strategy that --strategy, --num_devices and --tpu name; to be made before anything else of TensorFlow."""
+    return strategies.make_strategy(FLAGS.strategy, FLAGS.num_devices, FLAGS.tpu)
 
 
 def check_model_name():
@@ -204,11 +218,11 @@ def open_sources():
     return train, evaluation
 
 
-def train_batches(source, start_step):
+def train_batches(source, start_step, part=(0, 1), batch_size=None):
     """Return the training batches that the flags describe, from `start_step` on."""
     return pipeline.train_batches(
         source,
-        batch_size=FLAGS.batch_size,
+        batch_size=batch_size or FLAGS.batch_size,
         image_size=image_size(),
         seed=FLAGS.seed,
         start_step=start_step,
@@ -218,6 +232,7 @@ def train_batches(source, start_step):
         cutmix_alpha=FLAGS.cutmix_alpha,
         random_erasing_rate=FLAGS.random_erasing_rate,
         label_smoothing=FLAGS.label_smoothing,
+        part=part,
     )
 
 

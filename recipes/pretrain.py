@@ -17,9 +17,8 @@ import keras
 from absl import flags
 
 import presets
-from keras_mixer.data import pipeline
-from keras_mixer.evaluation.classification import make_evaluator
-from keras_mixer.training import loop, losses, optimizers, schedules, strategies, workdir
+import training_run
+from keras_mixer.training import loop, losses, strategies
 
 FLAGS = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
@@ -30,35 +29,13 @@ flags.DEFINE_string(
     None,
     "The paper's Table 4 row for the model: imagenet1k, imagenet21k or jft300m. Flags given by hand win.",
 )
-flags.DEFINE_integer("total_steps", None, "Steps of the run; wins over --epochs.")
-flags.DEFINE_float("epochs", 100, "Passes over the training images.")
-flags.DEFINE_float("learning_rate", 3e-3, "Highest learning rate; it rises linearly, then decays linearly.")
-flags.DEFINE_float("weight_decay", 0.1, "Fraction of each kernel removed per step at rate 1 (AdamW).")
-flags.DEFINE_integer("warmup_steps", None, "Steps of the linear rise; default a tenth of the run, at most 10,000.")
-flags.DEFINE_string("loss", "softmax", "softmax, or sigmoid as in the authors' ImageNet recipe (summed over classes).")
-flags.DEFINE_float("head_bias_init", None, "First value of the head's bias; default 0, and -6.9 for --loss=sigmoid.")
-flags.DEFINE_float("dropout_rate", 0.0, "Fraction dropped after each Dense layer of the MLPs.")
-flags.DEFINE_float("stochastic_depth_rate", 0.1, "Fraction of images for which the last block is dropped.")
-flags.DEFINE_integer("checkpoint_steps", 500, "Steps between two checkpoints.")
-flags.DEFINE_integer(
-    "log_steps", None, "Steps between two rows of metrics.csv; default a pass over the data, at most 100."
+training_run.define_training_flags(
+    epochs=100, optimizer="adamw", schedule="linear", learning_rate=3e-3, weight_decay=0.1
 )
-flags.DEFINE_integer("eval_steps", None, "Steps between two evaluations; default a twelfth of the run.")
-flags.DEFINE_boolean("overwrite", False, "Remove the earlier run in --workdir and start anew.")
-flags.adopt_module_key_flags(common)  # so that --help shows them
-
-# What may change between a run and its continuation.
-FREE_FLAGS = {
-    "workdir",
-    "overwrite",
-    "checkpoint_steps",
-    "log_steps",
-    "eval_steps",
-    "strategy",
-    "num_devices",
-    "data_dir",
-    "manual_dir",
-}
+flags.DEFINE_float("head_bias_init", None, "First value of the head's bias; default 0, and -6.9 for --loss=sigmoid.")
+flags.DEFINE_float("stochastic_depth_rate", 0.1, "Fraction of images for which the last block is dropped.")
+for module in (common, training_run):  # so that --help shows their flags
+    flags.adopt_module_key_flags(module)
 
 
 def main(_):
@@ -70,109 +47,36 @@ def main(_):
                 FLAGS[name].value = value
     loss = losses.get_loss(FLAGS.loss)
     common.set_precision_and_seed()
-    strategy = strategies.make_strategy(FLAGS.strategy, FLAGS.num_devices)
-    if FLAGS.batch_size % strategy.num_replicas_in_sync:
-        raise ValueError(
-            f"batch_size: {FLAGS.batch_size} cannot be shared evenly by {strategy.num_replicas_in_sync} devices; "
-            "use a multiple."
-        )
+    strategy = common.make_strategy()
+    loop.check_batch(FLAGS.batch_size, strategy, FLAGS.gradient_accumulation_steps)
 
     # ---- Data ----
     train_source, eval_source = common.open_sources()
-    side = common.image_size()
-
-    def batches(start_step):
-        return common.train_batches(train_source, start_step)
-
-    batches(0)  # checks its arguments before anything is written
+    common.train_batches(train_source, 0)  # checks its arguments before anything is written
     if FLAGS.augmentation == "keras_cv":
         logger.warning("augmentation keras_cv follows no seed: this run can be neither repeated nor continued exactly.")
-    eval_batches = pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=side)
-    total_steps = FLAGS.total_steps
-    if total_steps is None:
-        if not 0 < FLAGS.epochs < float("inf"):
-            raise ValueError(f"epochs: must be a positive number, got {FLAGS.epochs}.")
-        total_steps = round(FLAGS.epochs * train_source.num_examples / FLAGS.batch_size)
-    epoch_steps = max(1, train_source.num_examples // FLAGS.batch_size)
-    log_steps = min(100, epoch_steps) if FLAGS.log_steps is None else FLAGS.log_steps
-    eval_steps = FLAGS.eval_steps
-    if eval_steps is None:  # on the same steps as rows of the log
-        eval_steps = max(1, round(total_steps / 12 / max(1, log_steps))) * log_steps
-    loop.check_intervals(checkpoint_steps=FLAGS.checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps)
-    warmup_steps = FLAGS.warmup_steps
-    if warmup_steps is None:
-        warmup_steps = min(10_000, total_steps // 10)
+    steps = training_run.steps_of_run(train_source.num_examples)
 
     # ---- Model, optimiser ----
-    schedule = schedules.WarmupDecay(FLAGS.learning_rate, total_steps, warmup_steps, decay="linear")
-    classes = len(train_source.class_names)
     with strategy.scope():
         model = common.build_model(
-            classes, dropout_rate=FLAGS.dropout_rate, stochastic_depth_rate=FLAGS.stochastic_depth_rate
+            len(train_source.class_names),
+            dropout_rate=FLAGS.dropout_rate,
+            stochastic_depth_rate=FLAGS.stochastic_depth_rate,
+            rescale_stochastic_depth=FLAGS.rescale_stochastic_depth,
+            rematerialize=FLAGS.rematerialize,
         )
         set_head_bias(model)
-        optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=FLAGS.weight_decay)
-    loop.compile_model(model, optimizer, loss, strategy, FLAGS.precision)
+    trainer = training_run.make_trainer(model, loss, strategy, *steps[:2])
 
     # ---- Train, evaluate every image once, save ----
-    details = {
-        "flags": common.settings(),
-        "num_parameters": model.count_params(),
-        "versions": common.versions(),
-    }
-    settings = common.settings(FREE_FLAGS) | {
-        "total_steps": total_steps,
-        "warmup_steps": warmup_steps,
-        "class_names": train_source.class_names,
-        "train_images": train_source.num_examples,
-        "eval_images": eval_source.num_examples,
-        "train_files": train_source.fingerprint,
-    }
-    with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite) as folder:
+    result = training_run.train_and_evaluate(trainer, train_source, eval_source, steps)
+    if result and strategies.is_chief(strategy):
         print(
-            f"Mixer {FLAGS.model}: {model.count_params():,} parameters, {side} px. {train_source.name}: "
-            f"{train_source.num_examples:,} images, {classes} classes; {eval_source.name}: "
-            f"{eval_source.num_examples:,}. {total_steps} steps of {FLAGS.batch_size} images.",
-            flush=True,
-        )
-        evaluate = make_evaluator(model, eval_batches, loss, strategy)
-        with common.naming_unreadable_files(train_source, eval_source):
-            summary = loop.train(
-                model,
-                batches,
-                folder,
-                batch_size=FLAGS.batch_size,
-                total_steps=total_steps,
-                strategy=strategy,
-                evaluate=evaluate,
-                checkpoint_steps=FLAGS.checkpoint_steps,
-                log_steps=log_steps,
-                eval_steps=eval_steps,
-            )
-            results = (folder / "result.json", folder / "model.keras")
-            if summary["start_step"] >= total_steps and all(path.exists() for path in results):
-                print(f"{folder} is finished: {(folder / 'result.json').read_text().strip()}")
-                return
-            final = summary["evaluation"] or evaluate()
-        workdir.save_model(folder / "model.keras", model)
-        workdir.write_json(
-            folder / "result.json",
-            {
-                "steps": total_steps,
-                "images_seen": total_steps * FLAGS.batch_size,
-                **final,
-                "resumed_at_step": summary["start_step"],
-                "images_per_second": summary["images_per_second"],
-                "training_seconds": summary["training_seconds"],
-            },
-        )
-        print(
-            f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
-            f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
-            f"{summary['images_per_second'] or 0:.0f} images/s.\n"
             f"The model, images in [-1, 1] to logits: import keras, keras_mixer; "
-            f"keras.saving.load_model('{folder / 'model.keras'}'). Next:\n"
-            f"  tensorboard --logdir {folder / 'tensorboard'}    # curves\n"
+            f"keras.saving.load_model('{FLAGS.workdir}/model.keras'). Next:\n"
+            f"  python recipes/plot.py --workdirs={FLAGS.workdir}    # curves as a picture\n"
+            f"  tensorboard --logdir {FLAGS.workdir}/tensorboard    # and live\n"
             f"  python recipes/pretrain.py --dataset=path/to/folder --workdir=runs/mine    # your images\n"
             f"  python recipes/pretrain.py --help    # all flags, and the paper's presets"
         )

@@ -12,7 +12,7 @@ def make_evaluator(model, batches, loss, strategy=None):
     Args:
         model: images (B, H, W, 3) in [-1, 1] -> logits (B, K).
         batches: a dataset of images (B, H, W, 3) in [-1, 1], labels (B,) and mask (B,), as from
-            `data.pipeline.eval_batches`.
+            `data.pipeline.eval_batches`; or one that the strategy has distributed already.
         loss: (labels (B, K), logits (B, K)) -> (B,).
         strategy: the `tf.distribute` strategy the model was built under; None for the current one.
 
@@ -20,7 +20,9 @@ def make_evaluator(model, batches, loss, strategy=None):
         () -> dict of top1 and top5 (fractions), loss (mean per image) and num_examples. top5 is 1 for K <= 5.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    distributed = strategy.experimental_distribute_dataset(batches)
+    distributed = batches
+    if isinstance(batches, tf.data.Dataset):
+        distributed = strategy.experimental_distribute_dataset(batches)
 
     def step(images, labels, mask):
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)

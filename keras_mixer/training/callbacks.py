@@ -1,13 +1,16 @@
-"""What happens between two steps of `fit`: stop on NaN, log and evaluate, save."""
+"""What happens between two executions of `fit`: stop on NaN, log and evaluate, save, stop on a signal."""
 
+import signal
 import sys
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_mixer.training.checkpoints import save_state
+from keras_mixer.training import checkpoints, ema, signals, strategies
+from keras_mixer.training.step import STATISTICS
 from keras_mixer.training.workdir import MetricsFile
 
 COLUMNS = (
@@ -18,8 +21,14 @@ COLUMNS = (
     "eval_loss",
     "eval_top1",
     "eval_top5",
+    "ema_loss",
+    "ema_top1",
+    "ema_top5",
+    "gradient_norm",
+    "weight_norm",
     "images_per_second",
 )
+SCORES = ("loss", "top1", "top5")
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -27,106 +36,150 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class _StepCallback(keras.callbacks.Callback):
-    """A callback that counts steps of the run instead of batches of this call of `fit`."""
+    """A callback that counts steps of the run instead of executions of this call of `fit`."""
 
-    def __init__(self, start_step, total_steps):
-        super().__init__()
-        self.start_step, self.total_steps = start_step, total_steps
-        self.last_step = start_step
+    def on_train_begin(self, logs=None):
+        self.last_step, self.total_steps = self.model.step, self.model.total_steps
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self.start_step + batch + 1
-        self.on_step(step, logs)
-        self.last_step = step
+        self.on_step(self.model.step)
+        self.last_step = self.model.step
 
     def due(self, step, every):
         """Whether a multiple of `every` lies in the steps since the last call, or the run is over."""
         return step // every > self.last_step // every or step == self.total_steps
 
-    def on_step(self, step, logs):
+    def on_step(self, step):
         raise NotImplementedError
 
 
 class StopOnNonFinite(_StepCallback):
-    """Raise `NonFiniteLoss` at the first step whose loss is NaN or infinite."""
+    """Raise `NonFiniteLoss` for the first step whose loss is NaN or infinite."""
 
-    def on_step(self, step, logs):
-        loss = float(logs["loss"])
-        if not abs(loss) < float("inf"):
+    def on_step(self, step):
+        losses = self.model.rows[:, 0]
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
             raise NonFiniteLoss(
-                f"the loss became {loss} at step {step}; the last good state is kept in checkpoints/. "
-                "Lower --learning_rate or raise --warmup_steps, and start with --overwrite or another --workdir."
+                f"the loss became {losses[bad[0]]} at step {self.last_step + 1 + bad[0]}; the last good state is kept "
+                "in checkpoints/. Lower --learning_rate or raise --warmup_steps, and start with --overwrite or another "
+                "--workdir."
             )
 
 
 class Log(_StepCallback):
-    """Progress bar, metrics.csv and TensorBoard; loss and accuracy are means over the steps since the last row.
+    """Progress bar, metrics.csv and TensorBoard; loss, accuracy and gradient norm are means since the last row.
 
     Args:
-        start_step, total_steps: of the run.
-        workdir: the folder.
+        workdir: the folder, or None for a worker that only computes.
         batch_size: images in a global batch.
         log_steps: steps between two rows.
         eval_steps: steps between two evaluations.
         evaluate: () -> dict with top1, top5 and loss; None for no evaluation while training.
+        preview: () -> images (N, H, W, 3) in [-1, 1] to show in TensorBoard at the first step; None for none.
+
+    Attributes:
+        running: sums since the last row and the number of their steps, which belong to a checkpoint.
+        evaluation: what `evaluate` last returned, with "raw_..." beside where an average of weights is kept.
     """
 
-    def __init__(self, start_step, total_steps, workdir, batch_size, log_steps, eval_steps, evaluate):
-        super().__init__(start_step, total_steps)
-        self.workdir, self.batch_size = workdir, batch_size
+    def __init__(self, workdir, batch_size, log_steps, eval_steps, evaluate, preview=None):
+        super().__init__()
+        self.workdir, self.batch_size, self.preview = workdir, batch_size, preview
         self.log_steps, self.eval_steps, self.evaluate = log_steps, eval_steps, evaluate
-        self.evaluation = None  # the last one
-        self.seconds = 0.0  # spent training, without evaluation and the first, tracing step
+        self.running = np.zeros(len(STATISTICS) + 1)
+        self.evaluation = None
+        self.seconds = 0.0  # spent training, without evaluation and the first, tracing execution
         self.timed_steps = 0
-        self.metrics = MetricsFile(self.workdir / "metrics.csv", COLUMNS, self.start_step)
+        self.clock, self.window = None, 0
+        self.metrics = self.writer = self.bar = None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        if self.workdir is None:
+            return
+        self.metrics = MetricsFile(self.workdir / "metrics.csv", COLUMNS, self.last_step)
         self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=self.total_steps, initial=self.start_step, unit="step", disable=not terminal)
+        self.bar = tqdm(
+            total=self.total_steps, initial=self.last_step, unit="step", disable=not terminal, dynamic_ncols=True
+        )
         self.say = tqdm.write if terminal else lambda text: print(text, flush=True)
-        self.clock, self.window = None, 0
+        if self.preview is not None and self.last_step == 0:
+            images = self.preview()
+            with self.writer.as_default(step=0):
+                tf.summary.image("training_images", images / 2 + 0.5, max_outputs=len(images))
 
-    def on_step(self, step, logs):
-        if self.clock is None:  # the first step traces and compiles
+    def on_step(self, step):
+        if self.clock is None:  # the first execution traces and compiles
             self.clock = time.perf_counter()
         else:
             self.window += step - self.last_step
-        self.bar.update(step - self.last_step)
-        self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+        self.running += [*self.model.rows.sum(axis=0, dtype=np.float64), len(self.model.rows)]
         evaluating = self.evaluate is not None and self.due(step, self.eval_steps)
-        if not (evaluating or self.due(step, self.log_steps)):
-            return
+        logging = evaluating or self.due(step, self.log_steps)
         elapsed = time.perf_counter() - self.clock
         speed = self.window * self.batch_size / elapsed if self.window else 0.0
+        if self.bar is not None:
+            self.bar.update(step - self.last_step)
+            shown = {"loss": f"{self.model.rows[-1, 0]:.4f}", "images/s": f"{speed:.0f}"}
+            if self.evaluation:
+                shown["eval top1"] = f"{self.evaluation['top1']:.2%}"
+            self.bar.set_postfix(shown, refresh=False)
+        if not logging:
+            return
         self.seconds, self.timed_steps = self.seconds + elapsed, self.timed_steps + self.window
+        means = dict(zip(STATISTICS, self.running[:-1] / self.running[-1], strict=True))
+        self.running[:] = 0
         row = {
             "step": step,
             # The rate of the step just taken; the optimiser has already counted it.
             "learning_rate": float(_rate(self.model.optimizer, step - 1)),
-            "train_loss": float(logs["loss"]),
-            "train_top1": float(logs["top1"]),
+            "train_loss": means["loss"],
+            "train_top1": means["top1"],
+            "gradient_norm": means["gradient_norm"],
+            "weight_norm": float(tf.linalg.global_norm([v.value for v in self.model.model.trainable_variables])),
             "images_per_second": round(speed, 1),
         }
         if evaluating:
-            self.evaluation = self.evaluate()
-            row |= {f"eval_{name}": self.evaluation[name] for name in ("loss", "top1", "top5")}
-        self.metrics.write(row)
-        with self.writer.as_default(step=step):
+            row |= self._evaluate()
+        if self.metrics is not None:
+            self._write(row)
+        self.clock, self.window = time.perf_counter(), 0
+
+    def _evaluate(self):
+        self.evaluation = self.evaluate()
+        row = {f"eval_{name}": self.evaluation[name] for name in SCORES}
+        if self.model.optimizer.use_ema:
+            with ema.averaged_weights(self.model.model, self.model.optimizer):
+                averaged = self.evaluate()
+            self.evaluation = averaged | {f"raw_{name}": self.evaluation[name] for name in SCORES}
+            row |= {f"ema_{name}": averaged[name] for name in SCORES}
+        return row
+
+    def _write(self, row):
+        try:
+            self.metrics.write(row)
+        except OSError as error:
+            raise checkpoints.SaveError(
+                f"workdir: {self.workdir / 'metrics.csv'} cannot be written ({error.strerror or error}); the newest "
+                "checkpoint is kept. Make room or mend the folder, and run the same command again to continue."
+            ) from None
+        with self.writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
         self.say(_line(row, self.total_steps))
-        self.model.reset_metrics()
-        self.clock, self.window = time.perf_counter(), 0
 
     def close(self):
         """Close the files; to be called however training ends."""
-        self.metrics.close()
-        self.writer.close()
-        self.bar.close()
+        for output in (self.metrics, self.writer, self.bar):
+            if output is not None:
+                output.close()
 
     @property
     def images_per_second(self):
-        """Over the whole run, without evaluation and the first step; 0 if nothing was timed."""
+        """Over the whole run, without evaluation and the first execution; 0 if nothing was timed."""
         return self.timed_steps * self.batch_size / self.seconds if self.seconds else 0.0
 
 
@@ -139,19 +192,49 @@ def _line(row, total_steps):
     parts = [f"step {row['step']}/{total_steps}", f"lr {row['learning_rate']:.2e}", f"loss {row['train_loss']:.4f}"]
     if "eval_top1" in row:
         parts += [f"eval loss {row['eval_loss']:.4f}", f"eval top1 {row['eval_top1']:.2%}"]
+    if "ema_top1" in row:
+        parts += [f"ema top1 {row['ema_top1']:.2%}"]
     return "  ".join([*parts, f"{row['images_per_second']:.0f} images/s"])
 
 
 class Checkpoint(_StepCallback):
-    """Save the whole state every so many steps and at the end. Put it last, so that it saves what the others did."""
+    """Save the whole state every so many steps, at the end and before a stop. Put it last: it saves what others did.
 
-    def __init__(self, start_step, total_steps, folder, checkpoint_steps):
-        super().__init__(start_step, total_steps)
-        self.folder, self.checkpoint_steps = folder, checkpoint_steps
+    Args:
+        folder: the folder of checkpoints, or None for a worker that does not write.
+        checkpoint_steps: steps between two.
+        state: () -> name -> array.
+        keep: how many checkpoints stay.
+    """
 
-    def on_step(self, step, logs):
-        if self.due(step, self.checkpoint_steps):
-            try:
-                save_state(self.folder, self.model, step)
-            except FloatingPointError as error:
-                raise NonFiniteLoss(f"{error} Lower --learning_rate; the state before it is kept.") from None
+    def __init__(self, folder, checkpoint_steps, state, keep=checkpoints.KEEP):
+        super().__init__()
+        self.folder, self.checkpoint_steps, self.state, self.keep = folder, checkpoint_steps, state, keep
+        self.signum = None  # of the signal that asked for a stop
+        self.seconds = 0.0  # spent saving
+
+    def ask_to_stop(self, signum):
+        """Have every worker stop after the same execution."""
+        self.signum = signum
+        self.model.stop = 1
+
+    def on_step(self, step):
+        # Several workers must stop after the same step: the sum over them, made in the step, says so to all.
+        stopping = self.model.rows[-1, STATISTICS.index("stop")] > 0
+        if not strategies.has_workers(self.model.strategy):
+            stopping = self.signum is not None
+        if self.due(step, self.checkpoint_steps) or stopping:
+            self.save(step)
+        if stopping:
+            raise signals.Interrupted(self.signum or signal.SIGTERM, step)  # or another worker's
+
+    def save(self, step):
+        """Save the state of `step` now."""
+        if self.folder is None:
+            return
+        begin = time.perf_counter()
+        try:
+            checkpoints.save_state(self.folder, self.state(), step, self.keep)
+        except FloatingPointError as error:
+            raise NonFiniteLoss(f"{error} Lower --learning_rate; the state before it is kept.") from None
+        self.seconds += time.perf_counter() - begin

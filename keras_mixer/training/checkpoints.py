@@ -1,5 +1,6 @@
-"""The whole state of a run in one .npz, written atomically, and found again after a kill."""
+"""The whole state of a run in one .npz with its own sha256, written atomically, and found again after a kill."""
 
+import hashlib
 import logging
 import pathlib
 import re
@@ -11,71 +12,98 @@ from keras_mixer.training.workdir import atomic_file
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
+_DIGEST = "sha256"  # the member that holds the digest of all others
 
 
-def state_variables(model):
-    """Return name -> variable of all that a step reads or writes: weights, seeds, optimiser, running metrics.
-
-    Keras's own formats leave out the state of dropout seeds or of the optimiser, which makes a resumed run another run.
-    """
-    parts = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": model.metrics_variables}
-    # Keras numbers seed generators by process; the order is enough to tell them apart.
-    path = lambda variable: re.sub(r"seed_generator_\d+", "seed_generator", variable.path)
-    return {f"{part}/{i:04d}/{path(v)}": v for part, variables in parts.items() for i, v in enumerate(variables)}
+class SaveError(OSError):
+    """A checkpoint could not be written; the message names it and what is still there."""
 
 
-def save_state(folder, model, step):
-    """Write checkpoints/step_<step>.npz and keep the newest two.
+def save_state(folder, arrays, step, keep=KEEP):
+    """Write checkpoints/step_<step>.npz and keep the newest few.
+
+    Args:
+        folder: the folder of checkpoints; it is made if missing.
+        arrays: name -> array; names that begin with "log/" may be infinite or NaN.
+        step: that the arrays are of.
+        keep: how many checkpoints stay.
 
     Raises:
         FloatingPointError: if a weight is not finite; nothing is written.
+        SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     folder = pathlib.Path(folder)
-    folder.mkdir(exist_ok=True)
-    arrays = {name: np.asarray(variable.numpy()) for name, variable in state_variables(model).items()}
     for name, array in arrays.items():
-        if not name.startswith("metrics/") and array.dtype.kind == "f" and not np.isfinite(array).all():
+        if not name.startswith("log/") and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FloatingPointError(f"step {step}: {name.split('/', 2)[2]} is not finite; the state is not saved.")
-    with atomic_file(folder / f"step_{step:08d}.npz", "wb") as file:
-        np.savez(file, **arrays)
-    for path in list_states(folder)[KEEP:]:
-        path.unlink()
+    path = folder / f"step_{step:08d}.npz"
+    try:
+        folder.mkdir(exist_ok=True)
+        with atomic_file(path, "wb") as file:
+            np.savez(file, **{_DIGEST: _digest(arrays)}, **arrays)
+    except OSError as error:
+        before = list_states(folder)
+        kept = f"{before[0].name} is kept" if before else "there is none before it"
+        raise SaveError(
+            f"workdir: {path} cannot be written ({error.strerror or error}); {kept}. Make room or mend the folder, "
+            "and run the same command again to continue."
+        ) from None
+    for old in list_states(folder)[keep:]:
+        old.unlink()
 
 
 def list_states(folder):
-    """Return the checkpoint files of a run, newest first."""
+    """Return the checkpoint files of a run, newest first by their step, whatever the clock said."""
     files = pathlib.Path(folder).glob("step_*.npz")
-    return sorted((f for f in files if re.fullmatch(r"step_\d+\.npz", f.name)), reverse=True)
+    files = (f for f in files if re.fullmatch(r"step_\d+\.npz", f.name))
+    return sorted(files, key=lambda f: int(f.stem.removeprefix("step_")), reverse=True)
 
 
-def restore_newest(folder, model):
-    """Load the newest undamaged checkpoint into a built model and optimiser; return its step, 0 where there is none.
+def read_newest(folder, expected):
+    """Return (step, arrays) of the newest undamaged checkpoint, or (0, None) where there is none at all.
 
     A damaged file is named in a warning and the one before it is used.
+
+    Args:
+        folder: the folder of checkpoints.
+        expected: name -> array of the shapes that the run needs.
 
     Raises:
         ValueError: if there are checkpoints and none can be used.
     """
     files = list_states(folder)
-    variables = state_variables(model)
     for path in files:
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            if arrays.keys() != variables.keys():
-                raise ValueError(f"holds other variables: {sorted(arrays.keys() ^ variables.keys())[:3]}")
+            arrays = _read(path)
+            if arrays.keys() != expected.keys():
+                raise ValueError(f"it holds other variables: {sorted(arrays.keys() ^ expected.keys())[:3]}")
             for name, array in arrays.items():
-                if array.shape != tuple(variables[name].shape):
-                    raise ValueError(f"{name} has shape {array.shape}, the model {tuple(variables[name].shape)}")
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+                if array.shape != expected[name].shape:
+                    raise ValueError(f"{name} has shape {array.shape}, the run {expected[name].shape}")
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError) as error:
             logger.warning("checkpoint %s cannot be used (%s); trying the one before it.", path, error)
             continue
-        for name, array in arrays.items():
-            variables[name].assign(array)
-        return int(path.stem.removeprefix("step_"))
+        return int(path.stem.removeprefix("step_")), arrays
     if files:
         raise ValueError(
             f"workdir: none of the {len(files)} checkpoints in {folder} can be used; restore one, or --overwrite to "
             "start anew."
         )
-    return 0
+    return 0, None
+
+
+def _read(path):
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if str(arrays.pop(_DIGEST, "")) != str(_digest(arrays)):
+        raise ValueError("its content does not have the sha256 that was written with it")
+    return arrays
+
+
+def _digest(arrays):
+    """The sha256 of names, types, shapes and bytes, as an array that .npz can hold."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return np.array(digest.hexdigest())

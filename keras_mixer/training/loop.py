@@ -1,38 +1,71 @@
-"""One call of `model.fit` from the step where the last run stopped to the last step."""
+"""One call of `fit` from the step where the last run stopped to the last step."""
 
-import keras
 import tensorflow as tf
 
-from keras_mixer.training import callbacks, checkpoints
+from keras_mixer.training import callbacks, checkpoints, signals, strategies
+from keras_mixer.training.step import Trainer
+
+# What the others see when a worker of a multi-worker run dies.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
-def compile_model(model, optimizer, loss, strategy, precision="float32", jit_compile=None):
-    """Compile `model` for training as the recipes do.
+class WorkerLost(RuntimeError):
+    """Another worker of the cluster has gone; the message says what to do."""
+
+
+def make_trainer(
+    model,
+    optimizer,
+    loss,
+    strategy,
+    batch_size,
+    precision="float32",
+    *,
+    steps_per_execution=1,
+    gradient_accumulation_steps=1,
+    jit_compile=None,
+):
+    """Return a compiled `step.Trainer` around `model`, whose `fit` and state the recipes use.
 
     Args:
         model: images in [-1, 1] -> logits.
         optimizer: see `optimizers.make_optimizer`.
         loss: (labels, logits) -> loss per image; its mean over the global batch is minimised.
         strategy: the `tf.distribute` strategy the model was built under.
+        batch_size: images in a global batch.
         precision: "float32" or "mixed_bfloat16".
+        steps_per_execution: steps between two returns to Python; logs and checkpoints come after whole executions.
+        gradient_accumulation_steps: parts of each device's batch that are computed one after the other.
         jit_compile: whether XLA compiles the step; None for where it is known to be faster.
+
+    Raises:
+        ValueError: for a number of steps that is not positive, or a batch that cannot be shared evenly.
     """
-    # XLA is the fastest in float32; on CPU it does not use the bfloat16 units, and with several replicas Keras 3
-    # cannot compile a step that contains the all-reduce.
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    check_intervals(steps_per_execution=steps_per_execution, gradient_accumulation_steps=gradient_accumulation_steps)
+    check_batch(batch_size, strategy, gradient_accumulation_steps)
     if jit_compile is None:
-        jit_compile = strategy.num_replicas_in_sync == 1 and (precision == "float32" or on_gpu)
+        # On CPU, XLA does not use the bfloat16 units. A TPU compiles everything by itself.
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        jit_compile = (precision == "float32" or on_gpu) and not isinstance(strategy, tf.distribute.TPUStrategy)
     with strategy.scope():
-        # The share of images whose largest logit is at the largest label, also where labels are mixed.
-        top1 = keras.metrics.CategoricalAccuracy(name="top1")
-        model.compile(optimizer, loss=loss, metrics=[top1], jit_compile=jit_compile)
+        parts = gradient_accumulation_steps
+        trainer = Trainer(model, loss, strategy, batch_size, steps_per_execution, parts, jit_compile)
+        optimizer.sums_replicas = False
         optimizer.build(model.trainable_variables)
-        model._symbolic_build(data_batch=_shapes(model))  # creates the metrics' variables, which a checkpoint holds
+        trainer.compile(optimizer)
+    return trainer
 
 
-def _shapes(model):
-    images = keras.KerasTensor((2, *model.input_shape[1:]), "float32")
-    return images, keras.KerasTensor((2, model.output_shape[-1]), "float32")
+def check_batch(batch_size, strategy, gradient_accumulation_steps=1):
+    """Raise a ValueError if the global batch cannot be shared evenly by devices and micro-batches."""
+    devices, parts = strategy.num_replicas_in_sync, gradient_accumulation_steps
+    if batch_size % devices:
+        raise ValueError(f"batch_size: {batch_size} cannot be shared evenly by {devices} devices; use a multiple.")
+    if batch_size % (devices * parts):
+        raise ValueError(
+            f"gradient_accumulation_steps: the {batch_size // devices} images of a device cannot be divided into "
+            f"{parts} equal parts; use a divisor, or a batch_size that is a multiple of {devices * parts}."
+        )
 
 
 def check_intervals(**steps):
@@ -43,65 +76,90 @@ def check_intervals(**steps):
 
 
 def train(
-    model,
+    trainer,
     batches,
     workdir,
     *,
-    batch_size,
     total_steps,
-    strategy,
     evaluate=None,
+    preview=None,
     checkpoint_steps=1000,
     log_steps=100,
     eval_steps=1000,
+    keep_checkpoints=checkpoints.KEEP,
 ):
-    """Train a compiled model to `total_steps`, from the newest checkpoint in the workdir if it has one.
+    """Train to `total_steps`, from the newest checkpoint in the workdir if it has one.
+
+    SIGTERM and SIGINT save the state after the present step and end the run; a second one exits at once.
 
     Args:
-        model: compiled by `compile_model`.
-        batches: start_step -> dataset of (images float32 in [-1, 1], labels (B, K)).
-        workdir: a folder from `workdir.open_workdir`.
-        batch_size: images in a global batch.
+        trainer: from `make_trainer`.
+        batches: start_step -> dataset of (images float32 in [-1, 1], labels (B, K)), distributed where the strategy
+            has several replicas (see `strategies.distribute`).
+        workdir: a folder from `workdir.open_workdir`. With several workers, one that all of them see.
         total_steps: of the whole run.
-        strategy: the `tf.distribute` strategy the model was built under.
         evaluate: () -> dict with top1, top5, loss.
+        preview: () -> images in [-1, 1] that TensorBoard shows as an example of a training batch.
         checkpoint_steps, log_steps, eval_steps: steps between two of each.
+        keep_checkpoints: how many of the newest checkpoints stay.
 
     Returns:
-        dict of start_step; evaluation, the last one or None; and images_per_second and training_seconds of this
-        process, without evaluation and the first step, None where nothing was timed.
+        dict of start_step; evaluation, the last one or None; and of this process, without evaluation and the first
+        execution, images_per_second, training_seconds and checkpoint_seconds, None where nothing was timed.
 
     Raises:
         ValueError: for a non-positive number of steps, or where no checkpoint of the workdir can be used.
         NonFiniteLoss: naming the step; the last good state is on disk.
+        Interrupted: after a signal; the state is on disk.
+        WorkerLost: where another worker died; the checkpoints are on disk.
+        SaveError: if the disk is full; the checkpoints before are on disk.
     """
-    check_intervals(checkpoint_steps=checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps)
+    check_intervals(
+        checkpoint_steps=checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps, keep_checkpoints=keep_checkpoints
+    )
+    chief = strategies.is_chief(trainer.strategy)
     folder = workdir / "checkpoints"
-    start = checkpoints.restore_newest(folder, model)
-    if start >= total_steps:
-        return {"start_step": start, "evaluation": None, "images_per_second": None, "training_seconds": None}
-    if start == 0:
-        checkpoints.save_state(folder, model, 0)  # so that a NaN in the first steps also leaves a good state
-    log = callbacks.Log(start, total_steps, workdir, batch_size, log_steps, eval_steps, evaluate)
-    data = strategy.experimental_distribute_dataset(batches(start))
-    try:
-        # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
-        model.fit(
-            data,
-            steps_per_epoch=total_steps - start,
-            shuffle=False,  # the batches come in their order
-            verbose=0,
-            callbacks=[
-                callbacks.StopOnNonFinite(start, total_steps),
-                log,
-                callbacks.Checkpoint(start, total_steps, folder, checkpoint_steps),
-            ],
-        )
-    finally:
-        log.close()
+    log = callbacks.Log(workdir if chief else None, trainer.batch_size, log_steps, eval_steps, evaluate, preview)
+
+    def state():
+        return trainer.state() | {"log/running": log.running}
+
+    saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
+    saving.set_model(trainer)
+    with signals.on_signal(saving.ask_to_stop):
+        start, arrays = checkpoints.read_newest(folder, state())
+        strategies.check_same_step(trainer.strategy, start)
+        trainer.step, trainer.total_steps = start, total_steps
+        if arrays is not None:
+            trainer.set_state(arrays)
+            log.running[:] = arrays["log/running"]
+        else:
+            saving.save(0)  # so that a NaN in the first steps also leaves a good state
+        if start < total_steps:
+            _fit(trainer, batches(start), [callbacks.StopOnNonFinite(), log, saving])
+    if trainer.optimizer.use_ema:
+        trainer.optimizer.finalize_variable_values(trainer.model.trainable_variables)
+    timed = bool(log.seconds)
     return {
         "start_step": start,
         "evaluation": log.evaluation,
-        "images_per_second": round(log.images_per_second, 1) if log.seconds else None,
-        "training_seconds": round(log.seconds, 1) if log.seconds else None,
+        "images_per_second": round(log.images_per_second, 1) if timed else None,
+        "training_seconds": round(log.seconds, 1) if timed else None,
+        "checkpoint_seconds": round(saving.seconds, 2) if timed else None,
     }
+
+
+def _fit(trainer, data, callback_list):
+    # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
+    executions = -(-trainer.total_steps // trainer.steps_each) - trainer.step // trainer.steps_each
+    try:
+        trainer.fit(data, steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=callback_list)
+    except _LOST as error:
+        if not strategies.has_workers(trainer.strategy):
+            raise
+        raise WorkerLost(
+            f"strategy: another worker has gone after step {trainer.step} ({type(error).__name__}); start the same "
+            "command on every worker again, and it continues from the newest checkpoint."
+        ) from error
+    finally:
+        callback_list[1].close()

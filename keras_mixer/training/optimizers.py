@@ -13,15 +13,27 @@ class _ClipAfterAllReduce:
     Keras 3.15; tests/training/test_optimizers.py guards that they still exist and are still called.
     """
 
+    # False where the gradients given are those of the global batch already, as `step.Trainer` has them.
+    sums_replicas = True
+
     def _clip_gradients(self, grads):
         if keras.backend.backend() == "tensorflow":
             return grads  # clipped below, after the all-reduce
         return super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
+        if self.sums_replicas:
+            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
         grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])
         return [(grad, variable) for grad, (_, variable) in zip(grads, grads_and_vars, strict=True)]
+
+    def _add_first_moments(self, variables, name):
+        if self.first_moment_dtype == "float32":
+            return self.add_optimizer_variables(variables, name)
+        return [
+            self.add_variable(v.shape, "zeros", dtype=self.first_moment_dtype, name=f"{v.name}_{name}")
+            for v in variables
+        ]
 
 
 @_register
@@ -33,6 +45,7 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
     Args:
         learning_rate: a number or a schedule.
         momentum: in [0, 1).
+        first_moment_dtype: in which v is stored; it is computed in float32.
         **kwargs: of `keras.optimizers.Optimizer`, for example `global_clipnorm`.
 
     Example:
@@ -40,24 +53,26 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
         0.9
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, name="heavy_ball_sgd", **kwargs):
+    def __init__(self, learning_rate=0.01, momentum=0.9, first_moment_dtype="float32", name="heavy_ball_sgd", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum = momentum
+        self.momentum, self.first_moment_dtype = momentum, first_moment_dtype
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        self._traces = self.add_optimizer_variables(variables, "trace")
+        self._traces = self._add_first_moments(variables, "trace")
 
     def update_step(self, gradient, variable, learning_rate):
-        trace = self._traces[self._get_variable_index(variable)]
-        gradient = ops.cast(gradient, variable.dtype)
-        self.assign(trace, ops.add(ops.multiply(trace, self.momentum), gradient))
+        stored = self._traces[self._get_variable_index(variable)]
+        trace = ops.add(
+            ops.multiply(ops.cast(stored, variable.dtype), self.momentum), ops.cast(gradient, variable.dtype)
+        )
+        self.assign(stored, trace)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, variable.dtype), trace))
 
     def get_config(self):
-        return {**super().get_config(), "momentum": self.momentum}
+        return {**super().get_config(), "momentum": self.momentum, "first_moment_dtype": self.first_moment_dtype}
 
 
 @_register
@@ -70,6 +85,7 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule.
         weight_decay: fraction of a decayed weight that a step at rate 1 removes.
+        first_moment_dtype: in which m is stored; it is computed in float32.
         **kwargs: of `keras.optimizers.Adam`, for example `global_clipnorm`.
 
     Example:
@@ -77,23 +93,52 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
         1e-08
     """
 
-    def __init__(self, learning_rate=0.001, weight_decay=0.1, epsilon=1e-8, name="adamw", **kwargs):
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.1,
+        epsilon=1e-8,
+        first_moment_dtype="float32",
+        name="adamw",
+        **kwargs,
+    ):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, name=name, **kwargs)
+        self.first_moment_dtype = first_moment_dtype
+
+    def build(self, variables):
+        if self.built:
+            return
+        keras.optimizers.Optimizer.build(self, variables)
+        self._momentums = self._add_first_moments(variables, "momentum")
+        self._velocities = self.add_optimizer_variables(variables, "velocity")
 
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
+        stored, velocity = self._momentums[index], self._velocities[index]
         gradient, step = ops.cast(gradient, dtype), ops.cast(self.iterations + 1, dtype)
-        self.assign(momentum, ops.add(self.beta_1 * momentum, (1 - self.beta_1) * gradient))
+        momentum = ops.add(self.beta_1 * ops.cast(stored, dtype), (1 - self.beta_1) * gradient)
+        self.assign(stored, momentum)
         self.assign(velocity, ops.add(self.beta_2 * velocity, (1 - self.beta_2) * ops.square(gradient)))
         momentum_hat = momentum / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
         velocity_hat = velocity / (1 - ops.power(ops.cast(self.beta_2, dtype), step))
         update = momentum_hat / (ops.sqrt(velocity_hat) + self.epsilon)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, dtype), update))
 
+    def get_config(self):
+        return {**super().get_config(), "first_moment_dtype": self.first_moment_dtype}
 
-def make_optimizer(kind, learning_rate, model, *, weight_decay=0.0, clip_norm=1.0):
+
+def make_optimizer(
+    kind,
+    learning_rate,
+    model,
+    *,
+    weight_decay=0.0,
+    clip_norm=1.0,
+    ema_decay=None,
+    first_moment_dtype="float32",
+):
     """Return the optimiser for `model`, as the recipes use it.
 
     Args:
@@ -102,9 +147,13 @@ def make_optimizer(kind, learning_rate, model, *, weight_decay=0.0, clip_norm=1.
         model: whose kernels are decayed; biases and LayerNorm parameters never are.
         weight_decay: for "adamw", multiplied by the learning rate in every step.
         clip_norm: the global norm above which the gradient of the whole batch is scaled down; None for never.
+        ema_decay: fraction of the moving average of the weights that a step keeps, for example 0.9999; None for no
+            average.
+        first_moment_dtype: "float32", or "bfloat16" to store the momentum in half the memory, as the authors do.
 
     Raises:
-        ValueError: for another kind, a negative decay, or decay with "sgd", which the authors do not use.
+        ValueError: for another kind or dtype, a decay outside its range, or weight decay with "sgd", which the authors
+            do not use.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -113,12 +162,19 @@ def make_optimizer(kind, learning_rate, model, *, weight_decay=0.0, clip_norm=1.
     """
     if not 0 <= weight_decay < float("inf"):
         raise ValueError(f"weight_decay: must be a number that is not negative, got {weight_decay}.")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise ValueError(f"ema_decay: must be a fraction in (0, 1), got {ema_decay}; leave it out for no average.")
+    if first_moment_dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"first_moment_dtype: must be 'float32' or 'bfloat16', got {first_moment_dtype!r}.")
+    kwargs = dict(global_clipnorm=clip_norm, first_moment_dtype=first_moment_dtype)
+    if ema_decay is not None:
+        kwargs |= dict(use_ema=True, ema_momentum=ema_decay)
     if kind == "sgd":
         if weight_decay:
             raise ValueError(f"weight_decay: heavy-ball SGD is used without, got {weight_decay}; use 0.")
-        return HeavyBallSGD(learning_rate, global_clipnorm=clip_norm)
+        return HeavyBallSGD(learning_rate, **kwargs)
     if kind != "adamw":
         raise ValueError(f"optimizer: must be 'adamw' or 'sgd', got {kind!r}.")
-    optimizer = AdamW(learning_rate, weight_decay=weight_decay or None, global_clipnorm=clip_norm)
+    optimizer = AdamW(learning_rate, weight_decay=weight_decay or None, **kwargs)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if v.name != "kernel"])
     return optimizer

@@ -1,22 +1,30 @@
-"""From the name of a strategy to a `tf.distribute` strategy."""
+"""From the name of a strategy to a `tf.distribute` strategy, its data, and what its workers agree on."""
+
+import json
+import os
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
-def make_strategy(name, num_devices=None):
-    """Return the strategy called `name`.
+def make_strategy(name, num_devices=None, tpu=None):
+    """Return the strategy called `name`. Make it before anything else of TensorFlow.
 
     Args:
-        name: "one_device"; "mirrored" for all GPUs of this machine; "auto" for mirrored where there are several GPUs.
+        name: "one_device"; "mirrored" for all GPUs of this machine; "multi_worker" for the processes that the
+            environment variable TF_CONFIG lists; "tpu"; "auto" for multi_worker where TF_CONFIG is set, for mirrored
+            where there are several GPUs, and else one_device.
         num_devices: for "mirrored" only: use so many GPUs, or as many logical CPUs where there is no GPU.
+        tpu: for "tpu" only: its name or grpc:// address; None or "local" for the TPU of this virtual machine.
 
     Raises:
-        ValueError: for another name, or more devices than there are.
+        ValueError: for another name, more devices than there are, a TF_CONFIG that is missing or no cluster, or no TPU.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy: must be one of {', '.join(STRATEGIES)}, got {name!r}.")
+    if tpu is not None and name != "tpu":
+        raise ValueError(f"tpu: {tpu!r} needs --strategy=tpu, got {name}.")
     gpus = [device.name.replace("physical_device:", "") for device in tf.config.list_physical_devices("GPU")]
     if num_devices is not None and num_devices < 1:
         raise ValueError(f"num_devices: must be a positive number, got {num_devices}.")
@@ -24,11 +32,97 @@ def make_strategy(name, num_devices=None):
         raise ValueError(f"num_devices: {num_devices} needs --strategy=mirrored, got {name}.")
     if gpus and num_devices is not None and num_devices > len(gpus):
         raise ValueError(f"num_devices: {num_devices} devices were asked for, and this machine has {len(gpus)} GPUs.")
+    if name == "tpu":
+        return _connect_tpu(tpu or "local")
+    if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
+        _check_tf_config()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "one_device" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     if gpus:
         return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(num_devices or len(gpus))])
     return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(_split_cpu(num_devices or 1))])
+
+
+def distribute(strategy, batches, batch_size):
+    """Return a dataset whose batches are shared by the replicas; each worker makes only its own part.
+
+    Args:
+        strategy: from `make_strategy`.
+        batches: part -> dataset; part is (index, count), and the dataset has the rows of that part of each global
+            batch, as `data.pipeline` makes them.
+        batch_size: images in a global batch.
+    """
+
+    def of_worker(context):
+        data = batches((context.input_pipeline_id, context.num_input_pipelines))
+        if strategy.num_replicas_in_sync > context.num_input_pipelines:
+            data = data.rebatch(batch_size // strategy.num_replicas_in_sync, drop_remainder=True).prefetch(2)
+        return data
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def has_workers(strategy):
+    """Whether several processes train together, each running the same program."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def is_chief(strategy):
+    """Whether this process is the one that writes files."""
+    if not has_workers(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
+
+
+def check_same_step(strategy, step):
+    """Raise a ValueError on every worker unless all of them are about to start from the same step."""
+    if not has_workers(strategy):
+        return
+
+    def extremes():
+        context = tf.distribute.get_replica_context()
+        mine = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync, dtype=tf.float64) * step
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+    steps = strategy.experimental_local_results(tf.function(lambda: strategy.run(extremes))())[0].numpy()
+    if steps.min() != steps.max():
+        found = ", ".join(f"{s:.0f}" for s in steps)
+        raise ValueError(
+            f"workdir: the workers found checkpoints of different steps ({found}); --workdir must be a folder that "
+            "all of them share."
+        )
+
+
+def _check_tf_config():
+    text = os.environ.get("TF_CONFIG")
+    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+    if not text:
+        raise ValueError(f"strategy: multi_worker needs the environment variable TF_CONFIG, for example {example}.")
+    try:
+        config = json.loads(text)
+        workers = config["cluster"].get(config["task"]["type"])
+        valid = 0 <= int(config["task"]["index"]) < len(workers)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise ValueError(f"strategy: TF_CONFIG is {text!r}, which names no task of a cluster; write it like {example}.")
+
+
+def _connect_tpu(tpu):
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"tpu: no TPU answers to {tpu!r} ({reason}); on a TPU VM install requirements-tpu.txt and use --tpu=local, "
+            "elsewhere give the name or grpc:// address of a TPU."
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def _split_cpu(count):

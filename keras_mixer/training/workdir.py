@@ -35,7 +35,7 @@ def write_json(path, value):
 
 
 @contextlib.contextmanager
-def open_workdir(path, settings, details=None, overwrite=False):
+def open_workdir(path, settings, details=None, overwrite=False, chief=True):
     """Create or continue a run's folder, and hold its lock.
 
     Args:
@@ -43,6 +43,7 @@ def open_workdir(path, settings, details=None, overwrite=False):
         settings: JSON values that determine the run, data included; a folder with other ones is refused.
         details: more JSON values for run.json that may differ, such as versions.
         overwrite: remove an earlier run's files first.
+        chief: False for a worker that only reads; it neither writes nor locks, which the chief does.
 
     Yields:
         The folder as a `pathlib.Path`.
@@ -55,6 +56,9 @@ def open_workdir(path, settings, details=None, overwrite=False):
     if not str(path):
         raise ValueError("workdir: must name a folder, got an empty text.")
     path = pathlib.Path(path).expanduser()
+    if not chief:
+        yield path
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "w")  # noqa: SIM115 - held until the run ends

@@ -1,7 +1,9 @@
 """The loop: a resumed run is bit-equal to the uninterrupted one, NaN stops it, damaged checkpoints are passed over."""
 
+import contextlib
 import logging
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,33 +30,35 @@ def _batches(start, bad_step=None):
     )
 
 
-def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches):
-    """Train as a recipe does; `stop_after` ends the process's part of the run early, as a kill would."""
-    import keras
+class _Killed(Exception):
+    pass
 
+
+def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_decay=0.9, **kwargs):
+    """Train as a recipe does; `stop_after` ends the process's part of the run early, as a kill would."""
     keras.utils.set_random_seed(0)
     with STRATEGY.scope():
         model = keras_mixer.MLPMixer(
             8, 2, 16, 8, 24, input_shape=(32, 32, 3), classes=10, classifier_activation=None, **RATES
         )
         schedule = schedules.WarmupDecay(1e-3, total_steps, 2)
-        optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1)
-    loop.compile_model(model, optimizer, losses.softmax_cross_entropy, STRATEGY, jit_compile=False)
-    fit = model.fit
+        optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1, ema_decay=ema_decay)
+    trainer = loop.make_trainer(
+        model, optimizer, losses.softmax_cross_entropy, STRATEGY, batch_size=4, jit_compile=False, **kwargs
+    )
     if stop_after is not None:
-        model.fit = lambda *args, **kwargs: fit(*args, **{**kwargs, "steps_per_epoch": stop_after})
-    with workdir.open_workdir(folder, {}) as path:
-        loop.train(
-            model,
-            batches,
-            path,
-            batch_size=4,
-            total_steps=total_steps,
-            strategy=STRATEGY,
-            checkpoint_steps=4,
-            log_steps=2,
-        )
-    return {name: np.asarray(v) for name, v in checkpoints.state_variables(model).items()}
+        trainer.make_train_function()
+        execute = trainer.train_function
+
+        def killed(iterator):
+            if trainer.step >= stop_after:
+                raise _Killed
+            return execute(iterator)
+
+        trainer.train_function = killed
+    with workdir.open_workdir(folder, {}) as path, contextlib.suppress(_Killed):
+        loop.train(trainer, batches, path, total_steps=total_steps, checkpoint_steps=4, log_steps=3)
+    return trainer.state()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,7 @@ def test_resumed_run_is_bit_equal(tmp_path, straight):
     for name, value in expected.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
     assert any("seed" in name for name in expected)
+    assert any("average" in name for name in expected)
     assert _without_speed((tmp_path / "metrics.csv").read_text()) == _without_speed(metrics)
 
 
@@ -130,7 +135,17 @@ def test_a_finished_run_does_nothing(tmp_path):
         np.testing.assert_array_equal(again[name], value)
 
 
-@pytest.mark.parametrize("name", ["checkpoint_steps", "log_steps", "eval_steps"])
+def test_executions_of_several_steps_are_the_same_steps(tmp_path, straight):
+    """Also from a checkpoint inside what would be one execution."""
+    _train(tmp_path, stop_after=4)
+    resumed = _train(tmp_path, steps_per_execution=3)
+    for name, value in straight[0].items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+    rows = _without_speed((tmp_path / "metrics.csv").read_text())
+    assert rows == _without_speed(straight[1])
+
+
+@pytest.mark.parametrize("name", ["checkpoint_steps", "log_steps", "eval_steps", "keep_checkpoints"])
 def test_non_positive_intervals_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name}: must be a positive number of steps, got 0"):
-        loop.train(None, None, tmp_path, batch_size=1, total_steps=1, strategy=STRATEGY, **{name: 0})
+        loop.train(None, None, tmp_path, total_steps=1, **{name: 0})

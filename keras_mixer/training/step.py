@@ -1,0 +1,169 @@
+"""The training step: the gradient of one global batch, however many devices and micro-batches share it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mixer.random_draws import global_batch
+
+STATISTICS = ("loss", "top1", "gradient_norm", "stop")
+
+
+class Trainer(keras.Model):
+    """Wraps a built model so that `fit` trains it exactly, under any `tf.distribute` strategy.
+
+    With more than one replica, Keras 3.15's own `fit` clips each one's gradient, and fails for accumulated gradients,
+    several steps per execution, XLA, and several workers. Here a step sums the gradient over micro-batches and
+    replicas, and only then clips and applies it.
+
+    Args:
+        model: images (B, H, W, 3) float32 in [-1, 1] -> logits (B, K).
+        loss: (labels (B, K), logits (B, K)) -> (B,); its mean over the global batch is minimised.
+        strategy: the `tf.distribute` strategy that the model was built under.
+        batch_size: images in a global batch, a multiple of replicas times `gradient_accumulation_steps`.
+        steps_per_execution: steps between two returns to Python.
+        gradient_accumulation_steps: parts of a replica's batch that are computed one after the other, to save memory.
+        jit_compile: whether XLA compiles the step, or with several replicas its forward and backward pass.
+
+    Attributes:
+        step: steps taken.
+        rows: `STATISTICS` of each step of the last execution, (steps, 4).
+        total_steps: where the last execution ends, whatever `steps_per_execution` is.
+        stop: set it to 1 to have `fit`'s logs say `stop` on every worker after the same execution.
+    """
+
+    def __init__(
+        self,
+        model,
+        loss,
+        strategy,
+        batch_size,
+        steps_per_execution=1,
+        gradient_accumulation_steps=1,
+        jit_compile=False,
+    ):
+        super().__init__(name="trainer")
+        self.model, self.image_loss, self.strategy, self.batch_size = model, loss, strategy, batch_size
+        self.steps_each, self.parts, self.use_xla = steps_per_execution, gradient_accumulation_steps, jit_compile
+        self.step, self.total_steps, self.stop, self.rows = 0, 2**31 - 1, 0, None
+        self.built = True
+
+    def call(self, images, training=None):
+        return self.model(images, training=training)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """All is built already; Keras would take a batch for it, which fails with several workers."""
+
+    def state(self):
+        """Return name -> array of all that a step reads or writes: weights, seeds, optimiser."""
+        return {name: _to_numpy(variable) for name, variable in self._named_variables().items()}
+
+    def set_state(self, arrays):
+        """Assign what `state` returned."""
+        for name, variable in self._named_variables().items():
+            variable.assign(arrays[name])
+
+    def _named_variables(self):
+        # Keras numbers seed generators by process; the order is enough to tell them apart.
+        parts = {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return {
+            f"{part}/{i:04d}/{_without_number(v.path)}": v for part, group in parts.items() for i, v in enumerate(group)
+        }
+
+    def train_step(self, data, stop=0.0):
+        """One step of one replica: (images, labels) -> the replica's share of `STATISTICS`, (4,) float32."""
+        context = tf.distribute.get_replica_context()
+        grads, seeds, sums = self._gradients(data, context.replica_id_in_sync_group)
+        for variable, value in zip(self._seed_states(), seeds, strict=True):
+            variable.assign(value)
+        grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+        norm = tf.linalg.global_norm(grads)
+        self.optimizer.apply(grads, self.model.trainable_variables)
+        return tf.concat([sums, [norm / self.strategy.num_replicas_in_sync, stop]], axis=0)
+
+    def gradients(self, data, replica_id):
+        """Return the replica's share of the gradient, the next states of the seeds, and of the loss and top-1."""
+        images, labels = data
+        total = self.batch_size
+        size = total // self.strategy.num_replicas_in_sync  # of this replica; with several workers not in images.shape
+        part = size // self.parts
+        images = tf.reshape(images, (self.parts, part, *images.shape[1:]))  # (B, ...) -> (parts, B / parts, ...)
+        labels = tf.reshape(labels, (self.parts, part, labels.shape[1]))
+        weights = [v.value for v in self.model.trainable_variables]
+        seeds = [tf.convert_to_tensor(v.value) for v in self._seed_states()]
+
+        def of_part(i):
+            # Every part starts from the same seeds and takes its rows of the whole batch's draws.
+            mapping = list(zip(self._seed_states(), seeds, strict=True))
+            with keras.StatelessScope(state_mapping=mapping) as scope, tf.GradientTape() as tape:
+                token = global_batch.set((replica_id * size + i * part, total))
+                try:
+                    logits = self.model(images[i], training=True)  # (B, K)
+                finally:
+                    global_batch.reset(token)
+                loss = tf.reduce_sum(self.image_loss(labels[i], logits)) / total
+            with scope:  # recomputed activations read the seeds, too
+                grads = tape.gradient(loss, weights)
+            hits = tf.argmax(logits, -1) == tf.argmax(labels[i], -1)
+            sums = tf.stack([loss, tf.reduce_sum(tf.cast(hits, tf.float32)) / total])
+            return grads, [scope.get_current_value(v) for v in self._seed_states()], sums
+
+        grads, after, sums = of_part(0)
+        if self.parts > 1:
+
+            def add(i, grads, sums):
+                more, _, more_sums = of_part(i)
+                return i + 1, [a + b for a, b in zip(grads, more, strict=True)], sums + more_sums
+
+            _, grads, sums = tf.while_loop(
+                lambda i, *_: i < self.parts, add, (1, grads, sums), maximum_iterations=self.parts - 1
+            )
+        return grads, after, sums
+
+    def _seed_states(self):
+        return [v for v in self.model.variables if v.name == "seed_generator_state"]
+
+    def make_train_function(self, force=False):
+        """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean `STATISTICS`."""
+        if self.train_function is not None and not force:
+            return self.train_function
+        alone = self.strategy.num_replicas_in_sync == 1
+        # A step with an all-reduce over several devices cannot be compiled as one.
+        self._gradients = (
+            tf.function(self.gradients, jit_compile=True) if self.use_xla and not alone else self.gradients
+        )
+
+        def one_step(data, stop):
+            per_replica = self.strategy.run(self.train_step, args=(data, stop))
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+
+        one_step = tf.function(one_step, jit_compile=self.use_xla and alone)
+
+        @tf.function
+        def several_steps(iterator, count, stop):
+            rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
+            for i in tf.range(count):
+                rows = rows.write(i, one_step(next(iterator), stop))
+            return rows.stack()  # (count, 4)
+
+        def execute(iterator):
+            # Executions end at multiples of `steps_each`, also after a restart, so that what follows them does.
+            count = min(self.steps_each - self.step % self.steps_each, self.total_steps - self.step)
+            self.rows = several_steps(iterator, tf.constant(count), tf.constant(float(self.stop))).numpy()
+            self.step += count
+            return {"loss": float(self.rows[:, 0].mean())}
+
+        self.train_function = execute
+        return execute
+
+
+def _to_numpy(variable):
+    """A copy, since a CPU tensor's memory may be written by the next step; bfloat16, which NumPy lacks, as float32."""
+    array = np.array(variable.numpy())
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _without_number(path):
+    return "/".join(
+        "seed_generator" if p.startswith("seed_generator_") and p[15:].isdigit() else p for p in path.split("/")
+    )

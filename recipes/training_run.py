@@ -1,0 +1,200 @@
+"""What the recipes that train share: flags of the run, and the run itself from a built model to result.json."""
+
+import common  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import logging
+
+from absl import flags
+
+from keras_mixer.data import pipeline
+from keras_mixer.evaluation.classification import make_evaluator
+from keras_mixer.training import freezing, loop, optimizers, schedules, strategies, workdir
+
+FLAGS = flags.FLAGS
+logger = logging.getLogger("keras_mixer")
+
+# What may change between a run and its continuation.
+FREE_FLAGS = {
+    "workdir",
+    "overwrite",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "log_steps",
+    "eval_steps",
+    "steps_per_execution",
+    "gradient_accumulation_steps",
+    "rematerialize",
+    "strategy",
+    "num_devices",
+    "tpu",
+    "data_dir",
+    "manual_dir",
+}
+
+
+def define_training_flags(epochs, optimizer, schedule, learning_rate, weight_decay):
+    """Define the flags of a training run, with the defaults of a recipe."""
+    flags.DEFINE_integer("total_steps", None, "Steps of the run; wins over --epochs.")
+    flags.DEFINE_float("epochs", epochs, "Passes over the training images.")
+    flags.DEFINE_string("optimizer", optimizer, "adamw; or sgd, the heavy ball of the authors' fine-tuning.")
+    flags.DEFINE_string("schedule", schedule, "linear or cosine decay of the learning rate after its warm-up.")
+    flags.DEFINE_float("learning_rate", learning_rate, "Highest learning rate; it rises linearly, then decays.")
+    flags.DEFINE_float("weight_decay", weight_decay, "adamw: fraction of each kernel removed per step at rate 1.")
+    flags.DEFINE_integer("warmup_steps", None, "Steps of the linear rise; default a tenth of the run, at most 10,000.")
+    flags.DEFINE_float("clip_norm", 1.0, "Global norm above which the gradient of a batch is scaled down; 0 for never.")
+    flags.DEFINE_float("ema_decay", None, "Keep, evaluate and save a moving average of the weights, such as 0.9999.")
+    flags.DEFINE_string("first_moment_dtype", "float32", "Or bfloat16, as the authors' code, for half the momentum.")
+    flags.DEFINE_string("loss", "softmax", "softmax; or sigmoid, the authors' for ImageNet (summed over classes).")
+    flags.DEFINE_float("dropout_rate", 0.0, "Fraction dropped after each Dense layer of the MLPs.")
+    flags.DEFINE_boolean("rescale_stochastic_depth", False, "Divide a kept branch by 1 - rate; the authors do not.")
+    flags.DEFINE_list("freeze", [], "Names of layers that are not trained, such as stem,block_?; * and ? match any.")
+    flags.DEFINE_boolean("rematerialize", False, "Compute activations again in the backward pass, to save memory.")
+    flags.DEFINE_integer("gradient_accumulation_steps", 1, "Parts of a device's batch computed one after the other.")
+    flags.DEFINE_integer("steps_per_execution", 1, "Steps between two returns to Python; for TPUs, 50 or more.")
+    flags.DEFINE_integer("checkpoint_steps", 500, "Steps between two checkpoints.")
+    flags.DEFINE_integer("keep_checkpoints", 2, "How many of the newest checkpoints stay.")
+    flags.DEFINE_integer(
+        "log_steps", None, "Steps between two rows of metrics.csv; default a pass over the data, at most 100."
+    )
+    flags.DEFINE_integer("eval_steps", None, "Steps between two evaluations; default a twelfth of the run.")
+    flags.DEFINE_boolean("overwrite", False, "Remove the earlier run in --workdir and start anew.")
+
+
+def steps_of_run(num_examples):
+    """Return (total_steps, warmup_steps, log_steps, eval_steps) from the flags."""
+    total = FLAGS.total_steps
+    if total is None:
+        if not 0 < FLAGS.epochs < float("inf"):
+            raise ValueError(f"epochs: must be a positive number, got {FLAGS.epochs}.")
+        total = round(FLAGS.epochs * num_examples / FLAGS.batch_size)
+    epoch = max(1, num_examples // FLAGS.batch_size)
+    log = min(100, epoch) if FLAGS.log_steps is None else FLAGS.log_steps
+    evaluation = FLAGS.eval_steps
+    if evaluation is None:  # on the same steps as rows of the log
+        evaluation = max(1, round(total / 12 / max(1, log))) * log
+    loop.check_intervals(
+        checkpoint_steps=FLAGS.checkpoint_steps,
+        keep_checkpoints=FLAGS.keep_checkpoints,
+        log_steps=log,
+        eval_steps=evaluation,
+        steps_per_execution=FLAGS.steps_per_execution,
+        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+    )
+    warmup = min(10_000, total // 10) if FLAGS.warmup_steps is None else FLAGS.warmup_steps
+    return total, warmup, log, evaluation
+
+
+def make_trainer(model, loss, strategy, total_steps, warmup_steps):
+    """Freeze --freeze and return the trainer that the flags describe."""
+    clip = FLAGS.clip_norm
+    if not 0 <= clip < float("inf"):
+        raise ValueError(f"clip_norm: must be a number that is not negative, got {clip}; use 0 for never.")
+    freezing.freeze(model, FLAGS.freeze)
+    with strategy.scope():
+        optimizer = optimizers.make_optimizer(
+            FLAGS.optimizer,
+            schedules.WarmupDecay(FLAGS.learning_rate, total_steps, warmup_steps, decay=FLAGS.schedule),
+            model,
+            weight_decay=FLAGS.weight_decay,
+            clip_norm=clip or None,
+            ema_decay=FLAGS.ema_decay,
+            first_moment_dtype=FLAGS.first_moment_dtype,
+        )
+    return loop.make_trainer(
+        model,
+        optimizer,
+        loss,
+        strategy,
+        FLAGS.batch_size,
+        FLAGS.precision,
+        steps_per_execution=FLAGS.steps_per_execution,
+        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+    )
+
+
+def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings=None, crop="resmall"):
+    """Train in --workdir, or go on with it; evaluate every image once; write model.keras and result.json.
+
+    Args:
+        trainer: from `make_trainer`.
+        train_source, eval_source: see `data.sources`.
+        steps: (total_steps, warmup_steps, log_steps, eval_steps).
+        extra_settings: name -> JSON value of what determines the run beside the flags.
+        crop: of the evaluation.
+
+    Returns:
+        dict of what result.json holds, or None where the run was finished before.
+    """
+    model, strategy, side = trainer.model, trainer.strategy, common.image_size()
+    total_steps, warmup_steps, log_steps, eval_steps = steps
+    chief = strategies.is_chief(strategy)
+
+    def eval_batches(part):
+        return pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+
+    def batches(start_step):
+        def of_part(part):
+            return common.train_batches(train_source, start_step, part)
+
+        return strategies.distribute(strategy, of_part, FLAGS.batch_size)
+
+    def preview():
+        some = common.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size))
+        return next(iter(some))[0]
+
+    settings = common.settings(FREE_FLAGS) | {
+        "total_steps": total_steps,
+        "warmup_steps": warmup_steps,
+        "class_names": train_source.class_names,
+        "train_images": train_source.num_examples,
+        "eval_images": eval_source.num_examples,
+        "train_files": train_source.fingerprint,
+    }
+    details = {"flags": common.settings(), "num_parameters": model.count_params(), "versions": common.versions()}
+    settings |= extra_settings or {}
+    with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite, chief) as folder:
+        if chief:
+            print(
+                f"Mixer {FLAGS.model}: {model.count_params():,} parameters, {side} px. {train_source.name}: "
+                f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
+                f"{eval_source.num_examples:,}. {total_steps} steps of {FLAGS.batch_size} images on "
+                f"{strategy.num_replicas_in_sync} device{'s' * (strategy.num_replicas_in_sync > 1)}.",
+                flush=True,
+            )
+        distributed = strategies.distribute(strategy, eval_batches, FLAGS.batch_size)
+        evaluate = make_evaluator(model, distributed, trainer.image_loss, strategy)
+        with common.naming_unreadable_files(train_source, eval_source):
+            summary = loop.train(
+                trainer,
+                batches,
+                folder,
+                total_steps=total_steps,
+                evaluate=evaluate,
+                preview=preview,
+                checkpoint_steps=FLAGS.checkpoint_steps,
+                log_steps=log_steps,
+                eval_steps=eval_steps,
+                keep_checkpoints=FLAGS.keep_checkpoints,
+            )
+            results = (folder / "result.json", folder / "model.keras")
+            if summary["start_step"] >= total_steps and all(path.exists() for path in results):
+                print(f"{folder} is finished: {(folder / 'result.json').read_text().strip()}")
+                return None
+            final = summary["evaluation"] or evaluate()
+        result = {
+            "steps": total_steps,
+            "images_seen": total_steps * FLAGS.batch_size,
+            **final,
+            "resumed_at_step": summary["start_step"],
+            **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
+        }
+        if chief:
+            workdir.save_model(folder / "model.keras", model)
+            workdir.write_json(folder / "result.json", result)
+            print(
+                f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
+                f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
+                f"{summary['images_per_second'] or 0:.0f} images/s."
+            )
+        return result
