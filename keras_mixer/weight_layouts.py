@@ -82,7 +82,7 @@ def _difference(found, expected, count):
     """Say, as the end of a sentence about the file, in which sizes it differs from the model."""
     if not {*found} & {*expected}:
         return "holds none of this model's arrays"
-    has, needs = _sizes(found), _sizes(expected)
+    has, needs = sizes_of(found), sizes_of(expected)
     sizes = [
         f"{key} is {has[key]} in the file, {needs[key]} in the model"
         for key in needs
@@ -94,7 +94,7 @@ def _difference(found, expected, count):
     return f"{text}; the file has the sizes of Mixer{variant.upper()}" if variant and sizes else text
 
 
-def _sizes(specs):
+def sizes_of(specs):
     """Return each size by name, None where the array that tells it is missing; biases tell it in any order of axes."""
     ones = {name: shape[0] for name, (shape, _) in specs.items() if len(shape) == 1}
     stem, _ = specs.get("stem/kernel", ((), ""))

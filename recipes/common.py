@@ -17,19 +17,15 @@ from absl import app, flags
 
 import keras_mixer
 from keras_mixer.data import pipeline, sources
-from keras_mixer.models import VARIANTS
 from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.checkpoints import SaveError
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
+from starting_point import MODELS
 
 FLAGS = flags.FLAGS
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-
-# For small images such as digits: 75,530 parameters at 16 px.
-TINY = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
-MODELS = {"tiny": TINY, **VARIANTS}
 
 
 def define_common_flags(default_workdir):

@@ -191,8 +191,9 @@ def folder_images(root, split, seed):
         seed: chooses the tenth.
 
     Returns:
-        The class names; a list of (path, label), by class and path; and the paths of files that are no images by
-        their name. Hidden files and folders are no part of a dataset.
+        The class names; a list of (path, label); and the paths of files that are no images by their name. Classes take
+        turns in proportion, each by path, so that every part of a split, such as train[:90%], has all of them. Hidden
+        files and folders are no part of a dataset.
 
     Raises:
         ValueError: for an unknown split, a class without images, classes that differ from those of "train", or a flat
@@ -222,7 +223,8 @@ def folder_images(root, split, seed):
             held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
             order = np.random.default_rng([seed, label]).permutation(len(paths))
             paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
-        files += [(path, label) for path in paths]
+        files += [((i + 0.5) / len(paths), label, path) for i, path in enumerate(paths)]
+    files = [(path, label) for _, label, path in sorted(files)]
     if not files:
         raise ValueError(
             f"dataset: each class folder of {root} has a single image, which is for training, so none is held out for "
