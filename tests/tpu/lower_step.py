@@ -1,0 +1,78 @@
+"""Lower the training step that `fit` runs, for one replica, to a StableHLO module, without running it.
+
+python tests/tpu/lower_step.py step.mlirbc --model=b16 --batch_size=512 --gradient_accumulation_steps=4
+$KERAS_MIXER_TPU_PYTHON tests/tpu/compile_for_tpu.py step.mlirbc --topology=v5e:1x1
+"""
+
+import argparse
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+import keras_mixer
+from keras_mixer.training import loop, losses, optimizers, schedules
+
+MODELS = {"b16": keras_mixer.MixerB16, "l16": keras_mixer.MixerL16}
+
+
+def make_trainer(model, batch_size, precision="float32", total_steps=100_000, warmup_steps=10_000, **kwargs):
+    """Return the trainer of the recipes, for one replica: softmax loss, AdamW and the paper's schedule."""
+    schedule = schedules.WarmupDecay(1e-3, total_steps, warmup_steps)
+    optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1)
+    strategy = tf.distribute.get_strategy()
+    loss = losses.softmax_cross_entropy
+    trainer = loop.make_trainer(model, optimizer, loss, strategy, batch_size, precision, **kwargs)
+    trainer.make_train_function()
+    return trainer
+
+
+def step_function(trainer, jit_compile):
+    """Return a function of one step: (images, labels, stop) -> statistics, which assigns the trainer's variables."""
+
+    def step(images, labels, stop):
+        return trainer.strategy.run(trainer.train_step, args=((images, labels), stop))
+
+    return tf.function(step, jit_compile=jit_compile)
+
+
+def lower(trainer):
+    """Return the bytes of the step's StableHLO module.
+
+    Its arguments are the batch and then every variable that the step reads; its results the statistics and then every
+    variable that it assigns: TensorFlow makes them so, and no wrapper is needed.
+    """
+    images = tf.TensorSpec((trainer.batch_size, *trainer.model.input_shape[1:]))
+    labels = tf.TensorSpec((trainer.batch_size, trainer.model.output_shape[-1]))
+    step = step_function(trainer, jit_compile=True)
+    ir = step.experimental_get_compiler_ir(images, labels, tf.TensorSpec(()))
+    return ir(stage="stablehlo_serialized")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("module", type=pathlib.Path, help="the file to write")
+    parser.add_argument("--model", choices=MODELS, default="b16")
+    parser.add_argument("--batch_size", type=int, default=512, help="images of one replica")
+    parser.add_argument("--gradient_accumulation_steps", type=int, default=1)
+    parser.add_argument("--classes", type=int, default=21_843)
+    parser.add_argument("--precision", choices=("mixed_bfloat16", "float32"), default="mixed_bfloat16")
+    parser.add_argument("--rematerialize", action="store_true")
+    args = parser.parse_args()
+    keras.config.set_dtype_policy(args.precision)
+    model = MODELS[args.model](
+        classes=args.classes,
+        classifier_activation=None,
+        stochastic_depth_rate=0.1,
+        rematerialize=args.rematerialize,
+    )
+    parts = args.gradient_accumulation_steps
+    trainer = make_trainer(model, args.batch_size, args.precision, gradient_accumulation_steps=parts)
+    args.module.write_bytes(lower(trainer))
+
+
+if __name__ == "__main__":
+    main()
