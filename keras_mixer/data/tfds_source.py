@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
 from keras_mixer.data.sources import Source, default_split, select
 from keras_mixer.data.streams import indexed_records
@@ -18,8 +19,28 @@ logger = logging.getLogger("keras_mixer")
 GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_cropped", "binarized_mnist")
 
 
-def tfds_source(name, split, data_dir, manual_dir, training):
-    """Return the `sources.Source` of a TFDS name, downloading and preparing it where needed."""
+def tfds_source(
+    name,
+    split,
+    data_dir,
+    manual_dir,
+    training,
+    *,
+    label=None,
+    class_names=(),
+    photographs=None,
+    image_scale=1,
+):
+    """Return the `sources.Source` of a TFDS name, downloading and preparing it where needed.
+
+    Args:
+        name, split, data_dir, manual_dir, training: as `sources.open_source` takes them; a split may be a sum of parts.
+        label: the feature that is the label, or a function of the decoded example, without its image, that computes it;
+            None finds the one class label.
+        class_names: of a label that is computed.
+        photographs: of the source; None goes by the name.
+        image_scale: factor of the pixels.
+    """
     try:
         if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
             builder = tfds.builder_from_directory(data_dir)
@@ -31,6 +52,9 @@ def tfds_source(name, split, data_dir, manual_dir, training):
         raise ValueError(f"dataset: {name!r} is not digits, a folder or a TFDS name; {hint}") from None
     except (ValueError, KeyError, FileNotFoundError) as error:
         raise ValueError(f"dataset: TFDS cannot open {name!r}: {' '.join(str(error).split())[:300]}") from None
+    base = name.split("/")[0].split(":")[0]
+    if label is not None and builder.name != base:
+        raise ValueError(f"dataset: {data_dir} holds {builder.name}, where {name} is needed; give its own --data_dir.")
     if not builder.info.splits:
         try:
             config = tfds.download.DownloadConfig(manual_dir=manual_dir)
@@ -41,15 +65,19 @@ def tfds_source(name, split, data_dir, manual_dir, training):
                 f"{' '.join(str(error).split())[:200]}); prepare it where there is a network and give its --data_dir."
             ) from error
     split = split or default_split(list(builder.info.splits), training, name)
-    select(split, {k: v.num_examples for k, v in builder.info.splits.items()}, name)  # a clear error for a bad split
+    for part in split.split("+"):  # a clear error for a bad one
+        select(part, {k: v.num_examples for k, v in builder.info.splits.items()}, name)
     info = builder.info.splits[split]
     features = builder.info.features
-    image_key, label_key = find_keys(features, name)
+    image_key, label = find_keys(features, name, label)
     decoders = {image_key: tfds.decode.SkipDecoding()}
 
     def parse(record):
         example = features.deserialize_example(record, decoders=decoders)
-        return example[image_key], tf.cast(example[label_key], tf.int64)
+        image = example.pop(image_key)
+        if image_scale != 1:
+            image = decode.decode_image(image) * tf.constant(image_scale, tf.uint8)
+        return image, tf.cast(label(example) if callable(label) else example[label], tf.int64)
 
     paths = [
         (i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip) for i in info.file_instructions
@@ -59,24 +87,29 @@ def tfds_source(name, split, data_dir, manual_dir, training):
     else:
         shards = [Shard(str(path), skip, take) for path, skip, take in paths]
         records, unreadable = sequential_records(shards), lambda: find_unreadable(shards, parse)
-    base = name.split("/")[0].split(":")[0]
     return Source(
         name=f"{name} {split}",
         num_examples=info.num_examples,
-        class_names=tuple(features[label_key].names),
-        photographs=base not in GLYPHS,
+        class_names=tuple(class_names or features[label].names),
+        photographs=base not in GLYPHS if photographs is None else photographs,
         records=records,
         parse=parse,
         find_unreadable=unreadable,
     )
 
 
-def find_keys(features, name):
-    """Return the names of the one image and the one class label of a dataset; ValueError where they are not clear."""
+def find_keys(features, name, label=None):
+    """Return the name of the one image and the one class label of a dataset; ValueError where they are not clear.
+
+    A `label` that names its feature, or is a function that computes it, is returned as it is.
+    """
     images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
     labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    if label is None:
+        label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+    elif not callable(label) and label not in labels:
+        raise ValueError(f"dataset: {name!r} has no class label {label!r}; it has {', '.join(labels) or 'none'}.")
     if image is None or label is None:
         raise ValueError(
             f"dataset: {name!r} has no single image and class label (images: {images}, labels: {labels}); "
