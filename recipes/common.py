@@ -19,9 +19,9 @@ import keras_mixer
 from keras_mixer.data import pipeline, sources
 from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
-from keras_mixer.training.checkpoints import SaveError
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
+from keras_mixer.training.workdir import SaveError
 from starting_point import MODELS
 
 FLAGS = flags.FLAGS
@@ -69,9 +69,12 @@ def define_data_flags():
     flags.DEFINE_float("label_smoothing", 0.0, "Fraction of each label that is spread over all classes.")
 
 
-def run(main):
-    """Run `main(argv)`; bad input becomes one sentence and exit code 2, a failed run exit code 1."""
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+def run(main, positional=False):
+    """Run `main(argv)`; bad input becomes one sentence and exit code 2, a failed run exit code 1.
+
+    Arguments that are no flags are refused, unless `positional`: then they are argv[1:].
+    """
+    app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse_flags(argv, positional))
 
 
 def settings(without=()):
@@ -96,7 +99,7 @@ def naming_unreadable_files(*data_sources):
         raise
 
 
-def _parse_flags(argv):
+def _parse_flags(argv, positional):
     if {"-h", "--help"} & set(argv):
         print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
         sys.exit(0)
@@ -108,7 +111,7 @@ def _parse_flags(argv):
         stop(f"--{error.flagname} is not a flag of this recipe{hint} See --help.")
     except flags.Error as error:
         stop(f"{error}. See --help.".replace("('", "").replace("', '", ": ").replace("')", ""))
-    if len(rest) > 1:
+    if len(rest) > 1 and not positional:
         stop(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
     return rest
 

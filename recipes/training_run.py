@@ -9,7 +9,7 @@ from absl import flags
 
 from keras_mixer.data import pipeline
 from keras_mixer.evaluation.classification import make_evaluator
-from keras_mixer.training import freezing, loop, optimizers, schedules, strategies, workdir
+from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
 
 FLAGS = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
@@ -87,9 +87,6 @@ def steps_of_run(num_examples):
 
 def make_trainer(model, loss, strategy, total_steps, warmup_steps):
     """Freeze --freeze and return the trainer that the flags describe."""
-    clip = FLAGS.clip_norm
-    if not 0 <= clip < float("inf"):
-        raise ValueError(f"clip_norm: must be a number that is not negative, got {clip}; use 0 for never.")
     freezing.freeze(model, FLAGS.freeze)
     with strategy.scope():
         optimizer = optimizers.make_optimizer(
@@ -97,7 +94,7 @@ def make_trainer(model, loss, strategy, total_steps, warmup_steps):
             schedules.WarmupDecay(FLAGS.learning_rate, total_steps, warmup_steps, decay=FLAGS.schedule),
             model,
             weight_decay=FLAGS.weight_decay,
-            clip_norm=clip or None,
+            clip_norm=FLAGS.clip_norm,
             ema_decay=FLAGS.ema_decay,
             first_moment_dtype=FLAGS.first_moment_dtype,
         )
@@ -190,6 +187,7 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
             **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
         }
         if chief:
+            lora.merge_lora(model)
             workdir.save_model(folder / "model.keras", model)
             workdir.write_json(folder / "result.json", result)
             print(

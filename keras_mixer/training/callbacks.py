@@ -1,5 +1,7 @@
 """What happens between two executions of `fit`: stop on NaN, log and evaluate, save, stop on a signal."""
 
+import contextlib
+import logging
 import signal
 import sys
 import time
@@ -11,8 +13,9 @@ from tqdm import tqdm
 
 from keras_mixer.training import checkpoints, ema, signals, strategies
 from keras_mixer.training.step import STATISTICS
-from keras_mixer.training.workdir import MetricsFile
+from keras_mixer.training.workdir import MetricsFile, unwritable
 
+logger = logging.getLogger("keras_mixer")
 COLUMNS = (
     "step",
     "learning_rate",
@@ -99,7 +102,8 @@ class Log(_StepCallback):
         if self.workdir is None:
             return
         self.metrics = MetricsFile(self.workdir / "metrics.csv", COLUMNS, self.last_step)
-        self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
+        with self._naming_tensorboard():
+            self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=self.total_steps, initial=self.last_step, unit="step", disable=not terminal, dynamic_ncols=True
@@ -107,7 +111,7 @@ class Log(_StepCallback):
         self.say = tqdm.write if terminal else lambda text: print(text, flush=True)
         if self.preview is not None and self.last_step == 0:
             images = self.preview()
-            with self.writer.as_default(step=0):
+            with self._naming_tensorboard(), self.writer.as_default(step=0):
                 tf.summary.image("training_images", images / 2 + 0.5, max_outputs=len(images))
 
     def on_step(self, step):
@@ -158,14 +162,8 @@ class Log(_StepCallback):
         return row
 
     def _write(self, row):
-        try:
-            self.metrics.write(row)
-        except OSError as error:
-            raise checkpoints.SaveError(
-                f"workdir: {self.workdir / 'metrics.csv'} cannot be written ({error.strerror or error}); the newest "
-                "checkpoint is kept. Make room or mend the folder, and run the same command again to continue."
-            ) from None
-        with self.writer.as_default(step=row["step"]):
+        self.metrics.write(row)
+        with self._naming_tensorboard(), self.writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
@@ -175,12 +173,28 @@ class Log(_StepCallback):
         """Close the files; to be called however training ends."""
         for output in (self.metrics, self.writer, self.bar):
             if output is not None:
-                output.close()
+                try:
+                    output.close()
+                except tf.errors.OpError as error:  # another one may be on its way, and says more
+                    logger.warning("the last rows of tensorboard/ could not be written (%s).", _reason(error))
+
+    @contextlib.contextmanager
+    def _naming_tensorboard(self):
+        # TensorFlow calls a file that is too large "out of range", which Keras would take for the end of the data.
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise unwritable(self.workdir / "tensorboard", _reason(error), "the newest checkpoint is kept") from None
 
     @property
     def images_per_second(self):
         """Over the whole run, without evaluation and the first execution; 0 if nothing was timed."""
         return self.timed_steps * self.batch_size / self.seconds if self.seconds else 0.0
+
+
+def _reason(error):
+    """The operating system's part of a TensorFlow error: "{{node ...}} path; No space left on device [Op:...]"."""
+    return (error.message or type(error).__name__).split("\n")[0].split("; ")[-1].split(" [Op")[0]
 
 
 def _rate(optimizer, step):
@@ -226,6 +240,7 @@ class Checkpoint(_StepCallback):
         if self.due(step, self.checkpoint_steps) or stopping:
             self.save(step)
         if stopping:
+            strategies.check_same_step(self.model.strategy, step)  # none goes before the chief has saved
             raise signals.Interrupted(self.signum or signal.SIGTERM, step)  # or another worker's
 
     def save(self, step):

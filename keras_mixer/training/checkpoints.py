@@ -1,22 +1,19 @@
 """The whole state of a run in one .npz with its own sha256, written atomically, and found again after a kill."""
 
+import contextlib
 import hashlib
+import itertools
 import logging
 import pathlib
 import re
-import zipfile
 
 import numpy as np
 
-from keras_mixer.training.workdir import atomic_file
+from keras_mixer.training import workdir
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
 _DIGEST = "sha256"  # the member that holds the digest of all others
-
-
-class SaveError(OSError):
-    """A checkpoint could not be written; the message names it and what is still there."""
 
 
 def save_state(folder, arrays, step, keep=KEEP):
@@ -26,37 +23,35 @@ def save_state(folder, arrays, step, keep=KEEP):
         folder: the folder of checkpoints; it is made if missing.
         arrays: name -> array; names that begin with "log/" may be infinite or NaN.
         step: that the arrays are of.
-        keep: how many checkpoints stay.
+        keep: how many checkpoints stay, of this step and before; a later one, which the run passed over as damaged, is
+            left until its step is reached again.
 
     Raises:
         FloatingPointError: if a weight is not finite; nothing is written.
-        SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
+        workdir.SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     folder = pathlib.Path(folder)
     for name, array in arrays.items():
         if not name.startswith("log/") and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FloatingPointError(f"step {step}: {name.split('/', 2)[2]} is not finite; the state is not saved.")
     path = folder / f"step_{step:08d}.npz"
-    try:
+    before = list_states(folder)
+    kept = f"{before[0].name} is kept" if before else "there is none before it"
+    with workdir.naming_unwritable(path, kept):
         folder.mkdir(exist_ok=True)
-        with atomic_file(path, "wb") as file:
+        if path.is_dir():  # a file cannot take the place of a folder
+            path.rename(_free_name(path))
+        with workdir.atomic_file(path, "wb") as file:
             np.savez(file, **{_DIGEST: _digest(arrays)}, **arrays)
-    except OSError as error:
-        before = list_states(folder)
-        kept = f"{before[0].name} is kept" if before else "there is none before it"
-        raise SaveError(
-            f"workdir: {path} cannot be written ({error.strerror or error}); {kept}. Make room or mend the folder, "
-            "and run the same command again to continue."
-        ) from None
-    for old in list_states(folder)[keep:]:
-        old.unlink()
+    for old in [path for path in list_states(folder) if _step(path) <= step][keep:]:
+        with contextlib.suppress(OSError):  # the state is saved; one file too many harms nothing
+            old.unlink()
 
 
 def list_states(folder):
     """Return the checkpoint files of a run, newest first by their step, whatever the clock said."""
     files = pathlib.Path(folder).glob("step_*.npz")
-    files = (f for f in files if re.fullmatch(r"step_\d+\.npz", f.name))
-    return sorted(files, key=lambda f: int(f.stem.removeprefix("step_")), reverse=True)
+    return sorted((f for f in files if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
 
 
 def read_newest(folder, expected):
@@ -80,10 +75,11 @@ def read_newest(folder, expected):
             for name, array in arrays.items():
                 if array.shape != expected[name].shape:
                     raise ValueError(f"{name} has shape {array.shape}, the run {expected[name].shape}")
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError) as error:
-            logger.warning("checkpoint %s cannot be used (%s); trying the one before it.", path, error)
+        except Exception as error:  # a single flipped bit makes zipfile and NumPy raise nearly anything
+            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+            logger.warning("checkpoint %s cannot be used (%s); trying the one before it.", path, reason)
             continue
-        return int(path.stem.removeprefix("step_")), arrays
+        return _step(path), arrays
     if files:
         raise ValueError(
             f"workdir: none of the {len(files)} checkpoints in {folder} can be used; restore one, or --overwrite to "
@@ -98,6 +94,15 @@ def _read(path):
     if str(arrays.pop(_DIGEST, "")) != str(_digest(arrays)):
         raise ValueError("its content does not have the sha256 that was written with it")
     return arrays
+
+
+def _step(path):
+    return int(path.stem.removeprefix("step_"))
+
+
+def _free_name(path):
+    names = (path.with_name(f"{path.name}.moved_{i}") for i in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def _digest(arrays):

@@ -33,8 +33,8 @@ def freeze(model, patterns):
             hint = f"did you mean {near[0]}?" if near else f"the layers are {', '.join(layers)}."
             raise ValueError(f"freeze: no layer with weights is called {pattern!r}; {hint}")
         frozen += [name for name in names if name not in frozen]
+    if not any(layer.trainable_variables for name, layer in layers.items() if name not in frozen):
+        raise ValueError(f"freeze: {', '.join(patterns)} leaves nothing to train; leave out at least one layer.")
     for name in frozen:
         layers[name].trainable = False
-    if not model.trainable_variables:
-        raise ValueError(f"freeze: {', '.join(patterns)} leaves nothing to train; leave out at least one layer.")
     return frozen

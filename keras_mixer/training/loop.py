@@ -1,5 +1,7 @@
 """One call of `fit` from the step where the last run stopped to the last step."""
 
+import contextlib
+
 import tensorflow as tf
 
 from keras_mixer.training import callbacks, checkpoints, signals, strategies
@@ -29,7 +31,7 @@ def make_trainer(
 
     Args:
         model: images in [-1, 1] -> logits.
-        optimizer: see `optimizers.make_optimizer`.
+        optimizer: from `optimizers.make_optimizer`.
         loss: (labels, logits) -> loss per image; its mean over the global batch is minimised.
         strategy: the `tf.distribute` strategy the model was built under.
         batch_size: images in a global batch.
@@ -39,14 +41,21 @@ def make_trainer(
         jit_compile: whether XLA compiles the step; None for where it is known to be faster.
 
     Raises:
-        ValueError: for a number of steps that is not positive, or a batch that cannot be shared evenly.
+        ValueError: for a number of steps that is not positive, a batch that cannot be shared evenly, or an optimiser
+            that is not ours.
     """
-    check_intervals(steps_per_execution=steps_per_execution, gradient_accumulation_steps=gradient_accumulation_steps)
+    if not hasattr(optimizer, "sums_replicas"):
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} would sum and clip the gradient of each device again; use "
+            "keras_mixer.training.optimizers.make_optimizer, AdamW or HeavyBallSGD."
+        )
+    check_intervals(steps_per_execution=steps_per_execution)
     check_batch(batch_size, strategy, gradient_accumulation_steps)
     if jit_compile is None:
-        # On CPU, XLA does not use the bfloat16 units. A TPU compiles everything by itself.
+        # On CPU, XLA does not use the bfloat16 units. A TPU compiles everything by itself, and TensorFlow's build for
+        # it has no XLA for the CPU.
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        jit_compile = (precision == "float32" or on_gpu) and not isinstance(strategy, tf.distribute.TPUStrategy)
+        jit_compile = (precision == "float32" or on_gpu) and not tf.config.list_physical_devices("TPU_SYSTEM")
     with strategy.scope():
         parts = gradient_accumulation_steps
         trainer = Trainer(model, loss, strategy, batch_size, steps_per_execution, parts, jit_compile)
@@ -58,6 +67,7 @@ def make_trainer(
 
 def check_batch(batch_size, strategy, gradient_accumulation_steps=1):
     """Raise a ValueError if the global batch cannot be shared evenly by devices and micro-batches."""
+    check_intervals(gradient_accumulation_steps=gradient_accumulation_steps)
     devices, parts = strategy.num_replicas_in_sync, gradient_accumulation_steps
     if batch_size % devices:
         raise ValueError(f"batch_size: {batch_size} cannot be shared evenly by {devices} devices; use a multiple.")
@@ -112,7 +122,7 @@ def train(
         NonFiniteLoss: naming the step; the last good state is on disk.
         Interrupted: after a signal; the state is on disk.
         WorkerLost: where another worker died; the checkpoints are on disk.
-        SaveError: if the disk is full; the checkpoints before are on disk.
+        workdir.SaveError: if the disk is full; the checkpoints before are on disk.
     """
     check_intervals(
         checkpoint_steps=checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps, keep_checkpoints=keep_checkpoints
@@ -126,8 +136,13 @@ def train(
 
     saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
     saving.set_model(trainer)
-    with signals.on_signal(saving.ask_to_stop):
+    with signals.on_signal(saving.ask_to_stop), _naming_lost_worker(trainer):
         start, arrays = checkpoints.read_newest(folder, state())
+        if arrays is None and (workdir / "metrics.csv").exists():  # it is made after the first checkpoint
+            raise ValueError(
+                f"workdir: {folder} has no checkpoint, and metrics.csv says that the run had begun; restore one, or "
+                "--overwrite to start anew."
+            )
         strategies.check_same_step(trainer.strategy, start)
         trainer.step, trainer.total_steps = start, total_steps
         if arrays is not None:
@@ -154,6 +169,16 @@ def _fit(trainer, data, callback_list):
     executions = -(-trainer.total_steps // trainer.steps_each) - trainer.step // trainer.steps_each
     try:
         trainer.fit(data, steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=callback_list)
+    finally:
+        callback_list[1].close()
+    if trainer.step < trainer.total_steps:  # Keras only warns when the data end too soon
+        raise RuntimeError(f"the training data ended after step {trainer.step}, and they should be endless.")
+
+
+@contextlib.contextmanager
+def _naming_lost_worker(trainer):
+    try:
+        yield
     except _LOST as error:
         if not strategies.has_workers(trainer.strategy):
             raise
@@ -161,5 +186,3 @@ def _fit(trainer, data, callback_list):
             f"strategy: another worker has gone after step {trainer.step} ({type(error).__name__}); start the same "
             "command on every worker again, and it continues from the newest checkpoint."
         ) from error
-    finally:
-        callback_list[1].close()

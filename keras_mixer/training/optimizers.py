@@ -10,7 +10,7 @@ class _ClipAfterAllReduce:
     """Clip the gradient of the global batch.
 
     Keras clips each replica's gradient before they are summed, which is another norm. Both methods are private to
-    Keras 3.15; tests/training/test_optimizers.py guards that they still exist and are still called.
+    Keras 3.15; tests/training/test_step.py guards that they still exist and are still called.
     """
 
     # False where the gradients given are those of the global batch already, as `step.Trainer` has them.
@@ -31,7 +31,9 @@ class _ClipAfterAllReduce:
         if self.first_moment_dtype == "float32":
             return self.add_optimizer_variables(variables, name)
         return [
-            self.add_variable(v.shape, "zeros", dtype=self.first_moment_dtype, name=f"{v.name}_{name}")
+            self.add_variable(
+                v.shape, "zeros", dtype=self.first_moment_dtype, name=f"{v.path.replace('/', '_')}_{name}"
+            )
             for v in variables
         ]
 
@@ -146,14 +148,14 @@ def make_optimizer(
         learning_rate: a number or a schedule.
         model: whose kernels are decayed; biases and LayerNorm parameters never are.
         weight_decay: for "adamw", multiplied by the learning rate in every step.
-        clip_norm: the global norm above which the gradient of the whole batch is scaled down; None for never.
+        clip_norm: the global norm above which the gradient of the whole batch is scaled down; None or 0 for never.
         ema_decay: fraction of the moving average of the weights that a step keeps, for example 0.9999; None for no
             average.
         first_moment_dtype: "float32", or "bfloat16" to store the momentum in half the memory, as the authors do.
 
     Raises:
-        ValueError: for another kind or dtype, a decay outside its range, or weight decay with "sgd", which the authors
-            do not use.
+        ValueError: for another kind or dtype, a decay or norm outside its range, or weight decay with "sgd", which the
+            authors do not use.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -162,11 +164,13 @@ def make_optimizer(
     """
     if not 0 <= weight_decay < float("inf"):
         raise ValueError(f"weight_decay: must be a number that is not negative, got {weight_decay}.")
+    if clip_norm is not None and not 0 <= clip_norm < float("inf"):
+        raise ValueError(f"clip_norm: must be a number that is not negative, got {clip_norm}; use 0 for never.")
     if ema_decay is not None and not 0 < ema_decay < 1:
         raise ValueError(f"ema_decay: must be a fraction in (0, 1), got {ema_decay}; leave it out for no average.")
     if first_moment_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"first_moment_dtype: must be 'float32' or 'bfloat16', got {first_moment_dtype!r}.")
-    kwargs = dict(global_clipnorm=clip_norm, first_moment_dtype=first_moment_dtype)
+    kwargs = dict(global_clipnorm=clip_norm or None, first_moment_dtype=first_moment_dtype)
     if ema_decay is not None:
         kwargs |= dict(use_ema=True, ema_momentum=ema_decay)
     if kind == "sgd":

@@ -2,10 +2,13 @@
 
 import json
 import os
+import socket
+import urllib.parse
 
 import tensorflow as tf
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+TPU_PORT = 8470  # where a TPU's address names none
 
 
 def make_strategy(name, num_devices=None, tpu=None):
@@ -72,7 +75,11 @@ def is_chief(strategy):
     """Whether this process is the one that writes files."""
     if not has_workers(strategy):
         return True
-    resolver = strategy.cluster_resolver
+    return is_chief_task(strategy.cluster_resolver)
+
+
+def is_chief_task(resolver):
+    """Whether the task of a `tf.distribute.cluster_resolver` is the cluster's chief, or where it has none, worker 0."""
     chief = "chief" in resolver.cluster_spec().jobs
     return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
 
@@ -103,8 +110,9 @@ def _check_tf_config():
         raise ValueError(f"strategy: multi_worker needs the environment variable TF_CONFIG, for example {example}.")
     try:
         config = json.loads(text)
-        workers = config["cluster"].get(config["task"]["type"])
-        valid = 0 <= int(config["task"]["index"]) < len(workers)
+        kind, index = config["task"]["type"], config["task"]["index"]
+        workers = config["cluster"][kind]
+        valid = kind in ("chief", "worker") and isinstance(workers, list) and 0 <= int(index) < len(workers)
     except (ValueError, KeyError, TypeError, AttributeError):
         valid = False
     if not valid:
@@ -114,15 +122,23 @@ def _check_tf_config():
 def _connect_tpu(tpu):
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        _check_reachable(resolver.master())
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = str(error).strip().split("\n")[0].split(" used by {{node")[0].rstrip(".")
         raise ValueError(
             f"tpu: no TPU answers to {tpu!r} ({reason}); on a TPU VM install requirements-tpu.txt and use --tpu=local, "
             "elsewhere give the name or grpc:// address of a TPU."
         ) from None
     return tf.distribute.TPUStrategy(resolver)
+
+
+def _check_reachable(address):
+    # TensorFlow would wait without end, and without a word, for an address where nothing listens.
+    if address:
+        url = urllib.parse.urlsplit(address if "//" in address else f"//{address}")
+        socket.create_connection((url.hostname, url.port or TPU_PORT), timeout=10).close()
 
 
 def _split_cpu(count):

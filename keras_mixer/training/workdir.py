@@ -11,6 +11,27 @@ FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
 FOLDERS = ("tensorboard", "checkpoints")
 
 
+class SaveError(OSError):
+    """A file of a run could not be written; the message names it and what is still there."""
+
+
+@contextlib.contextmanager
+def naming_unwritable(path, kept="what was saved before is kept"):
+    """Turn an OSError, such as that of a full disk, into a `SaveError` that names `path` and what is `kept`."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error.strerror or error, kept) from None
+
+
+def unwritable(path, reason, kept="what was saved before is kept"):
+    """Return the `SaveError` for a file or folder that cannot be written."""
+    return SaveError(
+        f"workdir: {path} cannot be written ({reason}); {kept}. Make room or mend the folder, and run the same command "
+        "again to continue."
+    )
+
+
 @contextlib.contextmanager
 def atomic_file(path, mode="w"):
     """Open a temporary file beside `path`; at the end fsync it and rename it, or on an error remove it."""
@@ -22,14 +43,26 @@ def atomic_file(path, mode="w"):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error says more
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(path):
+    """Have a rename outlive a loss of power, where the file system offers that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path, value):
     """Write `value` as indented JSON, atomically."""
-    with atomic_file(path) as file:
+    with naming_unwritable(path), atomic_file(path) as file:
         json.dump(value, file, indent=2, sort_keys=False)
         file.write("\n")
 
@@ -51,7 +84,7 @@ def open_workdir(path, settings, details=None, overwrite=False, chief=True):
     Raises:
         ValueError: if the folder holds a run with other settings (each is named), if another process uses it, or if it
             has files by a run's names that are not of a run.
-        OSError: if it cannot be written.
+        OSError: if it cannot be written; a `SaveError` where that is for want of room.
     """
     if not str(path):
         raise ValueError("workdir: must name a folder, got an empty text.")
@@ -72,6 +105,7 @@ def open_workdir(path, settings, details=None, overwrite=False, chief=True):
                 f"workdir: another process is running in {path}; wait for it or choose another --workdir."
             ) from None
         earlier = _read_settings(path)
+        _remove_leftovers(path)
         if overwrite:
             _remove_run(path)
             earlier = None
@@ -79,6 +113,13 @@ def open_workdir(path, settings, details=None, overwrite=False, chief=True):
             _check_same(path, earlier, settings)
         write_json(path / "run.json", {"settings": settings, **(details or {})})
         yield path
+
+
+def _remove_leftovers(path):
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for pattern in (*(f".{name}.*.tmp" for name in FILES), ".model.*.tmp.keras", "checkpoints/.step_*.npz.*.tmp"):
+        for target in path.glob(pattern):
+            target.unlink()
 
 
 def _remove_run(path):
@@ -124,15 +165,18 @@ def _short(value):
 def save_model(path, model):
     """Write a .keras file atomically, without optimiser, so that it loads where only `keras_mixer` is installed."""
     bare = type(model).from_config(model.get_config())
-    bare.set_weights(model.get_weights())
+    values = {variable.path: variable for variable in model.weights}  # adapters that were merged are left out
+    for variable in bare.weights:
+        variable.assign(values[variable.path].value)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.keras")  # Keras wants the suffix
-    try:
-        bare.save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming_unwritable(path):
+        try:
+            bare.save(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class MetricsFile:
@@ -149,8 +193,9 @@ class MetricsFile:
         rows = []
         if step and os.path.exists(path):
             with open(path, newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with atomic_file(path) as file:
+                # On a full disk a row may be cut off, even inside its step.
+                rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+        with naming_unwritable(path), atomic_file(path) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -159,8 +204,10 @@ class MetricsFile:
 
     def write(self, row):
         """Append a row and flush it."""
-        self._writer.writerow(row)
-        self._file.flush()
+        with naming_unwritable(self._file.name, "the newest checkpoint is kept"):
+            self._writer.writerow(row)
+            self._file.flush()
 
     def close(self):
-        self._file.close()
+        with contextlib.suppress(OSError):  # of the rest of a row that could not be written
+            self._file.close()

@@ -39,3 +39,32 @@ def test_ties_and_nan_score_nothing():
     logits[1, 3] = np.nan
     result = _evaluate(logits, np.array([0, 3]), np.ones(2, "float32"), 2)
     assert result["top1"] == result["top5"] == 0
+
+
+def test_a_dataset_that_is_distributed_already_counts_the_same():
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(20, 9)).astype("float32"), rng.integers(0, 9, 20)
+    mask = (np.arange(20) < 17).astype("float32")
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    data = tf.data.Dataset.from_tensor_slices((logits, labels, mask)).batch(10)
+    distributed = strategy.distribute_datasets_from_function(lambda _: data)
+    evaluate = make_evaluator(IDENTITY, distributed, softmax_cross_entropy, strategy)
+    assert evaluate() == evaluate() == _evaluate(logits, labels, mask, 10)
+
+
+def test_the_evaluator_reads_the_present_weights():
+    model = keras.Sequential([keras.Input((9,)), keras.layers.Dense(9, use_bias=False)])
+    images = np.eye(9, dtype="float32")
+    data = tf.data.Dataset.from_tensor_slices((images, np.arange(9), np.ones(9, "float32"))).batch(9)
+    evaluate = make_evaluator(model, data, softmax_cross_entropy)
+    for kernel, top1 in [(np.eye(9), 1.0), (np.roll(np.eye(9), 1, axis=1), 0.0)]:
+        model.set_weights([kernel])
+        assert evaluate()["top1"] == top1
+
+
+def test_with_five_classes_or_fewer_every_image_is_a_top5_hit():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Activation("linear")])
+    logits = np.array([[3, 2, 1], [1, 2, 3]], "float32")
+    data = tf.data.Dataset.from_tensor_slices((logits, np.array([0, 0]), np.ones(2, "float32"))).batch(2)
+    result = make_evaluator(model, data, softmax_cross_entropy)()
+    assert (result["top1"], result["top5"]) == (0.5, 1.0)

@@ -1,5 +1,6 @@
 """Losses against their definitions, in float64 NumPy."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -27,6 +28,14 @@ def test_extreme_logits_stay_finite(loss):
     logits = np.array([[1e4, -1e4, 0.0]], "float32")
     assert np.isfinite(loss(np.eye(3, dtype="float32")[:1], logits)).all()
     assert np.isfinite(loss(np.eye(3, dtype="float32")[1:2], logits)).all()
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES.values())
+def test_bfloat16_logits_are_computed_in_float32(loss):
+    logits = keras.ops.cast(LOGITS, "bfloat16")
+    result = loss(LABELS, logits)
+    assert keras.backend.standardize_dtype(result.dtype) == "float32"
+    np.testing.assert_array_equal(result, loss(LABELS, keras.ops.cast(logits, "float32")))
 
 
 def test_unknown_loss_is_refused():
