@@ -219,20 +219,19 @@ def open_sources():
 
 def train_batches(source, start_step, part=(0, 1), batch_size=None):
     """Return the training batches that the flags describe, from `start_step` on."""
-    return pipeline.train_batches(
-        source,
-        batch_size=batch_size or FLAGS.batch_size,
-        image_size=image_size(),
-        seed=FLAGS.seed,
-        start_step=start_step,
-        augmentation=FLAGS.augmentation,
-        randaugment_magnitude=FLAGS.randaugment_magnitude,
-        mixup_alpha=FLAGS.mixup_alpha,
-        cutmix_alpha=FLAGS.cutmix_alpha,
-        random_erasing_rate=FLAGS.random_erasing_rate,
-        label_smoothing=FLAGS.label_smoothing,
-        part=part,
-    )
+    options = _train_options() | ({"batch_size": batch_size} if batch_size else {})
+    return pipeline.train_batches(source, seed=FLAGS.seed, start_step=start_step, part=part, **options)
+
+
+def check_train_batches(source):
+    """Refuse the flags that `train_batches` would, before anything is written."""
+    pipeline.check_train_options(source, **_train_options())
+
+
+def _train_options():
+    names = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
+    names += ("random_erasing_rate", "label_smoothing")
+    return {name: FLAGS[name].value for name in names} | {"image_size": image_size()}
 
 
 def versions():

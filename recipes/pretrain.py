@@ -52,7 +52,7 @@ def main(_):
 
     # ---- Data ----
     train_source, eval_source = common.open_sources()
-    common.train_batches(train_source, 0)  # checks its arguments before anything is written
+    common.check_train_batches(train_source)
     if FLAGS.augmentation == "keras_cv":
         logger.warning("augmentation keras_cv follows no seed: this run can be neither repeated nor continued exactly.")
     steps = training_run.steps_of_run(train_source.num_examples)

@@ -64,17 +64,10 @@ def train_batches(
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
     """
-    height, width = check_image_size(image_size)
-    _check_batch(source, batch_size)
-    if augmentation not in AUGMENTATIONS:
-        raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
     limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
-    for name, value in limits.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: must be a number that is not negative, got {value}; use 0 for none.")
-    for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")
+    fractions = {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}
+    check_train_options(source, batch_size, image_size, augmentation, **limits, **fractions)
+    height, width = check_image_size(image_size)
     num_classes = len(source.class_names)
     if augmentation == "keras_cv":
         from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
@@ -123,6 +116,35 @@ def train_batches(
     data = data.batch(size, drop_remainder=True).enumerate(start_step)
     data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
     return data.prefetch(BATCHES_AHEAD)
+
+
+def check_train_options(
+    source,
+    batch_size,
+    image_size,
+    augmentation,
+    mixup_alpha,
+    cutmix_alpha,
+    randaugment_magnitude,
+    random_erasing_rate,
+    label_smoothing,
+):
+    """Raise the ValueError that `train_batches` would, without making anything, which takes seconds."""
+    check_image_size(image_size)
+    _check_batch(source, batch_size)
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
+    limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
+    for name, value in limits.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}: must be a number that is not negative, got {value}; use 0 for none.")
+    for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")
+    if augmentation == "keras_cv":
+        from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
+
+        make_augmenter(randaugment_magnitude, mixup_alpha)
 
 
 def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1)):

@@ -75,8 +75,8 @@ def read_newest(folder, expected):
             for name, array in arrays.items():
                 if array.shape != expected[name].shape:
                     raise ValueError(f"{name} has shape {array.shape}, the run {expected[name].shape}")
-        except Exception as error:  # a single flipped bit makes zipfile and NumPy raise nearly anything
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             logger.warning("checkpoint %s cannot be used (%s); trying the one before it.", path, reason)
             continue
         return _step(path), arrays
@@ -89,8 +89,12 @@ def read_newest(folder, expected):
 
 
 def _read(path):
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except Exception:  # a single flipped bit makes zipfile and NumPy raise nearly anything, and say what is no help
+            raise ValueError("it is damaged or cut off") from None
     if str(arrays.pop(_DIGEST, "")) != str(_digest(arrays)):
         raise ValueError("its content does not have the sha256 that was written with it")
     return arrays
