@@ -3,7 +3,8 @@
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Errors come as exceptions, too; on standard error they would hide our own sentence. 0 shows everything.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
     print("error: KERAS_BACKEND: the recipes train with tensorflow; unset it or set it to that.", file=sys.stderr)
     sys.exit(2)

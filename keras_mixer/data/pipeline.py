@@ -131,6 +131,7 @@ def check_train_options(
 ):
     """Raise the ValueError that `train_batches` would, without making anything, which takes seconds."""
     check_image_size(image_size)
+    _part_rows(batch_size, (0, 1))
     _check_batch(source, batch_size)
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")

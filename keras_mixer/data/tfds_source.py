@@ -70,6 +70,8 @@ def tfds_source(
     info = builder.info.splits[split]
     features = builder.info.features
     image_key, label = find_keys(features, name, label)
+    if training and "real_label" in features:
+        logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     decoders = {image_key: tfds.decode.SkipDecoding()}
 
     def parse(record):
@@ -115,8 +117,6 @@ def find_keys(features, name, label=None):
             f"dataset: {name!r} has no single image and class label (images: {images}, labels: {labels}); "
             "choose an image classification dataset."
         )
-    if "real_label" in features:
-        logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     return image, label
 
 

@@ -1,0 +1,258 @@
+"""The paper's Tables 2 and 3: the tasks that make a row, the figures published, and the two side by side.
+
+docs/suite.md says where the figures are from. No TensorFlow here: results come as numbers.
+"""
+
+import csv
+import dataclasses
+import io
+import statistics
+
+FULL = ("imagenet", "cifar10", "cifar100", "pets", "flowers")  # whose mean is "Avg 5"
+VTAB = {
+    "natural": ("caltech101", "cifar100", "dtd", "flowers", "pets", "svhn", "sun397"),
+    "specialized": ("camelyon", "eurosat", "resisc45", "retinopathy"),
+    "structured": (
+        *("clevr_count", "clevr_distance", "dmlab", "kitti_distance"),
+        *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
+    ),
+}
+_GROUPS = {f"vtab_{group}": tuple(f"vtab-{name}" for name in names) for group, names in VTAB.items()}
+PARTS = {  # metric -> the scores that it is the mean of
+    "imagenet": ("imagenet",),
+    "real": ("real",),
+    "avg5": FULL,
+    "vtab": tuple(key for keys in _GROUPS.values() for key in keys),
+    **_GROUPS,
+    "fewshot": ("fewshot",),
+}
+TITLES = {
+    "imagenet": "ImageNet top-1",
+    "real": "ReaL top-1",
+    "avg5": "Avg 5 top-1",
+    "vtab": "VTAB-1k, 19 tasks",
+    "vtab_natural": "natural, 7",
+    "vtab_specialized": "specialized, 4",
+    "vtab_structured": "structured, 8",
+    "fewshot": "5-shot linear ImageNet",
+}
+
+# Pre-trained on, model, ImageNet top-1, ReaL top-1, Avg 5, VTAB-1k, images/s/core, thousands of TPUv3 core-days.
+_I21K, _JFT, _WEAK = "ImageNet-21k", "JFT-300M", "unlabelled or weakly labelled"
+_TABLE_2 = (
+    (_I21K, "HaloNet", 85.8, None, None, None, 120, 0.10),
+    (_I21K, "Mixer-L/16", 84.15, 87.86, 93.91, 74.95, 105, 0.41),
+    (_I21K, "ViT-L/16", 85.30, 88.62, 94.39, 72.72, 32, 0.18),
+    (_I21K, "BiT-R152x4", 85.39, None, 94.04, 70.64, 26, 0.94),
+    (_JFT, "NFNet-F4+", 89.2, None, None, None, 46, 1.86),
+    (_JFT, "Mixer-H/14", 87.94, 90.18, 95.71, 75.33, 40, 1.01),
+    (_JFT, "BiT-R152x4", 87.54, 90.54, 95.33, 76.29, 26, 9.90),
+    (_JFT, "ViT-H/14", 88.55, 90.72, 95.97, 77.63, 15, 2.30),
+    (_WEAK, "MPL", 90.0, 91.12, None, None, None, 20.48),
+    (_WEAK, "ALIGN", 88.64, None, None, 79.99, 15, 14.82),
+)
+# Pre-trained on, model, image side, epochs, ImageNet top-1, ReaL top-1, Avg 5, images/s/core, core-days as above.
+_I1K = "ImageNet"
+_TABLE_3 = (
+    (_I1K, "Mixer-B/16", 224, 300, 76.44, 82.36, 88.33, 1384, 0.01),
+    (_I1K, "ViT-B/16", 224, 300, 79.67, 84.97, 90.79, 861, 0.02),
+    (_I1K, "Mixer-L/16", 224, 300, 71.76, 77.08, 87.25, 419, 0.04),
+    (_I1K, "ViT-L/16", 224, 300, 76.11, 80.93, 89.66, 280, 0.05),
+    (_I21K, "Mixer-B/16", 224, 300, 80.64, 85.80, 92.50, 1384, 0.15),
+    (_I21K, "ViT-B/16", 224, 300, 84.59, 88.93, 94.16, 861, 0.18),
+    (_I21K, "Mixer-L/16", 224, 300, 82.89, 87.54, 93.63, 419, 0.41),
+    (_I21K, "ViT-L/16", 224, 300, 84.46, 88.35, 94.49, 280, 0.55),
+    (_I21K, "Mixer-L/16", 448, 300, 83.91, 87.75, 93.86, 105, 0.41),
+    (_JFT, "Mixer-S/32", 224, 5, 68.70, 75.83, 87.13, 11489, 0.01),
+    (_JFT, "Mixer-B/32", 224, 7, 75.53, 81.94, 90.99, 4208, 0.05),
+    (_JFT, "Mixer-S/16", 224, 5, 73.83, 80.60, 89.50, 3994, 0.03),
+    (_JFT, "BiT-R50x1", 224, 7, 73.69, 81.92, None, 2159, 0.08),
+    (_JFT, "Mixer-B/16", 224, 7, 80.00, 85.56, 92.60, 1384, 0.08),
+    (_JFT, "Mixer-L/32", 224, 7, 80.67, 85.62, 93.24, 1314, 0.12),
+    (_JFT, "BiT-R152x1", 224, 7, 79.12, 86.12, None, 932, 0.14),
+    (_JFT, "BiT-R50x2", 224, 7, 78.92, 86.06, None, 890, 0.14),
+    (_JFT, "BiT-R152x2", 224, 14, 83.34, 88.90, None, 356, 0.58),
+    (_JFT, "Mixer-L/16", 224, 7, 84.05, 88.14, 94.51, 419, 0.23),
+    (_JFT, "Mixer-L/16", 224, 14, 84.82, 88.48, 94.77, 419, 0.45),
+    (_JFT, "ViT-L/16", 224, 14, 85.63, 89.16, 95.21, 280, 0.65),
+    (_JFT, "Mixer-H/14", 224, 14, 86.32, 89.14, 95.49, 194, 1.01),
+    (_JFT, "BiT-R200x3", 224, 14, 84.73, 89.58, None, 141, 1.78),
+    (_JFT, "Mixer-L/16", 448, 14, 86.78, 89.72, 95.13, 105, 0.45),
+    (_JFT, "ViT-H/14", 224, 14, 86.65, 89.56, 95.57, 87, 2.30),
+    (_JFT, "Mixer-H/14", 448, 14, 87.78, 90.08, 95.62, 40, 1.01),
+    (_JFT, "ViT-L/16 (Polyak)", 512, 14, 87.76, 90.54, 95.63, 32, 0.65),
+    (_JFT, "BiT-R152x4", 480, 40, 87.54, 90.54, 95.33, 26, 9.90),
+    (_JFT, "ViT-H/14 (Polyak)", 518, 14, 88.55, 90.72, 95.97, 15, 2.30),
+)
+_ACCURACIES = ("imagenet", "real", "avg5")
+_ABOUT = ("pre_trained_on", "model", "image_size", "epochs")
+_SPEED = ("throughput", "core_days")
+
+
+def _published_2(trained_on, model, *numbers):
+    side = 448 if model.startswith("Mixer") else None  # the table's caption; it has no such column
+    keys = (*_ACCURACIES, "vtab", *_SPEED)
+    return dict(zip((*_ABOUT, *keys), (trained_on, model, side, None, *numbers), strict=True))
+
+
+def _published_3(*row):
+    return dict(zip((*_ABOUT, *_ACCURACIES, *_SPEED), row, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One of the paper's tables.
+
+    Attributes:
+        number: in the paper.
+        image_size: side in pixels at which a suite fine-tunes the five full tasks.
+        crop: of the evaluation, as `pipeline.eval_batches` takes it.
+        metrics: keys of `PARTS`, in the order of the columns.
+        published: a dict for each row, accuracies in percent; None where the paper, or our source of it, has no figure.
+    """
+
+    number: int
+    image_size: int
+    crop: str
+    metrics: tuple[str, ...]
+    published: tuple[dict, ...]
+
+    @property
+    def tasks(self):
+        """Keys of `data.tasks.TASKS` that the columns need."""
+        keys = dict.fromkeys(key for metric in self.metrics for key in PARTS[metric])
+        return tuple(key for key in keys if key != "real")
+
+
+TABLES = {
+    2: Table(2, 448, "resize", (*_ACCURACIES, "vtab", *_GROUPS), tuple(_published_2(*row) for row in _TABLE_2)),
+    3: Table(3, 224, "resmall", _ACCURACIES, tuple(_published_3(*row) for row in _TABLE_3)),
+}
+
+
+def published_row(table, weights, model, image_size):
+    """Return the row of a released checkpoint, fine-tuned at `image_size` px, or None where the table has none.
+
+    Example:
+        >>> published_row(TABLES[3], "imagenet21k", "b16", 224)["avg5"]
+        92.5
+    """
+    trained_on = {"imagenet": _I1K, "imagenet1k": _I1K, "imagenet21k": _I21K}.get(str(weights))
+    wanted = (trained_on, f"Mixer-{model[0].upper()}/{model[1:]}" if model else None, image_size)
+    rows = [r for r in table.published if (r["pre_trained_on"], r["model"], r["image_size"]) == wanted]
+    return rows[0] if rows else None
+
+
+def average(scores, keys):
+    """Return the mean of several tasks in percent, only where all of them are there.
+
+    Args:
+        scores: key -> {seed: accuracy as a fraction}; the same seeds for every key.
+        keys: of the tasks.
+
+    Returns:
+        mean: over tasks and seeds, in percent; None unless every task is there.
+        deviation: population deviation over seeds of the mean over tasks, in percent; None with one seed.
+        parts: such as "5 of 5".
+
+    Raises:
+        ValueError: where tasks have other seeds than the first.
+
+    Example:
+        >>> average({"pets": {0: 0.5, 1: 0.75}, "flowers": {0: 1.0, 1: 0.75}}, ("pets", "flowers"))
+        (75.0, 0.0, '2 of 2')
+        >>> average({"pets": {0: 0.5}}, ("pets", "flowers"))
+        (None, None, '1 of 2')
+    """
+    there = [key for key in keys if key in scores]
+    parts = f"{len(there)} of {len(keys)}"
+    if len(there) < len(keys):
+        return None, None, parts
+    seeds = list(scores[keys[0]])
+    for key in keys:
+        if set(scores[key]) != set(seeds):
+            raise ValueError(
+                f"scores: {key} has the seeds {list(scores[key])} and {keys[0]} has {seeds}; average runs of the same."
+            )
+    by_seed = [100 * statistics.mean(scores[key][seed] for key in keys) for seed in seeds]
+    return statistics.mean(by_seed), statistics.pstdev(by_seed) if len(seeds) > 1 else None, parts
+
+
+def rows(table, name, image_size, scores, speed=None, published=None, fewshot=None):
+    """Return the rows of a table as dicts: measured, the difference to `published` where there is one, and the paper's.
+
+    Args:
+        table: of `TABLES`.
+        name: of the checkpoint that was measured.
+        image_size: side in pixels of the full tasks.
+        scores: key of a task, or "real", -> {seed: accuracy as a fraction}.
+        speed: {"images_per_second_per_core": float, "machine": text}, where it was measured.
+        published: the `published_row` to compare with.
+        fewshot: {seed: accuracy as a fraction} of 5-shot linear ImageNet, where it was measured; no table has it.
+
+    Returns:
+        dicts with table, row ("measured", "difference" or "published"), pre_trained_on, model, image_size, epochs, for
+        each metric its percent, `*_deviation` and `*_parts`, and throughput, machine and core_days.
+    """
+    scores = scores | ({"fewshot": fewshot} if fewshot else {})
+    metrics = (*table.metrics, *(["fewshot"] if fewshot else []))
+    measured = {"table": table.number, "row": "measured", "model": name, "image_size": image_size}
+    for metric in metrics:
+        mean, deviation, parts = average(scores, PARTS[metric])
+        measured |= {metric: mean, f"{metric}_deviation": deviation, f"{metric}_parts": parts}
+    if speed:
+        measured |= {"throughput": speed["images_per_second_per_core"], "machine": speed["machine"]}
+    found = [measured]
+    if published:
+        difference = {"table": table.number, "row": "difference", "model": f"less the paper's {published['model']}"}
+        for metric in metrics:
+            both = measured[metric] is not None and published.get(metric) is not None
+            difference[metric] = measured[metric] - published[metric] if both else None
+        found.append(difference)
+    machine = {"machine": "TPUv3"}
+    paper = ({"table": table.number, "row": "published", **row} for row in table.published)
+    found += [row | (machine if row["throughput"] is not None else {}) for row in paper]
+    columns = ["table", "row", *_ABOUT]
+    columns += [metric + end for metric in metrics for end in ("", "_deviation", "_parts")]
+    return [{column: row.get(column) for column in (*columns, "throughput", "machine", "core_days")} for row in found]
+
+
+def markdown(table, table_rows):
+    """Return the `rows` of a table in Markdown; accuracies in percent, a dash where there is no figure."""
+    metrics = [key.removesuffix("_parts") for key in table_rows[0] if key.endswith("_parts")]
+    head = ["", "pre-trained on", "px", "epochs", *(TITLES[m] for m in metrics), "images/s/core", "TPUv3 core-days"]
+    lines = [head, ["---"] * len(head)]
+    for row in table_rows:
+        model = row["model"] if row["row"] == "published" else f"**{row['model']}**"
+        cells = [model + (", measured" if row["row"] == "measured" else "")]
+        cells += [_text(row[key]) for key in ("pre_trained_on", "image_size", "epochs")]
+        cells += [_accuracy(row, metric) for metric in metrics]
+        speed, days = row["throughput"], row["core_days"]
+        here = " (this machine)" if row["row"] == "measured" else ""
+        cells.append("-" if speed is None else f"{speed:.4g}{here}" if here else f"{speed:,}")
+        lines.append([*cells, "-" if days is None else f"{days:.2f}k"])
+    title = f"## Table {table.number}: {table.image_size} px, crop {table.crop}"
+    return "\n".join([title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""])
+
+
+def _text(value):
+    return "-" if value is None else str(value)
+
+
+def _accuracy(row, metric):
+    value, deviation, parts = row[metric], row[f"{metric}_deviation"], row[f"{metric}_parts"]
+    if value is None:
+        return "-" if row["row"] != "measured" else "not run" if parts.endswith("of 1") else f"{parts} tasks"
+    if row["row"] == "difference":
+        return f"{value:+.2f}"
+    return f"{value:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+
+
+def csv_text(dicts):
+    """Return dicts as CSV with a header: all their keys, in the order in which they first appear, empty for None."""
+    columns = list(dict.fromkeys(key for row in dicts for key in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dicts)
+    return file.getvalue()

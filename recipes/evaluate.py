@@ -1,0 +1,141 @@
+"""Exact top-1, top-5 and loss of a checkpoint over every image of a dataset once, and what it gets wrong.
+
+Without flags: the run in runs/pretrain on scikit-learn's handwritten digits, in a few seconds.
+
+    python recipes/evaluate.py
+    python recipes/evaluate.py --weights=runs/mine --dataset=path/to/folder --eval_split=test
+    python recipes/evaluate.py --weights=imagenet1k --model=b16 --dataset=imagenet2012_real --data_dir=path/to/tfds
+    python recipes/evaluate.py --weights=imagenet1k --model=b16 --dataset=imagenet_v2
+"""
+
+import common  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import time
+
+import tensorflow as tf
+from absl import flags
+
+import class_reports
+import keras_mixer
+import trained_model
+from keras_mixer.data import real_labels
+from keras_mixer.data.progress import Progress
+from keras_mixer.evaluation import real, reports
+from keras_mixer.training import losses, strategies, workdir
+
+FLAGS = flags.FLAGS
+trained_model.define_flags(default_workdir="runs/evaluate")
+flags.DEFINE_string("loss", None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
+flags.DEFINE_string("real_labels", None, "The original real.json: also top-1 against several valid labels per image.")
+flags.DEFINE_boolean("pictures", True, "Draw confusion.png and mistakes.png, which need matplotlib.")
+for module in (common, trained_model):  # so that --help shows their flags
+    flags.adopt_module_key_flags(module)
+
+
+def main(_):
+    # ---- Settings ----
+    if FLAGS.pictures:
+        class_reports.check_matplotlib()
+    common.set_precision_and_seed()
+    strategy = common.make_strategy()
+    trained_model.check_batch(strategy)
+    start = trained_model.find()
+    side = trained_model.image_size(start)
+    loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
+    loss = losses.get_loss(loss_name)
+
+    # ---- Data ----
+    source = common.open_source(training=False)
+    check_classes(start, source)
+    batches = trained_model.eval_batches(strategy, source, side, FLAGS.crop)
+    label_sets = real_labels.find_label_sets(source, FLAGS.dataset, FLAGS.data_dir, FLAGS.real_labels)
+
+    # ---- Every image once ----
+    with strategy.scope():
+        model = trained_model.build(start, side, classes=start.num_classes, classifier_activation=None)
+    folder = trained_model.open_results_folder(strategy)
+    probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
+    began = time.perf_counter()
+    with common.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
+        predictions = reports.predict_images(model, batches, loss, probabilities, strategy, progress.update)
+    seconds = time.perf_counter() - began
+
+    # ---- Numbers and files ----
+    result = {"recipe": "evaluate", "weights": start.name, "dataset": source.name, **predictions.totals()}
+    if label_sets is not None:
+        result |= real.real_accuracy(predictions.predicted, label_sets)
+    published = published_accuracy(FLAGS.weights, FLAGS.model, FLAGS.dataset, FLAGS.eval_split, label_sets is not None)
+    result |= {
+        "published": published,
+        "loss_function": loss_name,
+        "image_size": side,
+        "crop": FLAGS.crop if source.photographs else "none",
+        "num_parameters": model.count_params(),
+        "seconds": seconds,
+        "images_per_second": len(predictions.labels) / seconds,
+        "flags": common.settings(),
+        "versions": common.versions(),
+    }
+    if strategies.is_chief(strategy):
+        (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
+        class_reports.write(folder, predictions, source, side, FLAGS.crop, FLAGS.dataset, FLAGS.pictures)
+        workdir.write_json(folder / "result.json", result)
+        print_result(result, folder)
+
+
+def check_classes(start, source):
+    """Refuse weights whose head is not for the classes of the dataset, in their order."""
+    if start.num_classes is None:
+        raise ValueError(
+            f"weights: {start.name} has no head, so it names no class; use recipes/fewshot.py, or train a head first."
+        )
+    theirs = source.class_names
+    if start.num_classes != len(theirs):
+        raise ValueError(
+            f"weights: the head of {start.name} has {start.num_classes:,} classes, and {source.name} has "
+            f"{len(theirs):,}; use the dataset that it was trained for, or recipes/fewshot.py."
+        )
+    if start.class_names is None:
+        print(f"{start.name} does not say what its {len(theirs):,} classes are: taken for those of {source.name}.")
+        return
+    # ImageNet's classes have two names, the WordNet id and the words; a dataset may use either.
+    ours = [(name,) if isinstance(name, str) else tuple(name) for name in start.class_names]
+    wrong = [i for i, (names, name) in enumerate(zip(ours, theirs, strict=True)) if name not in names]
+    if wrong:
+        first = "; ".join(f"class {i} is {ours[i][0]!r} there and {theirs[i]!r} here" for i in wrong[:3])
+        raise ValueError(
+            f"weights: {start.name} was trained for other classes than {source.name} has, or in another order: "
+            f"{first}{f'; and {len(wrong) - 3:,} more' if len(wrong) > 3 else ''}; use the dataset of its training, or "
+            "recipes/fewshot.py."
+        )
+
+
+def published_accuracy(weights, model, dataset, split, has_real):
+    """Return what was published for a released checkpoint on this dataset: metric -> source -> fraction."""
+    name = "imagenet1k" if weights == "imagenet" else weights
+    for entry in keras_mixer.list_weights():
+        if (entry["weights"], entry["model"].lower()) == (name, f"mixer{model}") and split in (None, "validation"):
+            scores = {"top1": entry["top1"] if dataset in ("imagenet2012", "imagenet2012_real") else None}
+            scores["real_top1"] = entry["real"] if has_real else None
+            return {k: {by: percent / 100 for by, percent in v.items()} for k, v in scores.items() if v}
+    return {}
+
+
+def print_result(result, folder):
+    """Print the numbers, with those published beside them."""
+    what = f"{result['weights']}, {result['image_size']} px, crop {result['crop']}"
+    print(f"\n{what}, on every image of {result['dataset']}:")
+    counts = {"top1": "num_examples", "top5": "num_examples", "real_top1": "real_num_examples"}
+    for key, name in (("top1", "top-1"), ("top5", "top-5"), ("real_top1", "ReaL top-1")):
+        if key in result:
+            others = "".join(f", {by} {value:.2%}" for by, value in result["published"].get(key, {}).items())
+            skipped = f", {result['real_skipped']:,} without a label skipped" if key == "real_top1" else ""
+            print(f"  {name:18} {result[key]:8.2%}  of {result[counts[key]]:,} images{skipped}{others}")
+    print(f"  {'loss':18} {result['loss']:8.4f}  ({result['loss_function']} cross-entropy)")
+    print(f"  {'calibration error':18} {result['expected_calibration_error']:8.4f}")
+    print(f"Numbers, tables and pictures of what it gets wrong are in {folder}: result.json, classes.csv, ...")
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,113 @@
+"""What the recipes share that use a trained checkpoint: its flags, which one it is, its size, and the model of it."""
+
+import common  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import hashlib
+import pathlib
+
+import keras
+import numpy as np
+from absl import flags
+
+import keras_mixer
+import starting_point
+from keras_mixer.data import pipeline
+from keras_mixer.training import strategies, workdir
+
+FLAGS = flags.FLAGS
+DEFAULT_WEIGHTS = "runs/pretrain"
+WEIGHTS_HELP = (
+    f"A released name, a .npz, .keras, .weights.h5 or .safetensors file, or a run's workdir; default {DEFAULT_WEIGHTS}."
+)
+MODEL_HELP = f"Variant, which a released name needs: {', '.join(starting_point.MODELS)}; default what the file holds."
+SIZE_HELP = "Image side in pixels; default the one that the weights were trained at."
+
+
+def define_flags(default_workdir, training=False):
+    """Define the flags of a recipe that runs a checkpoint over a dataset."""
+    common.define_common_flags(default_workdir)
+    FLAGS.set_default("model", None)
+    FLAGS["weights"].help, FLAGS["model"].help, FLAGS["image_size"].help = WEIGHTS_HELP, MODEL_HELP, SIZE_HELP
+    FLAGS["workdir"].help = "Folder of the results; earlier ones of this recipe are replaced."
+    FLAGS["seed"].help = "Chooses the test images of a folder that has no splits."
+    if training:
+        flags.DEFINE_string("train_split", None, "Split to draw the examples from; default train.")
+    flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
+    flags.DEFINE_string("on_bad_image", "stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
+    flags.DEFINE_float("max_bad_fraction", 0.01, "With --on_bad_image=skip: more bad files than this fraction stop.")
+    flags.DEFINE_string("crop", "resmall", "Of photographs: resmall (paper's Table 3), resize (Table 2).")
+
+
+def find():
+    """Return the `StartingPoint` of --weights and --model, by default the run that pretrain.py leaves."""
+    if FLAGS.model is not None:
+        common.check_model_name()
+    if FLAGS.weights is not None:
+        return starting_point.find(FLAGS.weights, FLAGS.model)
+    if not (pathlib.Path(DEFAULT_WEIGHTS) / "model.keras").exists():
+        raise ValueError(
+            f"weights: {DEFAULT_WEIGHTS} is not there or not finished; make it with python recipes/pretrain.py, which "
+            "takes about a minute, or give --weights."
+        )
+    return starting_point.find(DEFAULT_WEIGHTS, FLAGS.model)
+
+
+def image_size(start):
+    """Return --image_size, or the side that the weights were trained at."""
+    side = start.image_size if FLAGS.image_size is None else FLAGS.image_size
+    if side is None:
+        raise ValueError(f"image_size: the patches of {start.name} form no square; give --image_size.")
+    return side
+
+
+def build(start, side, **kwargs):
+    """Build the Mixer of a checkpoint for images of `side` pixels; `kwargs` are `MLPMixer`'s."""
+    return keras_mixer.MLPMixer(**start.sizes, weights=start.weights, input_shape=(side, side, 3), **kwargs)
+
+
+def weights_key(model):
+    """Return the sha256 of a model's weights, bit for bit, and of its dtype policy."""
+    digest = hashlib.sha256(keras.config.dtype_policy().name.encode())
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+    return digest.hexdigest()
+
+
+def eval_batches(strategy, source, side, crop):
+    """Return one pass over a source, shared by the replicas of a strategy."""
+
+    def of_part(part):
+        return pipeline.eval_batches(source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+
+    of_part((0, 1))  # a bad argument shows here, and as itself
+    return strategies.distribute(strategy, of_part, FLAGS.batch_size)
+
+
+def check_batch(strategy):
+    """Refuse a --batch_size that the devices cannot share evenly."""
+    count = strategy.num_replicas_in_sync
+    if FLAGS.batch_size < 1 or FLAGS.batch_size % count:
+        raise ValueError(
+            f"batch_size: {FLAGS.batch_size} must be positive and shared evenly by {count} devices; use a multiple of "
+            f"{count}."
+        )
+
+
+def open_results_folder(strategy):
+    """Return --workdir as a path to a folder that holds no training run and, by the chief, can be written."""
+    if not FLAGS.workdir:
+        raise ValueError("workdir: must name a folder, got an empty text.")
+    folder = pathlib.Path(FLAGS.workdir).expanduser()
+    if (folder / "run.json").exists():
+        raise ValueError(f"workdir: {folder} is the folder of a training run, to keep; choose another --workdir.")
+    if not strategies.is_chief(strategy):
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with workdir.atomic_file(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise OSError(f"workdir: cannot write to {folder} ({error.strerror}); choose another --workdir.") from None
+    return folder

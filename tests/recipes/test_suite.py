@@ -1,0 +1,200 @@
+"""`recipes/suite.py` as users run it: tables from real runs on tiny data that TFDS wrote, gaps named, kill and resume.
+
+ImageNet and ReaL are TFDS's own builders given a few made-up pictures, so features, versions and files are the real
+ones. What the tables say is checked in tests/evaluation/test_suites.py.
+"""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from forked_recipe import ForkedRecipe
+from tiny import write_checkpoint
+from trained import ROOT, run_recipe
+
+TINY = "--image_size=32 --total_steps=2 --batch_size=8 --learning_rates=0.05 --log_steps=1 --warmup_steps=0"
+SIZES = {"imagenet2012:5.*.*": {"train": 104, "validation": 9}, "imagenet2012_real": {"validation": 9}}
+SIZES["cifar10:3.*.*"] = {"train": 1, "test": 1}
+
+
+def _example(dataset, split, i):
+    """Training images are all of class 3, and so is what two steps predict: 6 of 9 are right, of ReaL's 5 of 7."""
+    picture = np.random.default_rng(i).integers(0, 256, (18, 22, 3), dtype=np.uint8)
+    example = {"image": picture, "file_name": f"{i}.jpg"}
+    if dataset.startswith("cifar10:"):
+        return {"image": np.zeros((32, 32, 3), np.uint8), "label": 0, "id": str(i)}
+    label = 3 if split == "train" or i < 6 else i
+    if dataset.startswith("imagenet2012:"):
+        return example | {"label": label}
+    return example | {"original_label": label, "real_label": [] if i < 2 else [3, i] if i < 7 else [i]}
+
+
+def _prepare(dataset, root):
+    """Have TFDS write made-up examples where it would write those of the archives."""
+    import tensorflow_datasets as tfds
+
+    def examples(split, count):
+        return ((i, _example(dataset, split, i)) for i in range(count))
+
+    builder = tfds.builder(dataset, data_dir=root)
+    builder._split_generators = lambda dl_manager: {split: examples(split, n) for split, n in SIZES[dataset].items()}
+    config = tfds.download.DownloadConfig(manual_dir=root, try_download_gcs=False)
+    builder.download_and_prepare(download_config=config)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tensorflow_datasets")
+    for dataset in SIZES:
+        _prepare(dataset, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    recipe = ForkedRecipe("recipes/suite.py", tmp_path_factory.mktemp("forked"))
+    yield recipe
+    recipe.close()
+
+
+@pytest.fixture
+def weights(tmp_path, golden):
+    return write_checkpoint(golden, tmp_path / "start.npz")
+
+
+def _times(folder):
+    """Name -> time of change of the files that jobs write."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("table3/**/*") if path.is_file()}
+
+
+def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_do(tmp_path, data_dir, weights, forked):
+    folder = tmp_path / "suite"
+    flags = [f"--weights={weights}", f"--data_dir={data_dir}", "--tables=3", "--seeds=0"]
+    flags += [f"--finetune_flags={TINY}", f"--workdir={folder}"]
+
+    # ---- Killed while the development run of ImageNet works ----
+    command = [sys.executable, "recipes/suite.py", *flags, "--tasks=imagenet"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    begun = folder / "table3" / "imagenet" / "develop" / "learning_rate_0.05" / "run.json"
+    deadline = time.monotonic() + 200
+    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=100)[1].decode()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "error: stopped; the same command continues." in errors
+    assert not (folder / "table3" / "imagenet" / "result.json").exists()
+
+    # ---- The rest: one task fails, three have no data, and ImageNet is finished ----
+    (folder / "table3" / "cifar10").mkdir(parents=True)
+    (folder / "table3" / "cifar10" / "model.keras").touch()  # someone else's
+    result = run_recipe("suite", *flags, check=False)
+    assert result.returncode == 1, result.stderr
+    assert (
+        "model.keras is not of a run of this package" in result.stdout.split("FAILED table3/cifar10: exit code 2: ")[1]
+    )
+    assert result.stderr.strip().splitlines()[-1] == "error: table3/cifar10 failed; the same command tries again."
+    for name in ("oxford_flowers102:2.*.*", "oxford_iiit_pet:4.*.*", "cifar100:3.*.*"):
+        reason = f"{name} is not prepared in {data_dir}; prepare it there, or give --download"
+        assert reason in result.stdout
+        assert reason in (folder / "tables.md").read_text()
+    with open(folder / "tables.csv", newline="") as file:
+        measured, *published = csv.DictReader(file)
+    assert (measured["row"], measured["image_size"]) == ("measured", "32")
+    assert float(measured["imagenet"]) == pytest.approx(100 * 6 / 9)
+    assert float(measured["real"]) == pytest.approx(100 * 5 / 7)
+    assert (measured["avg5"], measured["avg5_parts"]) == ("", "1 of 5")
+    assert float(measured["throughput"]) > 0
+    assert "float32" in measured["machine"]
+    assert {row["row"] for row in published} == {"published"}
+    text = (folder / "tables.md").read_text()
+    assert "| 66.67 | 71.43 | 1 of 5 tasks |" in text
+    assert f"Not the paper's fine-tuning: {TINY}." in text
+    with open(folder / "tasks.csv", newline="") as file:
+        parts = {row["task"]: row for row in csv.DictReader(file)}
+    assert parts["imagenet"]["learning_rate"] == "0.05"
+    assert parts["cifar10"]["why_not"].startswith("exit code 2: workdir:")
+
+    # ---- Nothing is left to do for ImageNet ----
+    before = _times(folder)
+    result = forked.run(*flags, "--tasks=imagenet")
+    assert result.returncode == 0, result.stderr
+    assert "====" not in result.stdout
+    assert _times(folder) == before
+    assert "| 66.67 | 71.43 | 1 of 5 tasks |" in (folder / "tables.md").read_text()
+
+
+def test_a_dry_run_shows_commands_and_reasons_and_writes_nothing(tmp_path, data_dir, weights, forked):
+    flags = [f"--weights={weights}", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'suite'}", "--download"]
+    flags += ["--finetune_flags=--strategy=one_device --checkpoint_steps=9", "--tasks=imagenet,pets,vtab-resisc45"]
+    result = forked.run(*flags, "--dry_run")
+    assert result.returncode == 0, result.stderr
+    lines = {line.split(":")[0]: line for line in result.stdout.splitlines()}
+    assert len(lines) == (5 + 19) + 5 + 2 * (3 + 1)
+    for table, size, crop in ((2, 448, "resize"), (3, 224, "resmall")):
+        line = lines[f"run  table{table}/pets"]  # would be downloaded
+        assert f"--task=pets --sweep --seeds=0,1,2 --image_size={size} --crop={crop} --strategy=one_device" in line
+        line = lines[f"run  table{table}/real/seed_2"]
+        assert f"table{table}/imagenet/final/seed_2 --dataset=imagenet2012_real --crop={crop}" in line
+        assert "--strategy=one_device" in line
+        assert "--checkpoint_steps" not in line
+        assert f"--measure={size}" in lines[f"run  table{table}/throughput"]
+    assert "needs by hand, in --manual_dir: the folder NWPU-RESISC45" in lines["skip table2/vtab-resisc45"]
+    assert lines["skip table2/vtab-dtd"].endswith("not in --tasks")
+    assert not (tmp_path / "suite").exists()
+
+
+def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights, forked):
+    flags = [f"--weights={weights}", f"--data_dir={tmp_path / 'empty'}", "--tables=3", "--fewshot", "--nothroughput"]
+    result = forked.run(*flags, f"--workdir={tmp_path / 'suite'}")
+    assert result.returncode == 0, result.stderr
+    skipped = [line for line in result.stdout.splitlines() if line.startswith("skipped ")]
+    assert len(skipped) == 5 + 3 + 1
+    assert any(line.startswith("skipped fewshot: imagenet2012:5.*.* is not prepared") for line in skipped)
+    assert "| not run | not run | 0 of 5 tasks |" in (tmp_path / "suite" / "tables.md").read_text()
+    assert "- table3/real/seed_1: " in (tmp_path / "suite" / "tables.md").read_text()
+
+    again = forked.run(*flags, f"--workdir={tmp_path / 'suite'}", "--seeds=4")
+    assert again.returncode == 2
+    assert "holds a run with other settings (seeds was ['0', '1', '2'] and is ['4']); choose another" in again.stderr
+    assert "overwrite" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--weights=nowhere.npz"], "weights: there is no file 'nowhere.npz'"),
+        (["--weights=imagenet21k"], "model: weights=imagenet21k needs --model"),
+        (["--tables=3,4"], "tables: must be different of 2, 3, separated by commas, got '3,4'"),
+        (["--tables="], "tables: must be different of 2, 3"),
+        (["--tasks=pet"], "task: 'pet' is not a task of the paper; did you mean pets"),
+        (["--tasks=vtab-dtd", "--tables=3"], "tasks: vtab-dtd is not part of Table 3; add another to --tables"),
+        (["--seeds=1,01"], "seeds: must be different whole numbers, separated by commas, got '1,01'"),
+        (["--finetune_flags=--strategy tpu"], "finetune_flags: 'tpu' is not a flag; write --name=value"),
+        (["--finetune_flags=--nosweep"], "finetune_flags: the suite sets --nosweep for each task"),
+        (["--finetune_flags=--crop=resize"], "finetune_flags: the suite sets --crop for each task"),
+        (["--finetune_flags=--freeze='stem"], "cannot be read (No closing quotation)"),
+        (["--finetune_flags=--image_size=big"], "finetune_flags: --image_size must be a whole number, got 'big'"),
+        (["--workdir=recipes/suite.py/x"], "workdir: cannot write to recipes/suite.py/x (Not a directory)"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, weights, forked, flags, message):
+    given = [] if flags[0].startswith("--weights") else [f"--weights={weights}"]
+    given += [] if flags[0].startswith("--workdir") else [f"--workdir={tmp_path / 'suite'}"]
+    result = forked.run(*given, f"--data_dir={tmp_path / 'empty'}", *flags)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "suite").exists()
+
+
+def test_the_folder_of_one_dataset_is_no_data_dir(tmp_path, data_dir, weights, forked):
+    one = next(data_dir.glob("imagenet2012/*"))
+    result = forked.run(f"--weights={weights}", f"--data_dir={one}", f"--workdir={tmp_path / 'suite'}")
+    assert result.returncode == 2
+    assert "holds one dataset; give the folder in which TFDS keeps them all" in result.stderr
