@@ -56,6 +56,7 @@ for module in (common, training_run):  # so that --help shows their flags
 
 def main(_):
     # ---- Settings: the task, then flags by hand ----
+    pipeline.check_crop(FLAGS.crop)
     if FLAGS.pictures:
         class_reports.check_matplotlib()
     if FLAGS.model is not None:

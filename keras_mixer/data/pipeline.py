@@ -176,8 +176,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1))
     height, width = check_image_size(image_size)
     rows, _ = _part_rows(batch_size, part)
     size = batch_size // part[1]
-    if crop not in ("resmall", "resize"):
-        raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
+    check_crop(crop)
 
     def example(record):
         image, label = source.parse(record)
@@ -210,6 +209,12 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1))
 def to_model_range(images):
     """Map uint8 pixels to float32 in [-1, 1]; the same arithmetic as `keras_mixer.preprocess_input`."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def check_crop(crop):
+    """Raise a ValueError unless `crop` is one of `eval_batches`."""
+    if crop not in ("resmall", "resize"):
+        raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
 
 
 def check_image_size(image_size):

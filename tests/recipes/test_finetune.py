@@ -141,6 +141,7 @@ def test_the_authors_trajectory_through_the_recipe(golden, tmp_path):
     )
     tfds.dataset_builders.store_as_tfds_dataset(
         name="eight_images",
+        version="1.0.0",
         features=tfds.features.FeaturesDict(
             {"image": tfds.features.Image(shape=(32, 32, 3)), "label": tfds.features.ClassLabel(num_classes=10)}
         ),
