@@ -28,13 +28,15 @@ def write(folder, predictions, source, side, crop, root, pictures=True):
     Returns:
         The paths of what was written.
     """
-    write_tables(folder, predictions, source.class_names)
-    write_mistakes(folder, predictions, source, side, crop, root, pictures)
-    if pictures and predictions.num_classes <= MOST_COLUMNS:
-        matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
-        confusion.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
-    else:
-        (folder / "confusion.png").unlink(missing_ok=True)
+    root = os.path.expanduser(root)
+    with workdir.naming_unwritable(folder):
+        write_mistakes(folder, predictions, source, side, crop, root, pictures)
+        if pictures and predictions.num_classes <= MOST_COLUMNS:
+            matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
+            confusion.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
+        else:
+            (folder / "confusion.png").unlink(missing_ok=True)
+        write_tables(folder, predictions, source.class_names)
     names = ("classes.csv", "confusion.csv", "mistakes.csv", "confusion.png", "mistakes.png")
     return [folder / name for name in names if (folder / name).exists()]
 

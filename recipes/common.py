@@ -25,7 +25,7 @@ from keras_mixer.training.workdir import SaveError
 from starting_point import MODELS
 
 FLAGS = flags.FLAGS
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_FINITE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def define_common_flags(default_workdir):
@@ -48,6 +48,7 @@ def define_common_flags(default_workdir):
     flags.DEFINE_integer("num_devices", None, "mirrored: so many GPUs, or logical CPUs where there is no GPU.")
     flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
     flags.DEFINE_integer("seed", 0, "Of initial weights, order, augmentation, mixup, dropout and stochastic depth.")
+    flags.DEFINE_integer("split_seed", 0, "Chooses the tenth of a folder without splits that is held out for test.")
     flags.DEFINE_string("workdir", default_workdir, "Folder of the run; the same flags again continue it.")
 
 
@@ -88,13 +89,15 @@ def naming_unreadable_files(*data_sources):
     """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
     try:
         yield
-    except tf.errors.OpError:
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        if pipeline.LABEL_ERROR in (error.message or ""):
+            raise
         for source in data_sources:
             found = source.find_unreadable() if source.find_unreadable else None
             if found:
                 raise ValueError(
-                    f"dataset: {found} cannot be decoded as an image; replace or remove it, and run the same command "
-                    "again to continue."
+                    f"dataset: {found} cannot be decoded as an image; replace it, and run the same command again to "
+                    "continue, or remove it and start with --overwrite."
                 ) from None
         raise
 
@@ -130,16 +133,25 @@ def _guarded(main, argv):
     _set_up_logging()
     try:
         main(argv)
-    except (NonFiniteLoss, SaveError, WorkerLost) as error:
+    except NonFiniteLoss as error:
+        stop(str(error), EXIT_NOT_FINITE)
+    except (SaveError, WorkerLost) as error:
         stop(str(error), EXIT_FAILED)
     except Interrupted as error:
-        stop(str(error), 128 + error.signum)
+        overwrite = "overwrite" in FLAGS and FLAGS.overwrite
+        stop(f"{str(error).rstrip('.')}{' without --overwrite' * overwrite}.", 128 + error.signum)
     except KeyboardInterrupt:
-        stop("interrupted; the same command continues from the newest checkpoint.", EXIT_INTERRUPTED)
+        stop("interrupted; the same command starts again, a run from its newest checkpoint.", EXIT_INTERRUPTED)
     except (ValueError, OSError) as error:
         if FLAGS.verbosity > 0:
             raise
         stop(str(error))
+    except tf.errors.ResourceExhaustedError as error:
+        stop(
+            f"out of memory ({(error.message or 'no details').splitlines()[0][:150]}); use a smaller --batch_size, "
+            "--precision=mixed_bfloat16, or in training --gradient_accumulation_steps or --rematerialize.",
+            EXIT_FAILED,
+        )
     except tf.errors.OpError as error:
         message = error.message or ""
         if pipeline.LABEL_ERROR not in message:
@@ -203,7 +215,7 @@ def open_source(training):
         training=training,
         data_dir=FLAGS.data_dir,
         manual_dir=FLAGS.manual_dir,
-        seed=FLAGS.seed,
+        seed=FLAGS.split_seed,
         on_bad_image=FLAGS.on_bad_image,
         max_bad_fraction=FLAGS.max_bad_fraction,
     )

@@ -18,6 +18,7 @@ from absl import flags
 
 import class_reports
 import keras_mixer
+import trained_classes
 import trained_model
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
@@ -47,7 +48,7 @@ def main(_):
 
     # ---- Data ----
     source = common.open_source(training=False)
-    check_classes(start, source)
+    trained_classes.check(start, source, "use the dataset of its training, or recipes/fewshot.py")
     batches = trained_model.eval_batches(strategy, source, side, FLAGS.crop)
     label_sets = real_labels.find_label_sets(source, FLAGS.dataset, FLAGS.data_dir, FLAGS.real_labels)
 
@@ -82,33 +83,6 @@ def main(_):
         class_reports.write(folder, predictions, source, side, FLAGS.crop, FLAGS.dataset, FLAGS.pictures)
         workdir.write_json(folder / "result.json", result)
         print_result(result, folder)
-
-
-def check_classes(start, source):
-    """Refuse weights whose head is not for the classes of the dataset, in their order."""
-    if start.num_classes is None:
-        raise ValueError(
-            f"weights: {start.name} has no head, so it names no class; use recipes/fewshot.py, or train a head first."
-        )
-    theirs = source.class_names
-    if start.num_classes != len(theirs):
-        raise ValueError(
-            f"weights: the head of {start.name} has {start.num_classes:,} classes, and {source.name} has "
-            f"{len(theirs):,}; use the dataset that it was trained for, or recipes/fewshot.py."
-        )
-    if start.class_names is None:
-        print(f"{start.name} does not say what its {len(theirs):,} classes are: taken for those of {source.name}.")
-        return
-    # ImageNet's classes have two names, the WordNet id and the words; a dataset may use either.
-    ours = [(name,) if isinstance(name, str) else tuple(name) for name in start.class_names]
-    wrong = [i for i, (names, name) in enumerate(zip(ours, theirs, strict=True)) if name not in names]
-    if wrong:
-        first = "; ".join(f"class {i} is {ours[i][0]!r} there and {theirs[i]!r} here" for i in wrong[:3])
-        raise ValueError(
-            f"weights: {start.name} was trained for other classes than {source.name} has, or in another order: "
-            f"{first}{f'; and {len(wrong) - 3:,} more' if len(wrong) > 3 else ''}; use the dataset of its training, or "
-            "recipes/fewshot.py."
-        )
 
 
 def published_accuracy(weights, model, dataset, split, has_real):

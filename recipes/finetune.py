@@ -23,6 +23,7 @@ import class_reports
 import keras_mixer
 import starting_point
 import sweep
+import trained_classes
 import training_run
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.evaluation import reports
@@ -74,7 +75,7 @@ def main(_):
     # ---- Data ----
     train_source, eval_source = open_sources(task)
     if FLAGS.batch_size is None:
-        FLAGS.batch_size = default_batch_size(train_source.num_examples, strategy.num_replicas_in_sync)
+        FLAGS.batch_size = default_batch_size(train_source.num_examples)
     if FLAGS.total_steps is None and FLAGS.epochs is None:
         FLAGS.total_steps = default_steps(train_source.num_examples)
     loop.check_batch(FLAGS.batch_size, strategy, FLAGS.gradient_accumulation_steps)
@@ -98,11 +99,8 @@ def main(_):
         )
         if not FLAGS.keep_head:
             new_head(model)
-        elif model.load_report.new:
-            raise ValueError(
-                f"keep_head: {start.name} has a head for {start.num_classes or 'no'} classes, and {train_source.name} "
-                f"has {len(train_source.class_names)}; leave --keep_head out for a new one."
-            )
+        else:
+            trained_classes.check(start, train_source, "leave --keep_head out for a new head")
         if FLAGS.lora_rank is not None:
             lora.enable_lora(model, FLAGS.lora_rank)
     if FLAGS.linear_probe:
@@ -113,8 +111,10 @@ def main(_):
     result = training_run.train_and_evaluate(
         trainer, train_source, eval_source, steps, {"started_from": start.name}, FLAGS.crop
     )
-    if result and strategies.is_chief(strategy):
-        report(model, eval_source)
+    if strategies.is_chief(strategy) and (result or not (pathlib.Path(FLAGS.workdir) / "classes.csv").exists()):
+        if not result:  # it was stopped after its result and before its report
+            model = keras.saving.load_model(pathlib.Path(FLAGS.workdir) / "model.keras")
+        report(model, eval_source, FLAGS.batch_size // strategy.num_replicas_in_sync)
 
 
 def _weights():
@@ -132,6 +132,12 @@ def set_defaults(task, start):
     """Set the flags that were not given by hand from the task, or from the checkpoint."""
     if FLAGS.linear_probe and FLAGS.lora_rank is not None:
         raise ValueError("lora_rank: cannot be combined with --linear_probe; leave one of them out.")
+    given = [name for name in ("learning_rate", "seed", "development") if FLAGS[name].present]
+    if FLAGS.sweep and given:
+        raise ValueError(f"{given[0]}: --sweep chooses it; use --learning_rates and --seeds.")
+    given = [name for name in ("learning_rates", "seeds") if FLAGS[name].present]
+    if given and not FLAGS.sweep:
+        raise ValueError(f"{given[0]}: needs --sweep; without it use --{given[0].rstrip('s')}.")
     if not 0 < FLAGS.development_fraction < 1:
         raise ValueError(f"development_fraction: must be in (0, 1), got {FLAGS.development_fraction}.")
     chosen = {}
@@ -141,7 +147,7 @@ def set_defaults(task, start):
         chosen = {
             "dataset": task.key,
             "image_size": task.image_size,
-            "total_steps": task.steps,
+            **({} if FLAGS["epochs"].present else {"total_steps": task.steps}),
             "augmentation": task.augmentation,
             "batch_size": 512,
         }
@@ -176,12 +182,12 @@ def open_sources(task):
     return common.open_sources()
 
 
-def default_batch_size(num_examples, num_devices):
-    """The paper's 512; for fewer images the largest power of two that makes at least eight batches of them."""
+def default_batch_size(num_examples):
+    """The paper's 512; for fewer images the largest power of two that makes at least eight batches, and at least 8."""
     size = 512
-    while size > max(num_examples // 8, 8 * num_devices):
+    while size > max(num_examples // 8, 8):
         size //= 2
-    return max(size // num_devices, 1) * num_devices
+    return min(size, num_examples)
 
 
 def default_steps(num_examples):
@@ -196,10 +202,10 @@ def new_head(model):
         variable.assign(keras.ops.zeros(variable.shape))
 
 
-def report(model, eval_source):
+def report(model, eval_source, batch_size):
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
-    batches = pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=FLAGS.image_size, crop=crop)
+    batches = pipeline.eval_batches(eval_source, batch_size=batch_size, image_size=FLAGS.image_size, crop=crop)
     loss = losses.get_loss(FLAGS.loss)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
     predictions = reports.predict_images(model, batches, loss, probabilities)

@@ -55,6 +55,11 @@ def find(weights, model=None):
     if path.is_dir():
         settings = _settings_of_run(path)
         path = path / "model.keras"
+        finals = sorted(path.parent.glob("final/*/model.keras"))
+        if not path.exists() and finals:
+            raise ValueError(
+                f"weights: {weights} is a sweep of several runs; give one of them, such as {finals[0].parent}."
+            )
         if not path.exists():
             raise FileNotFoundError(
                 f"weights: {weights} has no model.keras yet; let the run there finish, by the command that began it."

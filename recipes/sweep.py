@@ -1,6 +1,7 @@
 """The paper's way to choose a learning rate: a grid on a development split, then the best on all training images."""
 
 import json
+import os
 import pathlib
 import signal
 import statistics
@@ -10,6 +11,7 @@ import sys
 from absl import flags
 
 import common
+import training_run
 from keras_mixer.training import workdir
 
 FLAGS = flags.FLAGS
@@ -17,21 +19,35 @@ GRID = (0.003, 0.01, 0.03, 0.06)
 
 
 def run(task=None):
-    """Run --sweep: every run is this command again in a process and a workdir of its own, and so resumes by itself."""
+    """Run --sweep: every run is this command again in a process and a workdir of its own, and so resumes by itself.
+
+    Raises:
+        ValueError: for bad lists of numbers, several workers, or where no learning rate gives a finite loss.
+    """
     rates = _numbers("learning_rates", FLAGS.learning_rates or (task.learning_rates if task else GRID), float)
     seeds = _numbers("seeds", FLAGS.seeds, int)
-    settings = common.settings({"workdir", "overwrite", "strategy", "num_devices", "tpu", "data_dir", "manual_dir"})
+    if FLAGS.strategy == "multi_worker" or (FLAGS.strategy == "auto" and os.environ.get("TF_CONFIG")):
+        raise ValueError("sweep: does not run on several workers; use --strategy=mirrored, or choose the rate by hand.")
+    settings = common.settings(training_run.FREE_FLAGS)
     with workdir.open_workdir(FLAGS.workdir, settings, {"versions": common.versions()}, FLAGS.overwrite) as folder:
         scores = {}
         for rate in rates:
-            place = folder / "develop" / f"learning_rate_{rate:g}"
-            scores[rate] = _child(place, learning_rate=rate, development=True)["top1"]
-        best = max(rates, key=lambda rate: scores[rate])  # the first, and so the lowest written, of equals
-        print(
-            "development split: " + ", ".join(f"{rate:g} {scores[rate]:.2%}" for rate in rates) + f"; best {best:g}.",
-            flush=True,
-        )
-        finals = {s: _child(folder / "final" / f"seed_{s}", learning_rate=best, seed=s)["top1"] for s in seeds}
+            found = _child(folder / "develop" / f"learning_rate_{rate:g}", learning_rate=rate, development=True)
+            scores[rate] = found["top1"] if found else None
+        finite = [rate for rate in rates if scores[rate] is not None]
+        if not finite:
+            raise ValueError(
+                f"learning_rates: none of {', '.join(f'{r:g}' for r in rates)} gave a finite loss; lower them."
+            )
+        best = max(finite, key=lambda rate: scores[rate])  # the first of equals
+        said = ", ".join(f"{r:g} {'diverged' if scores[r] is None else f'{scores[r]:.2%}'}" for r in rates)
+        print(f"development split: {said}; best {best:g}.", flush=True)
+        runs = {s: _child(folder / "final" / f"seed_{s}", learning_rate=best, seed=s) for s in seeds}
+        finals = {s: found["top1"] for s, found in runs.items() if found}
+        if len(finals) < len(seeds):
+            raise ValueError(
+                f"learning_rates: {best:g} was the best, and diverges on all training images; leave it out."
+            )
         mean, deviation = statistics.mean(finals.values()), statistics.pstdev(finals.values())
         workdir.write_json(
             folder / "result.json",
@@ -45,7 +61,8 @@ def run(task=None):
         )
         print(
             f"top-1 {mean:.2%}, deviation {deviation:.2%} over {len(seeds)} seed{'s' * (len(seeds) > 1)}, learning "
-            f"rate {best:g}: {folder / 'result.json'}"
+            f"rate {best:g}: {folder / 'result.json'}. Next:\n"
+            f"  python recipes/predict.py --weights={folder / 'final' / f'seed_{seeds[0]}'} path/to/images"
         )
 
 
@@ -60,7 +77,11 @@ def _numbers(name, values, kind):
 
 
 def _child(place, **changes):
-    """Run this recipe for one setting, or take the result that an earlier start left; return result.json."""
+    """Run this recipe for one setting, or take the result that an earlier start left.
+
+    Returns:
+        What result.json holds, or None where the loss was not finite.
+    """
     place.mkdir(parents=True, exist_ok=True)
     left_out = {"sweep", "learning_rates", "seeds", "workdir", "overwrite", "development", *changes}
     given = [
@@ -72,15 +93,23 @@ def _child(place, **changes):
     command += [f"--{name}={value}" for name, value in changes.items()] + ["--overwrite"] * FLAGS.overwrite
     print(f"\n{place.parent.name}/{place.name}", flush=True)
     process = subprocess.Popen(command)
-    # Ctrl-C reaches both from the terminal; what is sent to this process alone goes on to the run that does the work.
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    signal.signal(signal.SIGINT, lambda *_: None)
+    received = []
+
+    def forward(number, _):
+        received.append(number)
+        if number == signal.SIGTERM:  # Ctrl-C reaches both from the terminal
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received:  # perhaps just as the run ended
+        sys.exit(128 + received[0])
+    if code == common.EXIT_NOT_FINITE:
+        return None
     if code:  # it has said why
         sys.exit(code if code > 0 else 128 - code)
     return json.loads((pathlib.Path(place) / "result.json").read_text())

@@ -30,7 +30,6 @@ def define_flags(default_workdir, training=False):
     FLAGS.set_default("model", None)
     FLAGS["weights"].help, FLAGS["model"].help, FLAGS["image_size"].help = WEIGHTS_HELP, MODEL_HELP, SIZE_HELP
     FLAGS["workdir"].help = "Folder of the results; earlier ones of this recipe are replaced."
-    FLAGS["seed"].help = "Chooses the test images of a folder that has no splits."
     if training:
         flags.DEFINE_string("train_split", None, "Split to draw the examples from; default train.")
     flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")

@@ -25,6 +25,7 @@ FREE_FLAGS = {
     "steps_per_execution",
     "gradient_accumulation_steps",
     "rematerialize",
+    "pictures",
     "strategy",
     "num_devices",
     "tpu",
@@ -159,6 +160,11 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
                 f"{strategy.num_replicas_in_sync} device{'s' * (strategy.num_replicas_in_sync > 1)}.",
                 flush=True,
             )
+        results = (folder / "result.json", folder / "model.keras")
+        if all(path.exists() for path in results):
+            if chief:
+                print(f"{folder} is finished: {results[0].read_text().strip()}")
+            return None
         distributed = strategies.distribute(strategy, eval_batches, FLAGS.batch_size)
         evaluate = make_evaluator(model, distributed, trainer.image_loss, strategy)
         with common.naming_unreadable_files(train_source, eval_source):
@@ -174,11 +180,7 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
                 eval_steps=eval_steps,
                 keep_checkpoints=FLAGS.keep_checkpoints,
             )
-            results = (folder / "result.json", folder / "model.keras")
-            if summary["start_step"] >= total_steps and all(path.exists() for path in results):
-                print(f"{folder} is finished: {(folder / 'result.json').read_text().strip()}")
-                return None
-            final = summary["evaluation"] or evaluate()
+            final = summary["evaluation"]
         result = {
             "steps": total_steps,
             "images_seen": total_steps * FLAGS.batch_size,

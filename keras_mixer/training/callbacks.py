@@ -146,12 +146,13 @@ class Log(_StepCallback):
             "images_per_second": round(speed, 1),
         }
         if evaluating:
-            row |= self._evaluate()
+            row |= self.evaluate_now()
         if self.metrics is not None:
             self._write(row)
         self.clock, self.window = time.perf_counter(), 0
 
-    def _evaluate(self):
+    def evaluate_now(self):
+        """Evaluate the weights, and their average where there is one; return the row's values."""
         self.evaluation = self.evaluate()
         row = {f"eval_{name}": self.evaluation[name] for name in SCORES}
         if self.model.optimizer.use_ema:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import logging
 import pathlib
 import re
@@ -40,7 +39,7 @@ def save_state(folder, arrays, step, keep=KEEP):
     with workdir.naming_unwritable(path, kept):
         folder.mkdir(exist_ok=True)
         if path.is_dir():  # a file cannot take the place of a folder
-            path.rename(_free_name(path))
+            path.rename(workdir.free_name(path))
         with workdir.atomic_file(path, "wb") as file:
             np.savez(file, **{_DIGEST: _digest(arrays)}, **arrays)
     for old in [path for path in list_states(folder) if _step(path) <= step][keep:]:
@@ -102,11 +101,6 @@ def _read(path):
 
 def _step(path):
     return int(path.stem.removeprefix("step_"))
-
-
-def _free_name(path):
-    names = (path.with_name(f"{path.name}.moved_{i}") for i in itertools.count())
-    return next(name for name in names if not name.exists())
 
 
 def _digest(arrays):

@@ -152,6 +152,11 @@ def train(
             saving.save(0)  # so that a NaN in the first steps also leaves a good state
         if start < total_steps:
             _fit(trainer, batches(start), [callbacks.StopOnNonFinite(), log, saving])
+        elif evaluate is not None:  # it was stopped between its last checkpoint and its result
+            log.set_model(trainer)
+            log.evaluate_now()
+    if saving.signum is not None:
+        raise signals.Interrupted(saving.signum, trainer.step)
     if trainer.optimizer.use_ema:
         trainer.optimizer.finalize_variable_values(trainer.model.trainable_variables)
     timed = bool(log.seconds)

@@ -29,7 +29,7 @@ class Trainer(keras.Model):
         step: steps taken.
         rows: `STATISTICS` of each step of the last execution, (steps, 4).
         total_steps: where the last execution ends, whatever `steps_per_execution` is.
-        stop: set it to 1 to have `fit`'s logs say `stop` on every worker after the same execution.
+        stop: set it to 1 to have `rows` say `stop` on every worker after the same execution.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Trainer(keras.Model):
         return [v for v in self.model.variables if v.name == "seed_generator_state"]
 
     def make_train_function(self, force=False):
-        """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean `STATISTICS`."""
+        """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean loss and top-1."""
         if self.train_function is not None and not force:
             return self.train_function
         alone = self.strategy.num_replicas_in_sync == 1

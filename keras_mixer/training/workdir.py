@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -126,10 +127,20 @@ def _remove_run(path):
     """Remove what a run writes, and nothing that someone else put beside it."""
     for pattern in ("checkpoints/step_*.npz", "tensorboard/events.out.tfevents.*", *FILES):
         for target in path.glob(pattern):
-            target.unlink()
+            with naming_unwritable(target):
+                if target.is_dir():  # of somebody else, in the way of a file of ours
+                    target.rename(free_name(target))
+                else:
+                    target.unlink()
     for folder in FOLDERS:
         with contextlib.suppress(OSError):  # missing, or not empty
             (path / folder).rmdir()
+
+
+def free_name(path):
+    """Return a path beside `path` that nothing has yet, to move aside what stands there."""
+    names = (path.with_name(f"{path.name}.moved_{i}") for i in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def _read_settings(path):

@@ -178,7 +178,7 @@ def test_weights_start_from_a_checkpoint(tmp_path, finished):
 
 def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
     result = _run(*SMALL, "--learning_rate=1e30", "--warmup_steps=0", f"--workdir={tmp_path}", check=False)
-    assert result.returncode == 1
+    assert result.returncode == 3
     assert "at step" in result.stderr or "step " in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
@@ -325,7 +325,7 @@ def test_an_interruption_before_training_is_one_sentence(tmp_path):
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "error: interrupted; the same command continues from the newest checkpoint."
+    assert errors.strip() == "error: interrupted; the same command starts again, a run from its newest checkpoint."
     assert not (tmp_path / "run").exists()
 
 
@@ -376,7 +376,7 @@ FLAGS = """augmentation batch_size checkpoint_steps clip_norm cutmix_alpha data_
 ema_decay epochs eval_split eval_steps first_moment_dtype freeze gradient_accumulation_steps
 head_bias_init image_size keep_checkpoints label_smoothing learning_rate log_steps loss manual_dir
 max_bad_fraction mixup_alpha model num_devices on_bad_image optimizer overwrite precision preset
-randaugment_magnitude random_erasing_rate rematerialize rescale_stochastic_depth schedule seed
+randaugment_magnitude random_erasing_rate rematerialize rescale_stochastic_depth schedule seed split_seed
 steps_per_execution stochastic_depth_rate strategy total_steps tpu train_split warmup_steps
 weight_decay weights workdir"""
 
