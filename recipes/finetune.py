@@ -179,6 +179,9 @@ def open_sources(task):
             )
         percent = round(100 * FLAGS.development_fraction) or 1
         FLAGS.train_split, FLAGS.eval_split = f"{split}[:{100 - percent}%]", f"{split}[{100 - percent}%:]"
+        train_source, eval_source = common.open_sources()
+        tasks.check_every_class(train_source)
+        return train_source, eval_source
     return common.open_sources()
 
 
