@@ -1,13 +1,12 @@
 """Two replicas on one machine, and two real processes on loopback, train as one device does on the same batches."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from cluster import cluster
 from conftest import ROOT
 
 SETUPS = ("sgd", "adamw", "sgd_all", "adamw_all", "bfloat16", "rematerialize")
@@ -26,23 +25,6 @@ def _finish(*processes):
     for process in processes:
         _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors[-3000:]
-
-
-def free_ports(count):
-    """Ports of this machine that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def cluster(count=2):
-    """TF_CONFIG of each of `count` workers on this machine."""
-    workers = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    return [json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
