@@ -186,7 +186,6 @@ def forked(tmp_path_factory):
         (["--lora_rank=0"], "lora_rank: must be a positive number, got 0"),
         (["--image_size=30"], "input_shape: the image height 30"),
         (["--development", "--train_split=train[:50%]"], "train_split: --development divides a whole split"),
-        (["--development", "--development_fraction=0.99"], "[:1%] has no image of"),
         (["--sweep", "--learning_rate=0.1"], "learning_rate: --sweep chooses it"),
         (["--seeds=0,1"], "seeds: needs --sweep; without it use --seed"),
         (["--development_fraction=1.5", "--development"], "development_fraction: must be in (0, 1), got 1.5"),
@@ -203,3 +202,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, pretrained, forked,
     assert message in result.stderr
     assert len([line for line in result.stderr.strip().splitlines() if not line.startswith("INFO")]) == 1
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_development_split_that_leaves_classes_out_is_refused(tmp_path, pretrained, folder, forked):
+    flags = [f"--weights={pretrained}", f"--dataset={folder}", "--development", "--development_fraction=0.99"]
+    result = forked.run(*flags, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    assert "train[:1%] has no image of" in result.stderr
