@@ -26,6 +26,7 @@ from keras_mixer.evaluation import real, reports
 from keras_mixer.training import losses, strategies, workdir
 
 FLAGS = flags.FLAGS
+PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
 trained_model.define_flags(default_workdir="runs/evaluate")
 flags.DEFINE_string("loss", None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
 flags.DEFINE_string("real_labels", None, "The original real.json: also top-1 against several valid labels per image.")
@@ -49,7 +50,7 @@ def main(_):
     # ---- Data ----
     source = common.open_source(training=False)
     trained_classes.check(start, source, "use the dataset of its training, or recipes/fewshot.py")
-    batches = trained_model.eval_batches(strategy, source, side, FLAGS.crop)
+    batches = trained_model.eval_batches(strategy, source, start, side, FLAGS.crop)
     label_sets = real_labels.find_label_sets(source, FLAGS.dataset, FLAGS.data_dir, FLAGS.real_labels)
 
     # ---- Every image once ----
@@ -66,7 +67,10 @@ def main(_):
     result = {"recipe": "evaluate", "weights": start.name, "dataset": source.name, **predictions.totals()}
     if label_sets is not None:
         result |= real.real_accuracy(predictions.predicted, label_sets)
-    published = published_accuracy(FLAGS.weights, FLAGS.model, FLAGS.dataset, FLAGS.eval_split, label_sets is not None)
+    published = {}
+    if side == PUBLISHED_SIZE:
+        has_real = label_sets is not None
+        published = published_accuracy(FLAGS.weights, FLAGS.model, FLAGS.dataset, FLAGS.eval_split, has_real)
     result |= {
         "published": published,
         "loss_function": loss_name,

@@ -62,7 +62,10 @@ def main(_):
         class_reports.check_matplotlib()
     if FLAGS.model is not None:
         common.check_model_name()
+    # A sweep's runs are processes of their own; a strategy comes before anything else of TensorFlow.
+    strategy = None if FLAGS.sweep else common.make_strategy()
     start = starting_point.find(_weights(), FLAGS.model)
+    check_permutation(start)
     task = tasks.get_task(FLAGS.task) if FLAGS.task else None
     set_defaults(task, start)
     if FLAGS.sweep:
@@ -70,7 +73,6 @@ def main(_):
         return
     loss = losses.get_loss(FLAGS.loss)
     common.set_precision_and_seed()
-    strategy = common.make_strategy()
 
     # ---- Data ----
     train_source, eval_source = open_sources(task)
@@ -128,6 +130,17 @@ def _weights():
     return DEFAULT_WEIGHTS
 
 
+def check_permutation(start):
+    """Refuse to go on silently with plain images where the checkpoint knows permuted ones."""
+    kind = start.settings.get("permutation", "none")
+    if kind != "none" and not FLAGS["permutation"].present:
+        raise ValueError(
+            f"permutation: {start.name} was trained with --permutation={kind} --permutation_seed="
+            f"{start.settings['permutation_seed']} at {start.image_size} px; give these, or --permutation=none for "
+            "plain images."
+        )
+
+
 def set_defaults(task, start):
     """Set the flags that were not given by hand from the task, or from the checkpoint."""
     if FLAGS.linear_probe and FLAGS.lora_rank is not None:
@@ -148,6 +161,8 @@ def set_defaults(task, start):
             "dataset": task.key,
             "image_size": task.image_size,
             **({} if FLAGS["epochs"].present else {"total_steps": task.steps}),
+            # Of another number of steps a tenth is the warm-up, as without a task.
+            **({} if FLAGS["epochs"].present or FLAGS["total_steps"].present else {"warmup_steps": task.warmup_steps}),
             "augmentation": task.augmentation,
             "batch_size": 512,
         }
@@ -209,6 +224,7 @@ def report(model, eval_source, batch_size):
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
     batches = pipeline.eval_batches(eval_source, batch_size=batch_size, image_size=FLAGS.image_size, crop=crop)
+    batches = common.permuted(batches, model.get_layer("stem").patch_size)
     loss = losses.get_loss(FLAGS.loss)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
     predictions = reports.predict_images(model, batches, loss, probabilities)

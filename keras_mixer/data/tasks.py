@@ -15,7 +15,7 @@ PHASES = ("develop", "final")
 EVALUATION_CROPS = {2: "resize", 3: "resmall"}  # by the number of the paper's table; `pipeline.eval_batches`' crop
 FULL_RATES = (0.003, 0.01, 0.03, 0.06)
 VTAB_RATES = (0.003, 0.01, 0.03)
-VTAB_STEPS = 2500
+VTAB_STEPS, VTAB_WARMUP_STEPS = 2500, 200
 SMALL, LARGE = 224, 448  # pixels
 
 
@@ -34,6 +34,7 @@ class Task:
         num_test: examples in the test split.
         image_size: side in pixels. For the full tasks that of most of the paper's Table 3; its Table 2 has 448.
         steps: of fine-tuning, with batches of 512.
+        warmup_steps: of these, the linear rise.
         learning_rates: the grid to choose from on `develop`.
         augmentation: as `pipeline.train_batches` takes it; the whole image, only resized, for VTAB-1k.
         manual: what must be put into TFDS's manual directory by hand; empty where TFDS downloads everything.
@@ -52,6 +53,7 @@ class Task:
     num_test: int
     image_size: int
     steps: int
+    warmup_steps: int
     learning_rates: tuple[float, ...]
     augmentation: str
     manual: str = ""
@@ -120,7 +122,7 @@ def _full(key, title, num_classes, dataset, steps, percent, parts, test, num_tes
     develop = tuple("+".join(f"{part}[{place}]" for part in parts) for place in (f":{percent}%", f"{percent}%:"))
     return Task(
         *(key, title, "full", dataset, num_classes, develop, ("+".join(parts), test), num_test),
-        *(SMALL, steps, FULL_RATES, "paper", MANUAL.get(key, "")),
+        *(SMALL, steps, 100 if steps == 500 else 500, FULL_RATES, "paper", MANUAL.get(key, "")),
     )
 
 
@@ -128,7 +130,7 @@ def _vtab(group, name, title, num_classes, dataset, val200, test, num_test, imag
     key, train800 = f"vtab-{name}", "train[:800]"
     return Task(
         *(key, title, group, dataset, num_classes, (train800, val200), (f"{train800}+{val200}", test), num_test),
-        *(image_size, VTAB_STEPS, VTAB_RATES, "none", MANUAL.get(key, "")),
+        *(image_size, VTAB_STEPS, VTAB_WARMUP_STEPS, VTAB_RATES, "none", MANUAL.get(key, "")),
         *_LABELS.get(name, ()),
     )
 

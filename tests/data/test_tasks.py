@@ -184,6 +184,8 @@ def test_there_are_five_full_tasks_and_nineteen_of_vtab():
     assert {task.steps for task in tasks.TASKS.values() if task.group != "full"} == {2500}
     steps = [task.steps for task in tasks.TASKS.values() if task.group == "full"]
     assert steps == [20_000, 10_000, 10_000, 500, 500]
+    warmups = {"imagenet": 500, "cifar10": 500, "cifar100": 500, "pets": 100, "flowers": 100}
+    assert all(task.warmup_steps == warmups.get(key, 200) for key, task in tasks.TASKS.items())
     assert len({(task.group == "full", task.title) for task in tasks.TASKS.values()}) == 24
 
 

@@ -59,6 +59,14 @@ def test_one_short_command_makes_a_classifier_of_a_folder(finished):
     assert "python recipes/predict.py" in process.stdout
 
 
+def test_two_devices_learn_what_one_does(tmp_path, finished, pretrained, folder):
+    flags = [f"--weights={pretrained}", f"--dataset={folder}", "--total_steps=60", f"--workdir={tmp_path / 'run'}"]
+    run_recipe("finetune", *flags, "--strategy=mirrored", "--num_devices=2")
+    one, two = (keras.saving.load_model(run / "model.keras").weights for run in (finished[0], tmp_path / "run"))
+    difference = max(np.abs(a.numpy() - b.numpy()).max() for a, b in zip(one, two, strict=True))
+    assert difference <= 1e-5, difference
+
+
 def test_the_head_starts_at_zero_and_the_body_is_the_checkpoint(tmp_path, pretrained):
     """Also where the checkpoint's head has as many classes."""
     flags = [f"--weights={pretrained}", "--dataset=digits", "--train_split=train[:64]", "--total_steps=1"]
