@@ -78,28 +78,6 @@ class PatchEmbed(keras.layers.Layer):
 
 
 @_register
-class TokenDense(keras.layers.Dense):
-    """A Dense layer over the token axis: (B, S, C) -> (B, D, C), the same for every channel.
-
-    Equal to transposing, applying `keras.layers.Dense` and transposing back, but computed as W^T X, so that the
-    large activations are never transposed; docs/token_mixing.md has the measurement behind this choice.
-    Kernel (S, D) and bias (D), as in Dense.
-    """
-
-    def build(self, input_shape):
-        super().build((input_shape[0], input_shape[2], input_shape[1]))
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: input_shape[1]})
-
-    def call(self, inputs, training=None):
-        x = ops.matmul(ops.transpose(self.kernel), inputs)  # (D, S) (B, S, C) -> (B, D, C)
-        x = ops.add(x, ops.expand_dims(self.bias, -1))
-        return x if self.activation is None else self.activation(x)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.units, input_shape[2])
-
-
-@_register
 class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout` whose draws, from `random_draws.uniform`, do not depend on how a batch is divided."""
 
@@ -147,23 +125,29 @@ class MlpBlock(keras.layers.Layer):
         self.dropout_rate = float(dropout_rate)
 
     def build(self, input_shape):
-        dense = TokenDense if self.over == "tokens" else keras.layers.Dense
         size = input_shape[1] if self.over == "tokens" else input_shape[2]
         kwargs = {"kernel_initializer": kernel_initializer.get(), "dtype": self.dtype_policy}
-        self.dense_0 = dense(self.hidden_dim, name="dense_0", **kwargs)
-        self.dense_1 = dense(size, name="dense_1", **kwargs)
+        self.dense_0 = keras.layers.Dense(self.hidden_dim, name="dense_0", **kwargs)
+        self.dense_1 = keras.layers.Dense(size, name="dense_1", **kwargs)
         self.dropout = None
         if self.dropout_rate:
             self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
-        self.dense_0.build(input_shape)
-        self.dense_1.build(self.dense_0.compute_output_shape(input_shape))
+        self.dense_0.build((None, size))
+        self.dense_1.build((None, self.hidden_dim))
 
     def call(self, x, training=None):
-        x = gelu(self.dense_0(x))  # channels: (B, S, D); tokens: (B, D, C)
-        if self.dropout is not None:
-            x = self.dropout(x, training=training)
-        x = self.dense_1(x)  # (B, S, C)
-        return x if self.dropout is None else self.dropout(x, training=training)
+        if self.over == "tokens":
+            x = ops.transpose(x, (0, 2, 1))  # (B, S, C) -> (B, C, S)
+        rows, size = x.shape[1:]
+        # As matrices, of which TensorFlow makes one operation of product, bias and GELU: docs/token_mixing.md.
+        x = gelu(self.dense_0(ops.reshape(x, (-1, size))))  # channels: (B S, D); tokens: (B C, D)
+        x = self._drop(x, (-1, rows, self.hidden_dim), training)
+        x = self.dense_1(ops.reshape(x, (-1, self.hidden_dim)))
+        x = self._drop(ops.reshape(x, (-1, rows, size)), (-1, rows, size), training)
+        return ops.transpose(x, (0, 2, 1)) if self.over == "tokens" else x  # (B, S, C)
+
+    def _drop(self, x, shape, training):
+        return self.dropout(ops.reshape(x, shape), training=training) if self.dropout is not None and training else x
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -11,7 +11,6 @@ from keras_mixer import layers
 
 LAYERS = [
     layers.PatchEmbed(6, 4),
-    layers.TokenDense(5),
     layers.MlpBlock(7, "tokens", dropout_rate=0.1),
     layers.MlpBlock(7, "channels"),
     layers.Dropout(0.3, noise_shape=(None, 1, 4), seed=3),
@@ -48,13 +47,20 @@ def test_patch_embed_is_one_projection_of_each_patch_in_row_major_order():
     np.testing.assert_allclose(tokens, patches @ kernel.reshape(48, 5) + bias, atol=1e-5)  # measured 1e-6
 
 
-def test_token_dense_equals_dense_on_transposed_tokens():
-    x = np.random.default_rng(2).normal(size=(3, 6, 4)).astype("float32")
-    token, dense = layers.TokenDense(5), keras.layers.Dense(5)
-    y = np.asarray(token(x))
-    dense.build((3, 4, 6))
-    dense.set_weights(token.get_weights())
-    np.testing.assert_allclose(y, np.asarray(dense(x.transpose(0, 2, 1))).transpose(0, 2, 1), atol=1e-6)
+@pytest.mark.parametrize("over", ["tokens", "channels"])
+@pytest.mark.parametrize(("tokens", "hidden", "channels"), [(6, 5, 4), (6, 4, 4), (4, 5, 4), (5, 5, 5)])
+def test_mlp_block_is_two_products_along_its_axis(over, tokens, hidden, channels):
+    """Also where sizes are equal, and a bias would fit another axis too."""
+    rng, block = np.random.default_rng(2), layers.MlpBlock(hidden, over)
+    x = rng.normal(size=(3, tokens, channels)).astype("float32")
+    block.build(x.shape)
+    kernel_0, bias_0, kernel_1, bias_1 = weights = [rng.normal(size=w.shape) for w in block.weights]
+    block.set_weights(weights)
+    rows = x.transpose(0, 2, 1) if over == "tokens" else x
+    y = rows @ kernel_0 + bias_0
+    y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3))) @ kernel_1 + bias_1
+    expected = y.transpose(0, 2, 1) if over == "tokens" else y
+    np.testing.assert_allclose(np.asarray(block(x)), expected, atol=1e-5)  # measured 4e-6
 
 
 def test_gelu_is_the_tanh_approximation():
