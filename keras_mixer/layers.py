@@ -127,7 +127,7 @@ class MlpBlock(keras.layers.Layer):
     def build(self, input_shape):
         size = input_shape[1] if self.over == "tokens" else input_shape[2]
         kwargs = {"kernel_initializer": kernel_initializer.get(), "dtype": self.dtype_policy}
-        self.dense_0 = keras.layers.Dense(self.hidden_dim, name="dense_0", **kwargs)
+        self.dense_0 = keras.layers.Dense(self.hidden_dim, activation=gelu, name="dense_0", **kwargs)
         self.dense_1 = keras.layers.Dense(size, name="dense_1", **kwargs)
         self.dropout = None
         if self.dropout_rate:
@@ -140,7 +140,7 @@ class MlpBlock(keras.layers.Layer):
             x = ops.transpose(x, (0, 2, 1))  # (B, S, C) -> (B, C, S)
         rows, size = x.shape[1:]
         # As matrices, of which TensorFlow makes one operation of product, bias and GELU: docs/token_mixing.md.
-        x = gelu(self.dense_0(ops.reshape(x, (-1, size))))  # channels: (B S, D); tokens: (B C, D)
+        x = self.dense_0(ops.reshape(x, (-1, size)))  # channels: (B S, D); tokens: (B C, D)
         x = self._drop(x, (-1, rows, self.hidden_dim), training)
         x = self.dense_1(ops.reshape(x, (-1, self.hidden_dim)))
         x = self._drop(ops.reshape(x, (-1, rows, size)), (-1, rows, size), training)

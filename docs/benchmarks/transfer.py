@@ -1,4 +1,4 @@
-"""Pre-train on clothes, transfer to animals with ten labels per class; writes the table of docs/transfer.md.
+"""Pre-train on clothes, transfer to animals with ten labels per class; prints the table of docs/finetuning.md.
 
     apt-get install dataset-fashion-mnist; pip install --no-deps animal-mnist
     python docs/benchmarks/transfer.py --place=runs/transfer
