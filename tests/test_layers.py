@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from keras_mixer import layers
 
@@ -171,3 +172,22 @@ def test_rematerialised_gradients_would_be_seen_to_drop_other_branches():
 def test_bad_arguments_are_refused_in_one_sentence(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_one_operation_computes_a_dense_layer_and_its_gelu(precision):
+    """In the graph as TensorFlow optimises it for a CPU: what it matches hangs on names, and would be lost unseen."""
+    block = layers.MixerBlock(5, 7, dtype=precision)
+    block.build((None, 6, 4))
+    function = tf.function(lambda x: block(x, training=False)).get_concrete_function(tf.TensorSpec((None, 6, 4)))
+    context.context().enable_run_metadata()
+    try:
+        function(tf.zeros((2, 6, 4)))
+        graphs = context.context().export_run_metadata().function_graphs
+    finally:
+        context.context().disable_run_metadata()
+    nodes = [node for graph in graphs for node in graph.post_optimization_graph.node]
+    fused = [b"+".join(node.attr["fused_ops"].list.s) for node in nodes if node.op == "_FusedMatMul"]
+    assert fused.count(b"BiasAdd+GeluApproximate") == 2, fused
+    assert len(fused) == 4
+    assert not [node for node in nodes if node.op in ("Tanh", "MatMul", "BatchMatMulV2")]
