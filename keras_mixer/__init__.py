@@ -1,5 +1,7 @@
 """MLP-Mixer (Tolstikhin et al. 2021) for Keras 3."""
 
+import importlib
+
 from keras_mixer._version import __version__ as __version__
 from keras_mixer.class_names import decode_predictions
 from keras_mixer.layers import MixerBlock, MlpBlock, PatchEmbed, StochasticDepth
@@ -38,3 +40,10 @@ __all__ = [
     "preprocess_input",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name):
+    """Import `keras_mixer.export` when it is first used: it needs TensorFlow, which another backend does not."""
+    if name == "export":
+        return importlib.import_module("keras_mixer.export")
+    raise AttributeError(f"module 'keras_mixer' has no attribute {name!r}")

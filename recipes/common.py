@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_mixer
-from keras_mixer.data import pipeline, sources
+from keras_mixer.data import permutations, pipeline, sources
 from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
@@ -68,6 +68,10 @@ def define_data_flags():
     flags.DEFINE_float("cutmix_alpha", 0.0, "Of CutMix, 0 for none; with mixup too, each batch gets one of them.")
     flags.DEFINE_float("random_erasing_rate", 0.0, "Fraction of images of which a rectangle is replaced by noise.")
     flags.DEFINE_float("label_smoothing", 0.0, "Fraction of each label that is spread over all classes.")
+    flags.DEFINE_string(
+        "permutation", "none", "Of the pixels of every image, last of all: none, patches_and_pixels, or global."
+    )
+    flags.DEFINE_integer("permutation_seed", 0, "Draws the permutation, the same for training and evaluation.")
 
 
 def run(main, positional=False):
@@ -229,15 +233,28 @@ def open_sources():
     return train, evaluation
 
 
-def train_batches(source, start_step, part=(0, 1), batch_size=None):
-    """Return the training batches that the flags describe, from `start_step` on."""
+def train_batches(source, start_step, part=(0, 1), batch_size=None, patch_size=None):
+    """Return the training batches that the flags describe, from `start_step` on; `patch_size` as for `permuted`."""
     options = _train_options() | ({"batch_size": batch_size} if batch_size else {})
-    return pipeline.train_batches(source, seed=FLAGS.seed, start_step=start_step, part=part, **options)
+    batches = pipeline.train_batches(source, seed=FLAGS.seed, start_step=start_step, part=part, **options)
+    return permuted(batches, patch_size)
+
+
+def permuted(batches, patch_size=None):
+    """Return batches with their images permuted as --permutation says; the patch is by default that of --model."""
+    if FLAGS.permutation == "none":
+        return batches
+    if patch_size is None:
+        check_model_name()
+        patch_size = MODELS[FLAGS.model]["patch_size"]
+    seed = FLAGS.permutation_seed
+    return permutations.permute_batches(batches, FLAGS.permutation, image_size(), patch_size, seed)
 
 
 def check_train_batches(source):
     """Refuse the flags that `train_batches` would, before anything is written."""
     pipeline.check_train_options(source, **_train_options())
+    permutations.check_kind(FLAGS.permutation, FLAGS.permutation_seed)
 
 
 def _train_options():

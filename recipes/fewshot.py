@@ -45,7 +45,7 @@ def main(_):
 
     # ---- Data: which examples each seed draws; images of others are never decoded ----
     train_source, test_source = common.open_sources()
-    trained_model.eval_batches(strategy, test_source, side, FLAGS.crop)  # checks its arguments before the work
+    trained_model.eval_batches(strategy, test_source, start, side, FLAGS.crop)  # checks its arguments before the work
     labels = subsets.read_labels(train_source)
     classes = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
     drawn = {seed: fewshot.draw_examples(labels, max(shots), seed, **classes) for seed in seeds}
@@ -56,8 +56,8 @@ def main(_):
     with strategy.scope():
         model = trained_model.build(start, side, include_top=False, pooling="avg")
     folder = trained_model.open_results_folder(strategy)
-    train_features, train_labels = features_of(train_source, model, strategy, side, folder)
-    test_features, test_labels = features_of(test_source, model, strategy, side, folder)
+    train_features, train_labels = features_of(train_source, model, strategy, start, side, folder)
+    test_features, test_labels = features_of(test_source, model, strategy, start, side, folder)
     if not strategies.is_chief(strategy):
         return
 
@@ -93,9 +93,10 @@ def main(_):
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
 
 
-def features_of(source, model, strategy, side, folder):
+def features_of(source, model, strategy, start, side, folder):
     """Return features (N, C) and labels (N,) of every image of a source, from --workdir where they are kept."""
-    parts = (trained_model.weights_key(model), subsets.content_key(source), side, FLAGS.crop)
+    shown = (side, FLAGS.crop, trained_model.permutation(start))
+    parts = (trained_model.weights_key(model), subsets.content_key(source), *shown)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
     path = folder / f"features_{key[:16]}.npz"
     if not strategies.has_workers(strategy):  # of which some might have the file and others wait for them
@@ -110,7 +111,7 @@ def features_of(source, model, strategy, side, folder):
             print(f"{source.name}: {path} is damaged and is replaced")
     label = f"{source.name}: features of"
     with common.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
-        batches = trained_model.eval_batches(strategy, source, side, FLAGS.crop)
+        batches = trained_model.eval_batches(strategy, source, start, side, FLAGS.crop)
         values, labels = features.extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": FLAGS.crop})

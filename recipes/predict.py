@@ -6,6 +6,7 @@ set, by the run in runs/pretrain.
     python recipes/predict.py
     python recipes/predict.py --weights=runs/mine cat.jpg folder/ "photos/*.png"
     python recipes/predict.py --weights=imagenet1k --model=b16 cat.jpg --json
+    python recipes/predict.py --weights=runs/export cat.jpg
 
 Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
 """
@@ -27,13 +28,13 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
+import exported_model
 import keras_mixer
 import trained_model
-from keras_mixer.class_names import NAMES
-from keras_mixer.data import decode, pipeline, sources
+from keras_mixer.data import crops, decode, permutations, pipeline, sources
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("weights", None, trained_model.WEIGHTS_HELP)
+flags.DEFINE_string("weights", None, f"{trained_model.WEIGHTS_HELP} Or what recipes/export.py wrote.")
 flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
 flags.DEFINE_integer("image_size", None, trained_model.SIZE_HELP)
 flags.DEFINE_string(
@@ -53,18 +54,17 @@ def main(argv):
     if FLAGS.precision not in ("float32", "mixed_bfloat16"):
         raise ValueError(f"precision: must be float32 or mixed_bfloat16, got {FLAGS.precision!r}.")
     keras.config.set_dtype_policy(FLAGS.precision)
-    refuse_saved_model(FLAGS.weights)
     paths = find_images(argv[1:])
-    start = trained_model.find()
+    exported = exported_model.find(FLAGS.weights)
+    start = exported.start if exported else trained_model.find()
     if start.num_classes is None:
         raise ValueError(f"weights: {start.name} has no head, so it names no class; give weights that have one.")
-    side = trained_model.image_size(start)
+    size = exported.check_flags() if exported else (trained_model.image_size(start),) * 2
 
     # ---- Images and model ----
-    names, load = (paths, file_loader(side, crop_of(start))) if argv[1:] else test_digits(start, side)
-    model = trained_model.build(start, side, classes=start.num_classes, classifier_activation=None)
-    activation = tf.nn.sigmoid if start.settings.get("loss") == "sigmoid" else tf.nn.softmax
-    run = tf.function(lambda images: activation(model(images, training=False)), reduce_retracing=True)
+    crop = exported.crop if exported and FLAGS.crop is None else trained_model.crop_of(start)
+    names, load = (paths, file_loader(size, crop)) if argv[1:] else test_digits(start, size)
+    run = exported.load() if exported else build(start, *size)
 
     # ---- Predictions, a batch at a time while the next one is read ----
     try:
@@ -87,7 +87,7 @@ def predict_all(names, load, run, start):
             tqdm.write(f"error: {printable(fault)}", file=sys.stderr)
         if batch:
             decoded = keras_mixer.decode_predictions(
-                probabilities_of(run, images), min(FLAGS.top, start.num_classes), classes_of(start)
+                probabilities_of(run, images), min(FLAGS.top, start.num_classes), trained_model.classes_of(start)
             )
             with bar.external_write_mode(file=sys.stdout):
                 for name, best in zip(batch, decoded, strict=True):
@@ -120,52 +120,36 @@ def find_images(arguments):
     return list(found)
 
 
-def refuse_saved_model(weights):
-    """Say of an exported folder that it is none of the weights that are read here."""
-    folder = pathlib.Path(weights or "")
-    if weights and ((folder / "saved_model.pb").exists() or any(folder.glob("[0-9]*/saved_model.pb"))):
-        raise ValueError(
-            f"weights: {weights} is an exported SavedModel, which is for serving; give the file or the workdir that it "
-            "was exported from."
-        )
+def build(start, height, width):
+    """Return images (B, height, width, 3) uint8 -> probabilities (B, K), by the weights of a `StartingPoint`."""
+    model = trained_model.build(start, height, classes=start.num_classes, classifier_activation=None)
+    activation = tf.nn.sigmoid if start.settings.get("loss") == "sigmoid" else tf.nn.softmax
+    order = trained_model.pixel_order(start, height)
+
+    @tf.function(reduce_retracing=True)
+    def run(images):
+        images = pipeline.to_model_range(permutations.permute(images, order))
+        return activation(model(images, training=False))
+
+    return run
 
 
-def crop_of(start):
-    """Return --crop, or how the run that made the weights was evaluated: photographs are cropped, drawn signs not."""
-    if FLAGS.crop is not None:
-        if FLAGS.crop not in ("resmall", "resize", "none"):
-            raise ValueError(f"crop: must be resmall, resize or none, got {FLAGS.crop!r}.")
-        return FLAGS.crop
-    dataset = start.settings.get("dataset")
-    drawn = dataset is not None and (dataset == "digits" or dataset.startswith("vtab-"))
-    if dataset is not None and not drawn and not os.path.isdir(os.path.expanduser(dataset)):
-        from keras_mixer.data.tfds_source import GLYPHS  # takes seconds to import
-
-        drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
-    return "none" if drawn else start.settings.get("crop") or "resmall"
-
-
-def file_loader(side, crop):
-    """Return path -> (side, side, 3) uint8, the pixels that evaluation gives the model; it raises for other files."""
+def file_loader(size, crop):
+    """Return path -> (height, width, 3) uint8, as evaluation gives it to the model; it raises for other files."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def pixels(encoded):
-        image, larger = decode.decode_image(encoded), round(side * 8 / 7)
-        if crop == "none":
-            return decode.resize(image, side)
-        if crop == "resize":
-            return decode.resize_crop(image, larger, side)
-        return decode.resmall_crop(image, larger, side)
+        return crops.evaluation_crop(decode.decode_image(encoded), crop, size)
 
     return lambda path: pixels(pathlib.Path(path).read_bytes()).numpy()
 
 
-def test_digits(start, side):
+def test_digits(start, size):
     """Return names and a loader of the first ten test digits, for weights that know digits."""
     digits = sources.open_source("digits", "test[:10]", training=False)
     if start.class_names is None or tuple(start.class_names) != digits.class_names:
         raise ValueError(f"image: {start.name} knows no digits, so give images, such as cat.jpg or 'photos/*.jpg'.")
-    data = pipeline.eval_batches(digits, batch_size=10, image_size=side)
+    data = pipeline.eval_batches(digits, batch_size=10, image_size=size)
     images, labels, _ = (array.numpy() for array in next(iter(data)))
     pixels = np.round((images + 1) * 127.5).astype(np.uint8)
     names = [f"test digit {i}, a {label}" for i, label in enumerate(labels)]
@@ -198,15 +182,7 @@ def probabilities_of(run, images):
     """Return (B, K); the last batch is filled up, so that the model is compiled once."""
     filling = np.zeros((FLAGS.batch_size - len(images), *images.shape[1:]), np.uint8)
     whole = np.concatenate([images, filling]) if len(images) < FLAGS.batch_size else images
-    return run(pipeline.to_model_range(whole)).numpy()[: len(images)]
-
-
-def classes_of(start):
-    """Return what `decode_predictions` takes as the names: ImageNet's, the run's own, or the numbers of the classes."""
-    if start.class_names is not None and all(isinstance(name, str) for name in start.class_names):
-        return list(start.class_names)
-    imagenet = next((name for name, size in NAMES.items() if size == start.num_classes), None)
-    return imagenet or [str(k) for k in range(start.num_classes)]
+    return run(whole).numpy()[: len(images)]
 
 
 def json_line(name, best):

@@ -64,6 +64,10 @@ def find(weights, model=None):
             raise FileNotFoundError(
                 f"weights: {weights} has no model.keras yet; let the run there finish, by the command that began it."
             )
+    elif path.name == "model.keras" and _is_permuted(path.parent):
+        raise ValueError(
+            f"weights: {weights} is of a run on permuted images; give the folder {path.parent}, which says how."
+        )
     file = weight_layouts.in_released_layout(weight_files.open_file(str(path) if settings else weights))
     found = weight_layouts.sizes_of(file.specs)
     sizes = {key: found[key] for key in TINY}
@@ -77,6 +81,14 @@ def find(weights, model=None):
     side = grid[0] * sizes["patch_size"] if square else None
     names = settings.get("class_names")
     return StartingPoint(str(path) if settings else str(weights), sizes, side, found["classes"], names, settings, name)
+
+
+def _is_permuted(folder):
+    """Whether a folder is that of a run on permuted images, which a file of its weights does not say."""
+    try:
+        return _settings_of_run(folder).get("permutation", "none") != "none"
+    except ValueError:
+        return False
 
 
 def _settings_of_run(folder):

@@ -4,6 +4,7 @@ import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import hashlib
+import os
 import pathlib
 
 import keras
@@ -12,7 +13,9 @@ from absl import flags
 
 import keras_mixer
 import starting_point
-from keras_mixer.data import pipeline
+from keras_mixer.class_names import NAMES
+from keras_mixer.data import permutations, pipeline
+from keras_mixer.data.crops import EVALUATION_CROPS
 from keras_mixer.training import strategies, workdir
 
 FLAGS = flags.FLAGS
@@ -57,12 +60,51 @@ def image_size(start):
     side = start.image_size if FLAGS.image_size is None else FLAGS.image_size
     if side is None:
         raise ValueError(f"image_size: the patches of {start.name} form no square; give --image_size.")
+    if side != start.image_size and permutation(start)[0] != "none":
+        raise ValueError(
+            f"image_size: {start.name} was trained on images of {start.image_size} px, permuted, and knows no other; "
+            f"leave out --image_size={side}."
+        )
     return side
+
+
+def permutation(start):
+    """Return (kind, seed) of the permutation of pixels that the run which made the weights was trained with."""
+    return start.settings.get("permutation", "none"), start.settings.get("permutation_seed", 0)
+
+
+def pixel_order(start, side):
+    """Return the order, for `permutations.permute`, that these weights want the pixels of an image in."""
+    kind, seed = permutation(start)
+    return permutations.draw_order(kind, side, start.sizes["patch_size"], seed)
 
 
 def build(start, side, **kwargs):
     """Build the Mixer of a checkpoint for images of `side` pixels; `kwargs` are `MLPMixer`'s."""
     return keras_mixer.MLPMixer(**start.sizes, weights=start.weights, input_shape=(side, side, 3), **kwargs)
+
+
+def crop_of(start):
+    """Return --crop, or how the run that made the weights was evaluated: photographs are cropped, drawn signs not."""
+    if FLAGS.crop is not None:
+        if FLAGS.crop not in EVALUATION_CROPS:
+            raise ValueError(f"crop: must be resmall, resize or none, got {FLAGS.crop!r}.")
+        return FLAGS.crop
+    dataset = start.settings.get("dataset")
+    drawn = dataset is not None and (dataset == "digits" or dataset.startswith("vtab-"))
+    if dataset is not None and not drawn and not os.path.isdir(os.path.expanduser(dataset)):
+        from keras_mixer.data.tfds_source import GLYPHS  # takes seconds to import
+
+        drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
+    return "none" if drawn else start.settings.get("crop") or "resmall"
+
+
+def classes_of(start):
+    """Return what `decode_predictions` takes as the names: ImageNet's, the run's own, or the numbers of the classes."""
+    if start.class_names is not None and all(isinstance(name, str) for name in start.class_names):
+        return list(start.class_names)
+    imagenet = next((name for name, size in NAMES.items() if size == start.num_classes), None)
+    return imagenet or [str(k) for k in range(start.num_classes)]
 
 
 def weights_key(model):
@@ -73,11 +115,13 @@ def weights_key(model):
     return digest.hexdigest()
 
 
-def eval_batches(strategy, source, side, crop):
-    """Return one pass over a source, shared by the replicas of a strategy."""
+def eval_batches(strategy, source, start, side, crop):
+    """Return one pass over a source as the weights of `start` want it, shared by the replicas of a strategy."""
+    kind, seed = permutation(start)
 
     def of_part(part):
-        return pipeline.eval_batches(source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+        batches = pipeline.eval_batches(source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+        return permutations.permute_batches(batches, kind, side, start.sizes["patch_size"], seed)
 
     of_part((0, 1))  # a bad argument shows here, and as itself
     return strategies.distribute(strategy, of_part, FLAGS.batch_size)

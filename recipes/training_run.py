@@ -126,19 +126,20 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
     """
     model, strategy, side = trainer.model, trainer.strategy, common.image_size()
     total_steps, warmup_steps, log_steps, eval_steps = steps
-    chief = strategies.is_chief(strategy)
+    chief, patch_size = strategies.is_chief(strategy), model.get_layer("stem").patch_size
 
     def eval_batches(part):
-        return pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+        return common.permuted(pipeline.eval_batches(eval_source, **options), patch_size)
 
     def batches(start_step):
         def of_part(part):
-            return common.train_batches(train_source, start_step, part)
+            return common.train_batches(train_source, start_step, part, patch_size=patch_size)
 
         return strategies.distribute(strategy, of_part, FLAGS.batch_size)
 
     def preview():
-        some = common.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size))
+        some = common.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size), patch_size=patch_size)
         return next(iter(some))[0]
 
     settings = common.settings(FREE_FLAGS) | {

@@ -12,10 +12,14 @@ PACKAGE = ROOT / "keras_mixer"
 # Modules of the same rank may import each other, and those of a lower rank.
 WEIGHTS = ("weights", "resolution", "released", "weight_files", "weight_layouts", "fetch", "npz", "class_names")
 RANKS = {"_version": 0, "arguments": 0, "random_draws": 0, "layers": 1, "models": 2, **dict.fromkeys(WEIGHTS, 3)}
+# These are above all, and nothing below them imports them.
+TOP = {"serving": 4, "export": 5}
 # These know no model, and not each other.
 APART = {"data", "training", "evaluation", "analysis"}
 # This one knows no model either, so they may share it.
 SHARED = {"random_draws"}
+# What the exported graph does to encoded images is what an evaluation does.
+OF_SERVING = {"keras_mixer.data.decode", "keras_mixer.data.crops", "keras_mixer.data.resizing"}
 # The one import against the arrow: inside a function of models, see the test below.
 EXCEPTION = ("models", "weights")
 
@@ -40,7 +44,8 @@ def violations(part, imported):
     imported = {name for name in imported - {part} if (part, name) != EXCEPTION}
     if part in APART:
         return imported - SHARED
-    return {name for name in imported if name in APART or RANKS[name] > RANKS[part]}
+    ranks = RANKS | TOP
+    return {name for name in imported if name in APART or ranks[name] > ranks[part]}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -48,6 +53,10 @@ def test_imports_run_one_way(path):
     part, imported = _parts(path)
     if part == "__init__":
         return
+    if part == "serving":
+        imported -= {"data"}
+        of_data = {name for name, _ in _imports(ast.parse(path.read_text())) if name.startswith("keras_mixer.data.")}
+        assert {".".join(name.split(".")[:3]) for name in of_data} <= OF_SERVING
     assert not violations(part, imported)
     names = [name for name, _ in _imports(ast.parse(path.read_text()))]
     assert not [name for name in names if name.split(".")[0] in ("recipes", "common", "absl")]
@@ -56,6 +65,8 @@ def test_imports_run_one_way(path):
 def test_the_check_sees_a_wrong_import():
     assert violations("layers", {"models"}) == {"models"}
     assert violations("training", {"layers"}) == {"layers"}
+    assert violations("weights", {"serving"}) == {"serving"}
+    assert violations("serving", {"training", "models"}) == {"training"}
 
 
 def test_models_import_weights_only_when_called():
@@ -72,8 +83,8 @@ def test_model_code_names_no_backend(name):
 def test_import_loads_no_data_or_training_code():
     code = (
         "import sys, keras_mixer\n"
-        "heavy = ['keras_mixer.data', 'keras_mixer.training', 'tensorflow_datasets', 'keras_cv', 'tensorboard',"
-        " 'tqdm']\n"
+        "heavy = ['keras_mixer.data', 'keras_mixer.training', 'keras_mixer.serving', 'tensorflow_datasets',"
+        " 'keras_cv', 'tensorboard', 'tqdm']\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""From encoded bytes to uint8 pixels of the size asked for: decoding, crops and resizing, all in TensorFlow.
+"""From encoded bytes to uint8 pixels: decoding, and the random crop of training, all in TensorFlow.
 
 Whatever the file, an image is (H, W, 3) uint8 and stands upright; docs/augmentation.md states the policy per format.
 """
@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from keras_mixer.data.resizing import resize, sides_of, to_uint8
+from keras_mixer.data.resizing import resize, sides_of
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; the header is checked against it before any pixel is decoded
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
@@ -42,6 +42,26 @@ def decode_image(encoded, orient=True, max_pixels=MAX_PIXELS):
     if orient:
         image = _upright(image, exif_orientation(encoded))
     return tf.ensure_shape(image, [None, None, 3])
+
+
+@tf.autograph.experimental.do_not_convert
+def image_sides(encoded):
+    """Return the height and width that the header of an image file states, () int64 each; nothing is decoded.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for bytes of another kind than those of `decode_image`.
+
+    Example:
+        >>> [int(side) for side in image_sides(tf.io.encode_png(tf.zeros((5, 7, 1), tf.uint8)))]
+        [5, 7]
+    """
+    encoded = tf.convert_to_tensor(encoded, tf.string)
+    header = _header(encoded)
+    readers = (_jpeg_sides, _png_sides, _gif_sides, _bmp_sides, _webp_sides, _unknown_sides)
+    branches = [
+        lambda reader=reader: tuple(tf.cast(side, tf.int64) for side in reader(encoded, header)) for reader in readers
+    ]
+    return tf.switch_case(_format(header), branches)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -95,51 +115,6 @@ def inception_crop(image, seed, size, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3)):
     return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size)
 
 
-def resmall_crop(image, resize_small, size):
-    """Resize the short side by area averaging, keeping the aspect, and cut out the centre (the paper's Table 3).
-
-    Args:
-        image: (H, W, 3) uint8.
-        resize_small: the new short side in pixels, 256 for a size of 224; more where that would not cover `size`.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
-
-    Raises:
-        ValueError: for a size that is not positive, or `resize_small` below the shorter side of `size`.
-
-    Example:
-        >>> resmall_crop(tf.zeros((50, 70, 3), tf.uint8), resize_small=36, size=32).shape
-        TensorShape([32, 32, 3])
-    """
-    size = sides_of("size", size)
-    if not isinstance(resize_small, int) or resize_small < min(size):
-        raise ValueError(f"resize_small: must be at least {min(size)} pixels for size {size}, got {resize_small!r}.")
-    image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
-    shape = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.maximum(resize_small / tf.reduce_min(shape), tf.reduce_max(tf.constant(size, tf.float32) / shape))
-    shape = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), size)
-    return tf.image.resize_with_crop_or_pad(to_uint8(tf.image.resize(image, shape, method="area")), *size)
-
-
-def resize_crop(image, resize_to, size):
-    """Resize both sides, whatever the aspect, and cut out the centre (the paper's Table 2).
-
-    Args:
-        image, size: as for `resmall_crop`.
-        resize_to: side after resizing in pixels, or (height, width); 256 for a size of 224.
-
-    Raises:
-        ValueError: for a size that is not positive, or larger than `resize_to`.
-
-    Example:
-        >>> resize_crop(tf.zeros((50, 70, 3), tf.uint8), resize_to=36, size=32).shape
-        TensorShape([32, 32, 3])
-    """
-    size, sides = sides_of("size", size), sides_of("resize_to", resize_to)
-    if sides[0] < size[0] or sides[1] < size[1]:
-        raise ValueError(f"resize_to: {sides} is less than the size {size} to cut out; use at least {size}.")
-    return tf.image.resize_with_crop_or_pad(resize(image, sides), *size)
-
-
 def exif_orientation(encoded):
     """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none or is no JPEG."""
     reach = tf.where(tf.strings.substr(encoded, 0, 3) == SIGNATURES[0], 65536, 0)  # a JPEG's EXIF block is at its start
@@ -183,41 +158,65 @@ def _limit(height, width, max_pixels):
     return tf.control_dependencies([tf.debugging.Assert(small, what)])
 
 
-def _unknown(encoded, header, max_pixels):
-    what = [f"{BAD_IMAGE}: it starts like none of {', '.join(FORMATS)}; its bytes are", tf.strings.length(encoded)]
-    with tf.control_dependencies([tf.debugging.Assert(False, what)]):
-        return tf.zeros((0, 0, 3), tf.uint8)
+def _jpeg_sides(encoded, header):
+    return tf.unstack(tf.image.extract_jpeg_shape(encoded))[:2]
 
 
-def _decode_jpeg(encoded, header, max_pixels):
-    with _limit(*tf.unstack(tf.image.extract_jpeg_shape(encoded))[:2], max_pixels):
-        return tf.io.decode_jpeg(encoded, channels=3)
+def _png_sides(encoded, header):
+    return _number(header[20:24][::-1], 4), _number(header[16:20][::-1], 4)
 
 
-def _decode_png(encoded, header, max_pixels):
-    with _limit(_number(header[20:24][::-1], 4), _number(header[16:20][::-1], 4), max_pixels):
-        return tf.io.decode_png(encoded, channels=3)
+def _gif_sides(encoded, header):
+    return _number(header[8:10], 2), _number(header[6:8], 2)
 
 
-def _decode_gif(encoded, header, max_pixels):
-    with _limit(_number(header[8:10], 2), _number(header[6:8], 2), max_pixels):
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _bmp_sides(encoded, header):
+    sides = tf.stack([_number(header[22:26], 4), _number(header[18:22], 4)])
+    return tf.unstack(tf.abs((sides + 2**31) % 2**32 - 2**31))  # negative where rows go from top to bottom
 
 
-def _decode_webp(encoded, header, max_pixels):
+def _webp_sides(encoded, header):
     kind = header[15]  # the last letter of "VP8 ", "VP8L" or "VP8X": lossy, lossless, extended
     packed = _number(header[21:25], 4)
     lossless = tf.stack([packed // 2**14, packed]) % 2**14 + 1
     extended = tf.stack([_number(header[27:30], 3), _number(header[24:27], 3)]) + 1
     lossy = tf.stack([_number(header[28:30], 2), _number(header[26:28], 2)]) % 2**14
-    sides = tf.where(kind == ord("L"), lossless, tf.where(kind == ord("X"), extended, lossy))
-    with _limit(sides[0], sides[1], max_pixels):
+    return tf.unstack(tf.where(kind == ord("L"), lossless, tf.where(kind == ord("X"), extended, lossy)))
+
+
+def _unknown_sides(encoded, header):
+    what = [f"{BAD_IMAGE}: it starts like none of {', '.join(FORMATS)}; its bytes are", tf.strings.length(encoded)]
+    with tf.control_dependencies([tf.debugging.Assert(False, what)]):
+        return tf.constant(0), tf.constant(0)
+
+
+def _unknown(encoded, header, max_pixels):
+    with tf.control_dependencies(_unknown_sides(encoded, header)):
+        return tf.zeros((0, 0, 3), tf.uint8)
+
+
+def _decode_jpeg(encoded, header, max_pixels):
+    with _limit(*_jpeg_sides(encoded, header), max_pixels):
+        return tf.io.decode_jpeg(encoded, channels=3)
+
+
+def _decode_png(encoded, header, max_pixels):
+    with _limit(*_png_sides(encoded, header), max_pixels):
+        return tf.io.decode_png(encoded, channels=3)
+
+
+def _decode_gif(encoded, header, max_pixels):
+    with _limit(*_gif_sides(encoded, header), max_pixels):
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _decode_webp(encoded, header, max_pixels):
+    with _limit(*_webp_sides(encoded, header), max_pixels):
         return tf.io.decode_image(encoded, channels=0, expand_animations=False)[:, :, :3]  # it drops no alpha itself
 
 
 def _decode_bmp(encoded, header, max_pixels):
-    sides = tf.stack([_number(header[22:26], 4), _number(header[18:22], 4)])
-    height, width = tf.unstack(tf.abs((sides + 2**31) % 2**32 - 2**31))  # negative where rows go from top to bottom
+    height, width = _bmp_sides(encoded, header)
     with _limit(height, width, max_pixels):
         image = tf.io.decode_bmp(encoded, channels=0)
     start = 14 + _number(header[14:18], 4)

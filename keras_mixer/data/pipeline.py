@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_mixer.data import augment, decode
+from keras_mixer.data import augment, crops, decode
 from keras_mixer.data.randaugment import randaugment
 from keras_mixer.data.streams import Rows
 
@@ -181,12 +181,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1))
     def example(record):
         image, label = source.parse(record)
         image = _pixels(image)
-        if not source.photographs:
-            image = decode.resize(image, (height, width))
-        elif crop == "resmall":
-            image = decode.resmall_crop(image, round(min(height, width) * 8 / 7), (height, width))
-        else:
-            image = decode.resize_crop(image, (round(height * 8 / 7), round(width * 8 / 7)), (height, width))
+        image = crops.evaluation_crop(image, crop if source.photographs else "none", (height, width))
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
-from keras_mixer.data import decode
+from keras_mixer.data import crops, decode
 
 PHOTO = Image.fromarray(load_sample_images().images[1]).resize((201, 133))
 
@@ -154,6 +154,30 @@ def test_the_pixel_limit_is_the_size_in_the_header():
             decode.decode_image(encoded, max_pixels=133 * 201 - 1)
 
 
+def test_sides_are_read_from_the_header_alone():
+    sides = tf.function(decode.image_sides, input_signature=[tf.TensorSpec([], tf.string)])
+    for name, encoded in (LOSSLESS | JPEGS).items():
+        assert [int(side) for side in sides(encoded)] == [133, 201], name
+    assert [int(side) for side in sides(BOMBS["bmp"])] == [60000, 50000]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="starts like none of JPEG, PNG"):
+        sides(b"no image")
+
+
+@pytest.mark.parametrize(
+    ("crop", "expected"),
+    [
+        ("resmall", lambda image: crops.resmall_crop(image, 27, (24, 32))),
+        ("resize", lambda image: crops.resize_crop(image, (27, 37), (24, 32))),
+        ("none", lambda image: decode.resize(image, (24, 32))),
+    ],
+)
+def test_the_crop_of_an_evaluation_cuts_the_centre_out_of_eight_sevenths(crop, expected):
+    image = np.asarray(PHOTO)
+    np.testing.assert_array_equal(crops.evaluation_crop(image, crop, (24, 32)), expected(image))
+    with pytest.raises(ValueError, match="crop: must be resmall, resize or none, got 'centre'"):
+        crops.evaluation_crop(image, "centre", 24)
+
+
 BAD_BYTES = {
     "truncated jpeg": (JPEGS["jpeg"][:3000], "jpeg::Uncompress failed. Invalid JPEG data or crop window"),
     "truncated png": (LOSSLESS["png"][:3000], "Invalid PNG data"),
@@ -279,19 +303,19 @@ def test_resize_rounds_to_the_nearest_level():
 
 def test_resmall_crop_is_the_centre_after_area_averaging():
     image = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
-    crop = decode.resmall_crop(image, 4, 4)
+    crop = crops.resmall_crop(image, 4, 4)
     halved = image.reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))  # short side 8 -> 4
     np.testing.assert_array_equal(crop, np.floor(halved[:, 1:5] + 0.5))
 
 
 def test_resmall_crop_covers_a_rectangle_that_the_short_side_would_not():
-    crop = decode.resmall_crop(np.asarray(PHOTO.resize((50, 50))), 36, (32, 64))
+    crop = crops.resmall_crop(np.asarray(PHOTO.resize((50, 50))), 36, (32, 64))
     assert crop.shape == (32, 64, 3)
 
 
 def test_resize_crop_is_the_centre_after_resizing_both_sides():
     image = np.asarray(PHOTO)
-    crop = decode.resize_crop(image, (36, 40), (32, 30))
+    crop = crops.resize_crop(image, (36, 40), (32, 30))
     np.testing.assert_array_equal(crop, decode.resize(image, (36, 40))[2:34, 5:35])
 
 
@@ -299,13 +323,13 @@ def test_resize_crop_is_the_centre_after_resizing_both_sides():
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
 def test_every_crop_of_any_image_has_the_size_asked_for(height, width, to_height, to_width, seed):
     image, size = np.full((height, width, 3), 77, np.uint8), (to_height, to_width)
-    crops = [
+    results = [
         decode.inception_crop(image, [seed, 0], size),
-        decode.resmall_crop(image, min(size) + seed, size),
-        decode.resize_crop(image, (to_height + seed, to_width), size),
+        crops.resmall_crop(image, min(size) + seed, size),
+        crops.resize_crop(image, (to_height + seed, to_width), size),
         decode.resize(image, size),
     ]
-    for crop in crops:
+    for crop in results:
         np.testing.assert_array_equal(crop, np.full((*size, 3), 77))
 
 
@@ -316,8 +340,8 @@ def test_shapes_are_static_in_a_dataset_of_files_of_unknown_size():
         "decode": (decode.decode_image, [None, None, 3]),
         "fused": (lambda e: decode.decode_and_inception_crop(e, [0, 1], 24), [24, 24, 3]),
         "inception": (lambda e: decode.inception_crop(decode.decode_image(e), [0, 1], 24), [24, 24, 3]),
-        "resmall": (lambda e: decode.resmall_crop(decode.decode_image(e), 32, (24, 28)), [24, 28, 3]),
-        "resize": (lambda e: decode.resize_crop(decode.decode_image(e), 32, 24), [24, 24, 3]),
+        "resmall": (lambda e: crops.resmall_crop(decode.decode_image(e), 32, (24, 28)), [24, 28, 3]),
+        "resize": (lambda e: crops.resize_crop(decode.decode_image(e), 32, 24), [24, 24, 3]),
     }
     results = {}
     for name, (function, shape) in runs.items():
@@ -326,8 +350,8 @@ def test_shapes_are_static_in_a_dataset_of_files_of_unknown_size():
         assert results[name].dtype == np.uint8
     np.testing.assert_array_equal(results["decode"], decoded)
     np.testing.assert_array_equal(results["fused"], results["inception"])
-    np.testing.assert_array_equal(results["resmall"], decode.resmall_crop(decoded, 32, (24, 28)))
-    np.testing.assert_array_equal(results["resize"], decode.resize_crop(decoded, 32, 24))
+    np.testing.assert_array_equal(results["resmall"], crops.resmall_crop(decoded, 32, (24, 28)))
+    np.testing.assert_array_equal(results["resize"], crops.resize_crop(decoded, 32, 24))
 
 
 @pytest.mark.parametrize(
@@ -340,8 +364,8 @@ def test_shapes_are_static_in_a_dataset_of_files_of_unknown_size():
             "area: must be (smallest, largest), positive and at most 1, got (0.5, 0.1).",
         ),
         (lambda x: decode.inception_crop(x, [0, 0], 8, aspect=(0, 1)), "aspect: must be (smallest, largest), positive"),
-        (lambda x: decode.resmall_crop(x, 16, 32), "resize_small: must be at least 32 pixels for size (32, 32)"),
-        (lambda x: decode.resize_crop(x, (40, 16), 32), "resize_to: (40, 16) is less than the size (32, 32)"),
+        (lambda x: crops.resmall_crop(x, 16, 32), "resize_small: must be at least 32 pixels for size (32, 32)"),
+        (lambda x: crops.resize_crop(x, (40, 16), 32), "resize_to: (40, 16) is less than the size (32, 32)"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(call, message):

@@ -203,7 +203,7 @@ def real(tmp_path_factory):
     model.get_layer("head").kernel.assign(rng.normal(size=(16, 1000)))
     keras_mixer.save_checkpoint(model, root / "model.npz")
     images = rng.integers(0, 256, (7, 16, 16, 3), np.uint8)
-    inputs = tf.stack([tf.cast(pipeline.decode.resmall_crop(i, 18, 16), tf.float32) / 127.5 - 1 for i in images])
+    inputs = tf.stack([tf.cast(pipeline.crops.resmall_crop(i, 18, 16), tf.float32) / 127.5 - 1 for i in images])
     predicted = model.predict(inputs, verbose=0).argmax(-1)
     hit = predicted.tolist()
     sets = [[hit[0]], [5, hit[1], 7], [], [(hit[3] + 1) % 1000], [hit[4]], [], [(hit[6] + 1) % 1000, 3, hit[6]]]

@@ -109,12 +109,7 @@ def test_names_of_a_file_are_imagenets_or_numbers(forked, photos, tmp_path, clas
     assert len(process.stdout.splitlines()) == 5
 
 
-def test_an_exported_folder_and_a_body_are_refused(run, forked, photos, tmp_path):
-    (tmp_path / "exported" / "1").mkdir(parents=True)
-    (tmp_path / "exported" / "1" / "saved_model.pb").touch()
-    process = forked.run(f"--weights={tmp_path / 'exported'}", str(photos))
-    assert process.returncode == 2
-    assert "exported is an exported SavedModel, which is for serving" in process.stderr
+def test_a_body_is_refused(run, forked, photos, tmp_path):
     model = keras_mixer.MLPMixer(4, 1, 16, 8, 16, input_shape=(16, 16, 3), include_top=False)
     keras_mixer.save_checkpoint(model, tmp_path / "body.npz")
     process = forked.run(f"--weights={tmp_path / 'body.npz'}", str(photos))

@@ -1,0 +1,1 @@
+"""A trained Mixer as files that other programs run: SavedModel, LiteRT, ONNX."""

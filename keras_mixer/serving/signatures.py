@@ -1,0 +1,171 @@
+"""The graph of an exported Mixer: from uint8, float or encoded images to probabilities, class names and features."""
+
+import keras
+import tensorflow as tf
+
+from keras_mixer.data import crops, decode
+
+MAX_BYTES = 32 * 2**20  # of an encoded image
+MAX_ASPECT = 100  # of its longer side to its shorter; resized, a picture of 1 x 80,000,000 pixels fills any memory
+OK = "ok"
+UNREADABLE = "unreadable image"
+TOO_MANY_BYTES = f"more than {MAX_BYTES} bytes"
+TOO_MANY_PIXELS = f"more than {decode.MAX_PIXELS} pixels"
+TOO_LONG = f"one side more than {MAX_ASPECT} times the other"
+OUT_OF_RANGE = "pixel not in [0, 255]"
+
+
+class ServedMixer(tf.Module):
+    """What is written as a SavedModel: the variables, the table of class names and the signatures.
+
+    Args:
+        model: an `MLPMixer` with a head.
+        activation: "softmax" or "sigmoid", of the logits.
+        class_names: path of a text file with the name of class k in line k.
+        crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
+        top: classes named for an image.
+        storage: dtype of the floating variables; they are cast where they are used.
+        jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
+    """
+
+    def __init__(self, model, activation, class_names, crop, top, storage, jit_compile):
+        super().__init__(name="mixer")
+        self.weights = stored_weights(model, storage)
+        layers = keras.Model(model.input, [model.get_layer(name).output for name in ("pre_logits", "head")])
+        # Inside functions, since TensorFlow would write down what Keras objects an attribute leads to.
+        self._layers = lambda images: layers(images, training=False)
+        self.replaced = lambda: [
+            (weight, tf.cast(stored, weight.dtype))
+            for weight, stored in zip(model.weights, self.weights.values(), strict=True)
+            if stored is not weight.value
+        ]
+        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
+        self._size = tuple(model.input_shape[1:3])
+        self._crop, self._top = crop, top
+        names = tf.lookup.TextFileInitializer(
+            class_names, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
+        )
+        self.class_names = tf.lookup.StaticHashTable(names, default_value="")
+        images = tf.TensorSpec([None, *self._size, 3], tf.float32)
+        # One function, which every signature calls, so that the graph holds the blocks once.
+        self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
+
+    def signatures(self):
+        """Return the name and the function of each signature."""
+        images = lambda dtype: [tf.TensorSpec([None, *self._size, 3], dtype, "images")]
+        encoded = [tf.TensorSpec([None], tf.string, "images")]
+        return {
+            "serving_default": tf.function(self._of_uint8, input_signature=images(tf.uint8)),
+            "serving_float": tf.function(self._of_float, input_signature=images(tf.float32)),
+            "serving_bytes": tf.function(self._of_bytes, input_signature=encoded),
+            "features": tf.function(self._features, input_signature=images(tf.uint8)),
+        }
+
+    def _of_uint8(self, images):
+        probabilities, _ = self.mixer(tf.cast(self._checked(images), tf.float32))
+        return self._outputs(probabilities)
+
+    def _features(self, images):
+        return {"pre_logits": self.mixer(tf.cast(self._checked(images), tf.float32))[1]}
+
+    def _of_float(self, images):
+        images = self._checked(images)
+        good = tf.reduce_all((images >= 0) & (images <= 255), axis=[1, 2, 3])  # false for NaN too
+        probabilities, _ = self.mixer(tf.where(good[:, None, None, None], images, 0.0))
+        return self._outputs(probabilities, tf.where(good, OK, OUT_OF_RANGE))
+
+    def _of_bytes(self, encoded):
+        encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
+        images, status = decode_batch(encoded, self._crop, self._size)
+        probabilities, _ = self.mixer(tf.cast(images, tf.float32))
+        return self._outputs(probabilities, status)
+
+    def _checked(self, images):
+        height, width = self._size
+        kind = images.dtype.name
+        rule = f"images: must be {kind} of shape (B, {height}, {width}, 3){_YOURS}"
+        return _check_shape(images, (height, width, 3), rule)
+
+    def _mixer(self, images):
+        """(B, height, width, 3) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
+        with keras.StatelessScope(state_mapping=self.replaced()):
+            pre_logits, logits = self._layers(images / 127.5 - 1.0)
+        return self._activation(logits), pre_logits
+
+    def _outputs(self, probabilities, status=None):
+        good = None if status is None else (status == OK)[:, None]
+        if good is not None:
+            probabilities = tf.where(good, probabilities, 0.0)
+        scores, index = tf.math.top_k(probabilities, self._top)
+        classes = self.class_names.lookup(tf.cast(index, tf.int64))
+        outputs = {"probabilities": probabilities, "scores": scores}
+        if good is not None:
+            classes = tf.where(good, classes, "")
+            outputs["status"] = status
+        return outputs | {"classes": classes}
+
+
+_YOURS = "; the shape of yours is"
+
+
+def stored_weights(model, storage):
+    """Return path -> tf.Variable of each weight: the model's own, or a copy where it is stored in another dtype."""
+    stored = {}
+    for weight in model.weights:
+        variable = weight.value
+        if keras.backend.is_float_dtype(weight.dtype) and weight.dtype != storage:
+            variable = tf.Variable(tf.cast(variable, storage), trainable=False, name=weight.path)
+        stored[weight.path] = variable
+    return stored
+
+
+def decode_batch(encoded, crop, size):
+    """Decode images of which some may be no images.
+
+    Args:
+        encoded: (B,) string, bytes of JPEG, PNG, GIF, BMP or WebP files of any size.
+        crop, size: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
+
+    Returns:
+        images (B, height, width, 3) uint8, zeros where there is no image; status (B,) string, "ok" or what is wrong.
+
+    Example:
+        >>> images, status = decode_batch(tf.constant(["no image"]), "resmall", (8, 8))
+        >>> status.numpy().tolist(), int(tf.reduce_max(images))
+        ([b'unreadable image'], 0)
+    """
+    count = tf.shape(encoded)[0]
+    nothing = (tf.zeros((*size, 3), tf.uint8), tf.constant(UNREADABLE), tf.constant(-1))
+
+    def decoded(file, index):
+        height, width = decode.image_sides(file)
+        fault = tf.where(tf.maximum(height, width) > MAX_ASPECT * tf.minimum(height, width), TOO_LONG, OK)
+        fault = tf.where(height * width > decode.MAX_PIXELS, TOO_MANY_PIXELS, fault)
+        whole = lambda: crops.evaluation_crop(decode.decode_image(file), crop, size)
+        return tf.cond(fault == OK, whole, lambda: nothing[0]), fault, index
+
+    def example(file, index):
+        large = tf.strings.length(file) > MAX_BYTES
+        return tf.cond(large, lambda: (nothing[0], tf.constant(TOO_MANY_BYTES), index), lambda: decoded(file, index))
+
+    # An op that fails would fail the whole request. In a dataset it costs its own element only, which is left out.
+    files = tf.data.Dataset.from_tensor_slices((encoded, tf.range(count)))
+    files = files.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False).ignore_errors()
+    files = tf.data.Dataset.from_tensors(nothing).concatenate(files)  # so that there is always one batch
+    images, status, index = files.batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    # The row of each image in this batch; 0, where nothing is, for those that were left out.
+    rows = tf.scatter_nd(index[1:, None], tf.range(1, tf.shape(index)[0]), [count])
+    return tf.gather(images, rows), tf.gather(status, rows)
+
+
+def _check_shape(images, ends, sentence):
+    """Return `images`, whose run fails with `sentence` unless its rank and all sides but the first are as told.
+
+    A session does not compare what it is fed with the signature. The shape is compared as one text: its batch is
+    unknown, so that no optimiser can work out the comparison beforehand from the signature.
+    """
+    shape = tf.shape(images)
+    text = tf.strings.reduce_join(tf.strings.as_string(shape), separator=",")
+    right = tf.strings.regex_full_match(text, ",".join(["[0-9]+", *map(str, ends)]))
+    with tf.control_dependencies([tf.debugging.Assert(right, [sentence, shape], summarize=8)]):
+        return tf.identity(images)

@@ -1,0 +1,110 @@
+"""Draw the weights of a checkpoint as the paper does (section 3.5): hidden units of token mixing, units of the stem.
+
+A hidden unit of a token-mixing MLP has a weight for each patch, and so is an image. Without flags: of the first three
+blocks, and the stem, of the run in runs/pretrain.
+
+    python recipes/visualize.py
+    python recipes/visualize.py --weights=imagenet21k --model=b16 --blocks=0,5,11
+    python recipes/visualize.py --weights=runs/mine --blocks=all --units=100 --output=pictures
+"""
+
+import common  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import math
+import pathlib
+
+from absl import flags
+
+import trained_model
+from keras_mixer import npz, weights
+from keras_mixer.analysis import output, weight_pictures
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("weights", None, trained_model.WEIGHTS_HELP)
+flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
+flags.DEFINE_list("blocks", None, "Numbers of blocks from 0, by commas, or all; default the first three.")
+flags.DEFINE_integer("units", 384, "Most units in a picture; those of the lowest spatial frequency come first.")
+flags.DEFINE_list("grid", None, "Rows,columns of patches, where they form no square and the file does not say.")
+flags.DEFINE_string("output", "runs/visualize", "Folder of the pictures; those of the same names are replaced.")
+
+
+def main(_):
+    # ---- Settings ----
+    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    if FLAGS.units < 1:
+        raise ValueError(f"units: must be a positive number, got {FLAGS.units}.")
+    start = trained_model.find()
+    blocks = blocks_of(start)
+    checkpoint = weights.open_checkpoint(start.weights, start.sizes, grid=grid_of_flag())
+    rows, columns = grid_of(checkpoint)
+    folder = open_folder()
+
+    name = start.name
+    if trained_model.permutation(start)[0] != "none":
+        name += ", trained on permuted images"
+
+    # ---- One picture per block, and the stem; of the weights no more is read than is drawn ----
+    for i in blocks:
+        kernel = npz.read_finite(checkpoint.file, f"MixerBlock_{i}/token_mixing/Dense_0/kernel")
+        path = folder / f"block_{i}.png"
+        text = weight_pictures.write_token_mixing(path, kernel, (rows, columns), name, i, FLAGS.units)
+        print(f"{path}: {text.split('.')[0]}.", flush=True)
+    kernel = npz.read_finite(checkpoint.file, "stem/kernel")
+    path = folder / "stem.png"
+    text = weight_pictures.write_stem(path, kernel, name, FLAGS.units)
+    print(f"{path}: {text.split('.')[0]}.")
+
+
+def blocks_of(start):
+    """Return the numbers of --blocks, each once, ascending."""
+    count = start.sizes["num_blocks"]
+    if FLAGS.blocks is None or FLAGS.blocks == ["all"]:
+        return list(range(count if FLAGS.blocks else min(3, count)))
+    given = [text.strip() for text in FLAGS.blocks]
+    if not given or not all(text.isdecimal() and int(text) < count for text in given):
+        raise ValueError(
+            f"blocks: must be numbers from 0 to {count - 1}, the blocks of {start.name}, or all, got "
+            f"{','.join(FLAGS.blocks)!r}."
+        )
+    return sorted({int(text) for text in given})
+
+
+def grid_of_flag():
+    """Return --grid as (rows, columns), or None."""
+    if FLAGS.grid is None:
+        return None
+    if len(FLAGS.grid) != 2 or not all(text.strip().isdecimal() and int(text) for text in FLAGS.grid):
+        raise ValueError(
+            f"grid: must be rows,columns of patches, two positive numbers, got {','.join(FLAGS.grid)!r}; write "
+            "--grid=7,14."
+        )
+    return int(FLAGS.grid[0]), int(FLAGS.grid[1])
+
+
+def grid_of(checkpoint):
+    """Return (rows, columns) of patches: of --grid, as noted in the file, else a square."""
+    side = math.isqrt(checkpoint.tokens)
+    grid = grid_of_flag() or checkpoint.file.grid
+    if grid is None and side * side != checkpoint.tokens:
+        raise ValueError(
+            f"grid: {checkpoint.source} holds token MLPs for {checkpoint.tokens} patches, which form no square, and "
+            "does not say which rectangle; give --grid=rows,columns."
+        )
+    return grid or (side, side)
+
+
+def open_folder():
+    """Return --output as a path to a folder that is there."""
+    if not FLAGS.output:
+        raise ValueError("output: must name a folder, got an empty text.")
+    folder = pathlib.Path(FLAGS.output).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"output: cannot write to {folder} ({error.strerror}); choose another --output.") from None
+    return folder
+
+
+if __name__ == "__main__":
+    common.run(main)

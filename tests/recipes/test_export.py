@@ -1,0 +1,153 @@
+"""`recipes/export.py` as users run it, and `recipes/predict.py` on what it wrote."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from forked_recipe import ForkedRecipe
+from trained import ROOT, trained_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    recipe = ForkedRecipe("recipes/export.py", tmp_path_factory.mktemp("forked"))
+    yield recipe
+    recipe.close()
+
+
+@pytest.fixture(scope="module")
+def predict(tmp_path_factory):
+    recipe = ForkedRecipe("recipes/predict.py", tmp_path_factory.mktemp("forked_predict"))
+    yield recipe
+    recipe.close()
+
+
+@pytest.fixture(scope="module")
+def exported(run, forked, tmp_path_factory):
+    """The folder of the versions, and what was printed when version 1 and model.tflite were written."""
+    folder = tmp_path_factory.mktemp("export") / "served"
+    formats = ["--formats=saved_model,litert", "--litert_quantization=int8"]
+    process = forked.run(f"--weights={run}", f"--output={folder}", *formats)
+    assert process.returncode == 0, process.stderr
+    return folder, process.stdout
+
+
+def test_it_prints_what_it_wrote_its_check_and_how_to_serve_it(exported, run):
+    folder, printed = exported
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "model.tflite"]
+    size = sum(p.stat().st_size for p in (folder / "1").rglob("*") if p.is_file())
+    lines = printed.splitlines()
+    assert lines[0] == f"{run}: 75,530 parameters, 16 px, 10 classes, crop none"
+    assert lines[1].startswith(f"  {folder}/1/  {size:,} bytes, reloaded: at most ")
+    assert lines[2].startswith(f"  {folder}/model.tflite  ")
+    assert lines[-1].endswith(f"-v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving")
+
+
+def test_the_card_tells_the_accuracy_that_the_run_measured(exported, run):
+    result = json.loads((run / "result.json").read_text())
+    card = (exported[0] / "1" / "model_card.md").read_text()
+    assert f"top-1 {result['top1']:.2%}, measured on 360 held-out images of digits" in card
+    assert "| Trained on | digits |" in card
+    assert "`mixer_tiny`, 75,530 parameters" in card
+
+
+def test_predictions_of_the_folder_are_those_of_the_run(exported, run, predict, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        image = rng.integers(0, 256, (20 + i, 33, 3), np.uint8)
+        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    flags = ["--json", "--batch_size=4", "--crop=resmall", str(tmp_path)]
+    lines = []
+    for weights in (run, exported[0]):
+        process = predict.run(f"--weights={weights}", *flags)
+        assert process.returncode == 0, process.stderr
+        lines.append([json.loads(line) for line in process.stdout.splitlines()])
+    for ours, theirs in zip(*lines, strict=True):
+        assert ours["image"] == theirs["image"]
+        for a, b in zip(ours["predictions"], theirs["predictions"], strict=True):
+            assert (a["class"], a["name"]) == (b["class"], b["name"])
+            assert abs(a["probability"] - b["probability"]) <= 2e-6  # written with six digits
+
+
+def test_a_version_without_images_reads_the_test_digits(exported, predict):
+    process = predict.run(f"--weights={exported[0] / '1'}", "--top=1")
+    assert process.returncode == 0, process.stderr
+    assert [line.split(",")[0] for line in process.stdout.splitlines()] == [f"test digit {i}" for i in range(10)]
+
+
+def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
+    for name in ("9", "10", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    process = predict.run(f"--weights={tmp_path}")
+    assert process.returncode == 2
+    assert f"weights: {tmp_path}/10 is a SavedModel, but not one of recipes/export.py" in process.stderr
+    process = predict.run(f"--weights={exported[0]}", "--image_size=32")
+    assert process.returncode == 2
+    assert "1 was exported for 16 x 16 pixels, got 32; leave --image_size out" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--formats=saved_model,tfjs"], "formats: must be some of saved_model, litert, onnx, with commas"),
+        (["--litert_quantization=int4"], "litert_quantization: must be none, float16 or int8, got 'int4'"),
+        (["--top=0"], "top: must be a positive number, got 0"),
+        (["--version=-1"], "version: must be a whole number of at least 0, got -1"),
+        (["--crop=centre", "--version=2"], "crop: must be resmall, resize or none, got 'centre'"),
+        (["--storage=int8", "--version=2"], "storage must be float32, bfloat16 or float16, got 'int8'"),
+        (["--weights=nowhere.npz", "--version=2"], "nowhere.npz"),
+        (["--formats=litert"], "model.tflite exists; choose another --output, or --overwrite"),
+        (
+            ["--formats=litert", "--overwrite", "--litert_quantization=int8", "--calibration_images=docs"],
+            "calibration_images: docs has no images",
+        ),
+        ([], "served/1 exists; choose another version, or overwrite to replace it"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) and v else "",
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(exported, run, forked, flags, message):
+    process = forked.run(f"--weights={run}", f"--output={exported[0]}", *flags)
+    assert process.returncode == 2
+    errors = [line for line in process.stderr.splitlines() if not line.startswith("INFO")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert sorted(p.name for p in exported[0].iterdir()) == ["1", "model.tflite"]
+
+
+def test_a_full_disk_is_one_sentence_and_exit_code_1(run, forked, tmp_path):
+    pid, (soft, hard) = forked.process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        process = forked.run(f"--weights={run}", f"--output={tmp_path / 'served'}")
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert process.returncode == 1
+    assert "served/1 cannot be written (" in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_9_while_it_writes_keeps_the_old_version(exported, run):
+    folder = exported[0]
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    flags = [f"--weights={run}", f"--output={folder}", "--overwrite"]
+    process = subprocess.Popen([sys.executable, "recipes/export.py", *flags], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(".1.*.tmp/variables")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert {p: p.read_bytes() for p in before} == before
+    assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == ["1", "model.tflite"]
+    assert len(list(folder.glob(".1.*.tmp"))) == 1
