@@ -1,113 +1,84 @@
-"""Measure how fast the parts of this package run.
+"""Measure speed and memory, of a model by default.
 
-python recipes/benchmark.py --input    # the input pipeline, in images/s per core, in about two minutes
+    python recipes/benchmark.py                                # S/32, inference and training, in about two minutes
+    python recipes/benchmark.py --model=b16 --compile=both --batch_sizes=1,8,32 --compare=timm,timm_compiled,vit
+    python recipes/benchmark.py --scaling --model=s16          # time and memory against pixels, batch, depth, width
+    python recipes/benchmark.py --start_up                     # imports, building and loading each variant
+    python recipes/benchmark.py --input                        # the input pipeline, in images/s per core
+
+With KERAS_BACKEND=jax all but --input run without TensorFlow.
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+import difflib
+import importlib
+import importlib.util
+import sys
 
-# isort: split
-
-import tensorflow as tf
 from absl import flags
-
-from keras_mixer.analysis import input_speed, output
-from keras_mixer.data import augment, decode, pipeline, randaugment, sources
 
 FLAGS = flags.FLAGS
 flags.DEFINE_boolean("input", False, "Measure the input pipeline.")
-flags.DEFINE_integer("image_size", 224, "Image side in pixels.", lower_bound=8)
-flags.DEFINE_integer("batch_size", 64, "Images in a batch.", lower_bound=2)
+flags.DEFINE_boolean("scaling", False, "Measure time and memory against pixels, batch, depth and width.")
+flags.DEFINE_boolean("start_up", False, "Measure imports, and building and loading the variants, or --model alone.")
+flags.DEFINE_string("model", None, "Variant, such as s32, b16 or tiny; default s32, with --scaling s16.")
+flags.DEFINE_integer("image_size", None, "Image side in pixels; default 224, and 16 for the tiny model.", lower_bound=4)
+flags.DEFINE_integer("batch_size", 64, "With --input: images in a batch.", lower_bound=2)
+flags.DEFINE_list("batch_sizes", ["1", "8", "32"], "Images per call; with --scaling those of its batch axis.")
+flags.DEFINE_string("mode", "both", "inference, training or both.")
+flags.DEFINE_string("compile", None, "graph, xla or both; default graph, under JAX xla, which is all it has.")
+flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
+flags.DEFINE_string("cores", "all", "1 or all: the CPU cores that each measuring process may use.")
+flags.DEFINE_list("compare", [], "Others to measure in turn with ours: timm, vit, resnet, timm_compiled, keras_vit ...")
+flags.DEFINE_string("peer_python", sys.executable, "The Python that has timm and torch, where this one has not.")
+flags.DEFINE_list("axes", ["pixels", "batch", "depth", "width"], "With --scaling: which of these.")
+flags.DEFINE_list("sides", "112,160,224,320,448,640,896", "With --scaling: image sides in pixels.")
 flags.DEFINE_float("seconds", 0.5, "Time for one measurement of each part.")
 flags.DEFINE_integer("rounds", 5, "Measurements of each part.", lower_bound=1)
+flags.DEFINE_integer("matmul_size", 4096, "Rows and columns of the matrices whose product is the peak.", lower_bound=2)
 flags.DEFINE_string("output", "runs/benchmark", "Folder for the results.")
 
-NUM_FILES, CLASSES = 64, 1000
-MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
-LIMIT = "tf.io.decode_jpeg, the limit"
 
-
-def main(_):
+def main():
+    chosen = [name for name in ("input", "scaling", "start_up") if FLAGS[name].value]
+    if len(chosen) > 1:
+        raise ValueError(f"{chosen[1]}: give one of --{' and --'.join(chosen)} at a time.")
     if FLAGS.input:
-        benchmark_input()
-    else:
-        raise ValueError("input: only the input pipeline can be measured so far; give --input.")
+        common, part = (importlib.import_module(name) for name in ("common", "benchmark_input"))  # TensorFlow
+        common.run(part.main)
+        return
+    # The package's own __init__ imports Keras and its backend. Here they are for the measuring processes alone.
+    spec = importlib.util.find_spec("keras_mixer")
+    if spec is None:
+        raise ValueError("keras_mixer: not installed; run pip install -e . in its folder, or set PYTHONPATH to it.")
+    sys.modules["keras_mixer"] = importlib.util.module_from_spec(spec)
+    part = importlib.import_module(f"benchmark_{chosen[0] if chosen else 'sweep'}")
+    part.main()
 
 
-def benchmark_input():
-    """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
-    output.new_figure(1, 1)  # says at once where matplotlib is missing
-    input_speed.use_one_core()
-    photos = input_speed.photographs(NUM_FILES)
-    rates = input_speed.measure(input_stages(photos, FLAGS.image_size, FLAGS.batch_size), FLAGS.seconds, FLAGS.rounds)
-    kilobytes = sum(map(len, photos)) / len(photos) / 1000
-    memory = input_speed.peak_memory()
-    details = {
-        "flags": common.settings(),
-        "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
-        "peak_memory_mib": round(memory),
-        "versions": common.versions(),
-    }
-    paths = input_speed.write_report(FLAGS.output, rates, LIMIT, details)
-    print(input_speed.table(rates, LIMIT))
-    print(f"{NUM_FILES} JPEGs of 500 x 375, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
-    print(f"Written: {', '.join(str(path) for path in paths)}")
-
-
-def input_stages(photos, size, batch_size):
-    """Return the stages for `input_speed.measure`."""
-    encoded = tf.constant(photos)
-    cropped = tf.stack([decode.decode_and_inception_crop(file, [0, k], size) for k, file in enumerate(photos)])
-    seed = lambda k: augment.fold_seed(0, k)
-    fused = lambda file, k: decode.decode_and_inception_crop(file, seed(k), size)
-    small = round(size * 8 / 7)
-    stages = {
-        LIMIT: (lambda file, k: tf.io.decode_jpeg(file, channels=3), encoded),
-        "decode_image": (lambda file, k: decode.decode_image(file), encoded),
-        "decode_and_inception_crop": (fused, encoded),
-        "inception_crop(decode_image)": (
-            lambda file, k: decode.inception_crop(decode.decode_image(file), seed(k), size),
-            encoded,
-        ),
-        "resmall_crop(decode_image)": (
-            lambda file, k: decode.resmall_crop(decode.decode_image(file), small, size),
-            encoded,
-        ),
-        "resize_crop(decode_image)": (
-            lambda file, k: decode.resize_crop(decode.decode_image(file), small, size),
-            encoded,
-        ),
-        "nothing, the floor of what follows": (lambda image, k: image, cropped),
-        "random_flip": (lambda image, k: augment.random_flip(image, seed(k)), cropped),
-        "randaugment": (lambda image, k: randaugment.randaugment(image, seed(k), MAGNITUDE), cropped),
-    }
-    for name in randaugment.OP_NAMES:
-        stages[name] = (lambda image, k, name=name: randaugment.apply_op(name, image, MAGNITUDE), cropped)
-    datasets = {name: input_speed.of_images(function, images) for name, (function, images) in stages.items()}
-
-    batch = tf.stack([cropped[k % NUM_FILES] for k in range(batch_size)])
-    labels = tf.one_hot(tf.range(batch_size), CLASSES)
-    floats = tf.cast(batch, tf.float32)
-    mixed = lambda k: augment.mixup(floats, labels, seed(k), MIXUP_ALPHA)[0][0, 0, 0, 0]
-    scaled = lambda k: pipeline.to_model_range(tf.bitwise.bitwise_xor(batch, tf.cast(k % 2, tf.uint8)))[0, 0, 0, 0]
-    endless = tf.data.Dataset.range(2**62)
-    stages_of_batches = {"to [-1, 1]": endless.map(scaled).take, "mixup of a batch": endless.map(mixed).take}
-    whole = dict(batch_size=batch_size, image_size=size, seed=0, mixup_alpha=MIXUP_ALPHA)
-
-    def train_batches(elements, **more):
-        source = sources.Source(
-            name="photographs",
-            num_examples=batch_size,
-            class_names=tuple(map(str, range(CLASSES))),
-            photographs=True,
-            records=lambda *_: tf.data.Dataset.range(elements * batch_size).map(lambda i: encoded[i % NUM_FILES]),
-            parse=lambda file: (file, tf.constant(0, tf.int64)),
-        )
-        return pipeline.train_batches(source, **whole, **more)
-
-    stages_of_batches["whole pipeline, without RandAugment"] = train_batches
-    stages_of_batches["whole pipeline"] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)
-    return datasets | {name: (make, batch_size) for name, make in stages_of_batches.items()}
+def parse_flags(argv):
+    """Read the flags; a wrong one is a ValueError."""
+    if {"-h", "--help"} & set(argv):
+        print(f"{__doc__}\n{FLAGS.main_module_help()}")
+        sys.exit(0)
+    try:
+        rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "."
+        raise ValueError(f"--{error.flagname} is not a flag of this recipe{hint} See --help.") from None
+    except flags.Error as error:
+        raise ValueError(f"{error}. See --help.".replace("('", "").replace("', '", ": ").replace("')", "")) from None
+    if len(rest) > 1:
+        raise ValueError(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
 
 
 if __name__ == "__main__":
-    common.run(main)
+    try:
+        parse_flags(sys.argv)
+        main()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("error: interrupted; what was measured so far is in --output.", file=sys.stderr)
+        sys.exit(130)

@@ -1,7 +1,7 @@
 """Time five ways to write a token-mixing MLP, interleaved, in graph mode and XLA: docs/token_mixing.md.
 
-taskset -c 0 python docs/benchmarks/token_mixing.py --threads=1
 python docs/benchmarks/token_mixing.py --threads=2
+python docs/benchmarks/token_mixing.py --threads=2 --dtype=bfloat16
 """
 
 import argparse
@@ -51,11 +51,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
 
-    x = tf.random.normal((B, S, C))
-    weights = [tf.Variable(tf.random.normal(shape) * 0.05) for shape in ((S, D), (D,), (D, S), (S,))]
+    x = tf.cast(tf.random.normal((B, S, C)), args.dtype)
+    weights = [
+        tf.Variable(tf.cast(tf.random.normal(shape) * 0.05, args.dtype)) for shape in ((S, D), (D,), (D, S), (S,))
+    ]
     functions = {}
     for name, forward in formulations(*weights).items():
 
@@ -76,9 +79,9 @@ def main():
             start = time.perf_counter()
             for _ in range(3):
                 result = function(x)
-            tf.nest.flatten(result)[-1].numpy()
+            tf.reduce_sum(tf.nest.flatten(result)[-1]).numpy()
             times[key].append((time.perf_counter() - start) / 3 * 1e3)
-    print(f"{args.threads} threads, {args.rounds} rounds, median ms (least to most)")
+    print(f"{args.dtype}, {args.threads} threads, {args.rounds} rounds, median ms (least to most)")
     for key, values in times.items():
         print(f"{' '.join(key):48s} {statistics.median(values):6.1f} ({min(values):.1f} to {max(values):.1f})")
 

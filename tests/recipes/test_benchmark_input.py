@@ -27,9 +27,3 @@ def test_it_measures_every_part_beside_the_bare_decoder(tmp_path):
     assert report["flags"]["image_size"] == 32
     assert "peak memory" in result.stdout
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}
-
-
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path):
-    result = _run(f"--output={tmp_path}")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: input: only the input pipeline can be measured so far; give --input.\n"

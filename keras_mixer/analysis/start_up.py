@@ -1,0 +1,85 @@
+"""Time and memory until something can be used, each measurement in a fresh Python process."""
+
+import json
+import statistics
+import subprocess
+import sys
+
+# argv: what runs before the clock, and what is measured. The peak before is forgotten, where the system can.
+PROGRAM = """
+import json, re, sys, time
+space = {}
+def peak():
+    try:
+        with open("/proc/self/status") as file:
+            kib = int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1])
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        return kib / 1024
+    except OSError:
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+exec(sys.argv[1], space)
+peak()
+before = peak()
+start = time.perf_counter()
+exec(sys.argv[2], space)
+seconds = time.perf_counter() - start
+after = peak()
+print(json.dumps({"seconds": seconds, "peak_mib": after, "added_mib": after - before}))
+"""
+
+
+def run_once(before, code, python=sys.executable):
+    """Run `before`, then time `code`, both Python source, in a fresh process.
+
+    Returns:
+        A dict: seconds of `code`, peak_mib of the process while it ran, added_mib, that above what was in use before.
+
+    Raises:
+        ValueError: if the process fails, with the last line it wrote.
+
+    Example:
+        >>> sorted(run_once("", "import json"))
+        ['added_mib', 'peak_mib', 'seconds']
+    """
+    result = subprocess.run([python, "-c", PROGRAM, before, code], capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise ValueError(f"start_up: {code.strip()!r} failed: {lines[-1]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def measure(pieces, rounds, progress=lambda line: None):
+    """Measure each piece of code once per round, in turn.
+
+    Args:
+        pieces: name -> (source that runs before the clock, source to measure).
+        rounds: processes for each.
+        progress: called with a line after each measurement.
+
+    Returns:
+        A list of rows: name; seconds, peak_mib and added_mib, medians; rounds, every measurement.
+    """
+    runs: dict[str, list[dict]] = {name: [] for name in pieces}
+    for k in range(rounds):
+        for name, (before, code) in pieces.items():
+            runs[name].append(run_once(before, code))
+            progress(f"round {k + 1} of {rounds}: {name} {runs[name][-1]['seconds']:.2f} s")
+    keys = ("seconds", "peak_mib", "added_mib")
+    return [
+        {"name": name, **{key: statistics.median(run[key] for run in many) for key in keys}, "rounds": many}
+        for name, many in runs.items()
+    ]
+
+
+def table(rows):
+    """Return a Markdown table of medians and ranges."""
+    lines = ["| | seconds | range | peak memory, MiB | of it added, MiB |", "|---|---|---|---|---|"]
+    for row in rows:
+        seconds = [run["seconds"] for run in row["rounds"]]
+        lines.append(
+            f"| {row['name']} | {row['seconds']:.2f} | {min(seconds):.2f} to {max(seconds):.2f} | "
+            f"{row['peak_mib']:,.0f} | {row['added_mib']:,.0f} |"
+        )
+    return "\n".join(lines) + "\n"
