@@ -29,6 +29,15 @@ SETUPS = {
 }
 
 
+def fixed_by_the_loss(model):
+    """Trainable variables, without the biases that token mixing adds.
+
+    Such a bias is one number for all channels of a token, and every LayerNorm on the way takes it out again: its
+    gradient is zero but for rounding, of which AdamW makes steps of the full rate, up or down, to no effect.
+    """
+    return [v for v in model.trainable_variables if not v.path.endswith("token_mixing/dense_1/bias")]
+
+
 def batches(part):
     def batch(step):
         step = tf.cast(step, tf.int32)
@@ -96,7 +105,7 @@ def train(
         def on_train_batch_end(self, batch, logs=None):
             rows.append(self.model.rows)
             if self.model.step == STEPS:  # `fit` puts the average in their place when it ends
-                weights.extend(np.array(v.numpy()).ravel() for v in model.trainable_variables)
+                weights.extend(np.array(v.numpy()).ravel() for v in fixed_by_the_loss(model))
 
     data = strategies.distribute(strategy, batches, BATCH)
     executions = -(-STEPS // steps_per_execution)
@@ -104,7 +113,7 @@ def train(
     averaged = []
     if ema_decay:
         with ema.averaged_weights(model, optimizer):
-            averaged = [np.array(v.numpy()).ravel() for v in model.trainable_variables]
+            averaged = [np.array(v.numpy()).ravel() for v in fixed_by_the_loss(model)]
     return np.concatenate(rows)[:, :3], np.concatenate(weights), np.concatenate([*averaged, np.zeros(1)])
 
 
