@@ -26,7 +26,7 @@ flags.DEFINE_integer("batch_size", 64, "With --input: images in a batch.", lower
 flags.DEFINE_list("batch_sizes", ["1", "8", "32"], "Images per call; with --scaling those of its batch axis.")
 flags.DEFINE_string("mode", "both", "inference, training or both.")
 flags.DEFINE_string("compile", None, "graph, xla or both; default graph, under JAX xla, which is all it has.")
-flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
+flags.DEFINE_string("precision", "float32", "float32, mixed_bfloat16, or bfloat16: the weights too.")
 flags.DEFINE_string("cores", "all", "1 or all: the CPU cores that each measuring process may use.")
 flags.DEFINE_list("compare", [], "Others to measure in turn with ours: timm, vit, resnet, timm_compiled, keras_vit ...")
 flags.DEFINE_string("peer_python", sys.executable, "The Python that has timm and torch, where this one has not.")

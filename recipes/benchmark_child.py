@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 
-DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
+DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 
 
 def main(spec):

@@ -62,14 +62,14 @@ def prepare(name, model, sizes, image_size, mode, batch_size, precision, classes
         sizes: of that variant, arguments of `MLPMixer`.
         image_size, batch_size, classes: of the images and labels.
         mode: inference (bfloat16: all weights are cast) or training (bfloat16: autocast).
-        precision: float32 or mixed_bfloat16.
+        precision: float32, mixed_bfloat16 or bfloat16.
     """
     import timm
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     kind, options = parse(name)
-    bf16 = "bf16" in options or precision == "mixed_bfloat16"
+    bf16 = "bf16" in options or precision != "float32"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     memory = throughput.process_peak_memory
     if device.type == "cuda":

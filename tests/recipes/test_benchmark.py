@@ -95,7 +95,7 @@ def test_jax_needs_no_tensorflow(tmp_path):
         ("--model=b17", "model: 'b17' is unknown; use one of tiny, s8, s16, s32, b16, b32, l16, l32, h14."),
         ("--mode=test", "mode: must be inference, training or both, got 'test'."),
         ("--compile=fast", "compile: must be graph, xla or both, got 'fast'."),
-        ("--precision=float16", "precision: must be float32 or mixed_bfloat16, got 'float16'."),
+        ("--precision=float16", "precision: must be float32, mixed_bfloat16 or bfloat16, got 'float16'."),
         ("--cores=2", "cores: must be 1 or all, got '2'."),
         ("--seconds=0", "seconds: must be positive, got 0.0."),
         ("--seconds=nan", "seconds: must be positive, got nan."),
