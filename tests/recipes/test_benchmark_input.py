@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 
@@ -12,6 +13,7 @@ def _run(*flags):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+@pytest.mark.slow
 def test_it_measures_every_part_beside_the_bare_decoder(tmp_path):
     result = _run(
         "--input", "--image_size=32", "--batch_size=4", "--seconds=0.001", "--rounds=1", f"--output={tmp_path}"
