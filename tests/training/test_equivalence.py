@@ -13,7 +13,7 @@ SETUPS = ("sgd", "adamw", "sgd_all", "adamw_all", "bfloat16", "rematerialize")
 # The largest difference of any weight after 20 steps. Measured: 3e-8, 1.6e-6, 3e-7, 2.2e-6, 2.8e-6, 2.4e-7. AdamW
 # turns rounding into steps of the size of the rate where a gradient is nearly zero.
 LIMITS = {"sgd": 1e-6, "adamw": 1e-5, "sgd_all": 1e-6, "adamw_all": 1e-5, "bfloat16": 1e-5, "rematerialize": 1e-6}
-# Of loss and norm: in bfloat16 products of another number of rows are summed in another order and round to other 8 bits.
+# Of loss and norm: in bfloat16 a product of another number of rows may be summed in another order, rounded to 8 bits.
 ROW_LIMITS = {"bfloat16": 1e-3}  # measured 1.6e-4
 
 
@@ -55,7 +55,8 @@ def test_the_same_training_as_one_device(runs, kind, setup):
     print(f"{kind} {setup}: " + ", ".join(f"{part} {value:.1e}" for part, value in differences.items()))
     assert differences["weights"] < LIMITS[setup]
     assert differences["averaged"] < LIMITS[setup]
-    assert differences["rows"] < ROW_LIMITS.get(setup, max(LIMITS[setup], 1e-5))  # loss, top-1 and the gradient's norm of each step
+    # Loss, top-1 and the gradient's norm of each step.
+    assert differences["rows"] < ROW_LIMITS.get(setup, max(LIMITS[setup], 1e-5))
 
 
 @pytest.mark.parametrize("setup", SETUPS)
