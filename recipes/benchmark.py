@@ -9,12 +9,13 @@
 With KERAS_BACKEND=jax all but --input run without TensorFlow.
 """
 
-import difflib
 import importlib
 import importlib.util
 import sys
 
 from absl import flags
+
+import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_boolean("input", False, "Measure the input pipeline.")
@@ -55,26 +56,9 @@ def main():
     part.main()
 
 
-def parse_flags(argv):
-    """Read the flags; a wrong one is a ValueError."""
-    if {"-h", "--help"} & set(argv):
-        print(f"{__doc__}\n{FLAGS.main_module_help()}")
-        sys.exit(0)
-    try:
-        rest = FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "."
-        raise ValueError(f"--{error.flagname} is not a flag of this recipe{hint} See --help.") from None
-    except flags.Error as error:
-        raise ValueError(f"{error}. See --help.".replace("('", "").replace("', '", ": ").replace("')", "")) from None
-    if len(rest) > 1:
-        raise ValueError(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
-
-
 if __name__ == "__main__":
     try:
-        parse_flags(sys.argv)
+        command_line.parse_flags(sys.argv)
         main()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
+import command_line
 import keras_mixer
 from keras_mixer.data import permutations, pipeline, sources
 from keras_mixer.training import strategies
@@ -107,20 +108,10 @@ def naming_unreadable_files(*data_sources):
 
 
 def _parse_flags(argv, positional):
-    if {"-h", "--help"} & set(argv):
-        print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
-        sys.exit(0)
     try:
-        rest = FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "."
-        stop(f"--{error.flagname} is not a flag of this recipe{hint} See --help.")
-    except flags.Error as error:
-        stop(f"{error}. See --help.".replace("('", "").replace("', '", ": ").replace("')", ""))
-    if len(rest) > 1 and not positional:
-        stop(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
-    return rest
+        return command_line.parse_flags(argv, positional)
+    except ValueError as error:
+        stop(str(error))
 
 
 def _set_up_logging():

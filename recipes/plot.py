@@ -6,7 +6,6 @@ Without flags: of all runs under runs/, finished or in progress.
     python recipes/plot.py --workdirs=runs/a,runs/b --output=curves.svg --smooth=0.8 --x=seconds
 """
 
-import difflib
 import importlib.util
 import sys
 
@@ -18,6 +17,7 @@ if _spec:
     sys.modules["keras_mixer"] = importlib.util.module_from_spec(_spec)
 
 # isort: split
+import command_line  # noqa: E402
 from keras_mixer.analysis import curves, output, run_metrics  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -40,26 +40,9 @@ def main():
     print(f"{'Its' if len(runs) == 1 else 'Their'} curves are in {FLAGS.output}")
 
 
-def parse_flags(argv):
-    """Read the flags; a wrong one is a ValueError."""
-    if {"-h", "--help"} & set(argv):
-        print(f"{__doc__}\n{FLAGS.main_module_help()}")
-        sys.exit(0)
-    try:
-        rest = FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "."
-        raise ValueError(f"--{error.flagname} is not a flag of this recipe{hint} See --help.") from None
-    except flags.Error as error:
-        raise ValueError(f"{error}. See --help.") from None
-    if len(rest) > 1:
-        raise ValueError(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
-
-
 if __name__ == "__main__":
     try:
-        parse_flags(sys.argv)
+        command_line.parse_flags(sys.argv)
         main()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -46,9 +46,13 @@ def test_runs_and_format_can_be_chosen(runs):
     assert (runs / "new" / "b.pdf").read_bytes().startswith(b"%PDF")
 
 
+# What `python recipes/plot.py` does before the recipe, whose folder it adds to the path.
+AS_A_SCRIPT = "import pathlib, runpy, sys; sys.path.insert(0, str(pathlib.Path(sys.argv[1]).parent));"
+
+
 def test_it_imports_neither_keras_nor_tensorflow(runs):
     code = (
-        "import runpy, sys; sys.argv[0] = 'plot.py'; runpy.run_path(sys.argv.pop(1), run_name='__main__'); "
+        f"{AS_A_SCRIPT} sys.argv[0] = 'plot.py'; runpy.run_path(sys.argv.pop(1), run_name='__main__'); "
         "print(sorted({'keras', 'tensorflow', 'matplotlib'} & set(sys.modules)))"
     )
     result = _run(runs, RECIPE, start=("-c", code))
@@ -87,7 +91,7 @@ def test_help_shows_its_flags(tmp_path):
 
 def test_without_matplotlib_the_error_names_the_extra(runs):
     code = (
-        "import runpy, sys; sys.modules['matplotlib.figure'] = None; sys.argv[0] = 'plot.py'; "
+        f"{AS_A_SCRIPT} sys.modules['matplotlib.figure'] = None; sys.argv[0] = 'plot.py'; "
         "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
     )
     result = _run(runs, RECIPE, start=("-c", code))
