@@ -153,6 +153,8 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
     details = {"flags": common.settings(), "num_parameters": model.count_params(), "versions": common.versions()}
     settings |= extra_settings or {}
     with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite, chief) as folder:
+        with loop.naming_lost_worker(trainer):
+            strategies.wait_for_workers(strategy)  # what --overwrite removes, no worker takes for this run's
         if chief:
             print(
                 f"Mixer {FLAGS.model}: {model.count_params():,} parameters, {side} px. {train_source.name}: "

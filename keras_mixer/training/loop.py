@@ -136,7 +136,7 @@ def train(
 
     saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
     saving.set_model(trainer)
-    with signals.on_signal(saving.ask_to_stop), _naming_lost_worker(trainer):
+    with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer):
         start, arrays = checkpoints.read_newest(folder, state())
         if arrays is None and (workdir / "metrics.csv").exists():  # it is made after the first checkpoint
             raise ValueError(
@@ -181,7 +181,8 @@ def _fit(trainer, data, callback_list):
 
 
 @contextlib.contextmanager
-def _naming_lost_worker(trainer):
+def naming_lost_worker(trainer):
+    """Turn the error of a collective whose other end has gone into a `WorkerLost`."""
     try:
         yield
     except _LOST as error:

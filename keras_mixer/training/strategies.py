@@ -84,6 +84,11 @@ def is_chief_task(resolver):
     return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
 
 
+def wait_for_workers(strategy):
+    """Return when every worker has come to this call; without other workers at once."""
+    check_same_step(strategy, 0)
+
+
 def check_same_step(strategy, step):
     """Raise a ValueError on every worker unless all of them are about to start from the same step."""
     if not has_workers(strategy):

@@ -417,16 +417,20 @@ def test_accumulation_that_does_not_divide_the_batch(place, tmp_path):
 # ---- Two workers, one file of data ----
 
 
-def _workers(place, folder):
-    flags = ("--strategy=multi_worker",)
+def _workers(place, folder, *flags):
+    flags = ("--strategy=multi_worker", *flags)
     return [_Run(place, folder, *flags, TF_CONFIG=config) for config in cluster()]
 
 
 @pytest.fixture(scope="module")
 def workers_suffered(place, straight):
-    """What a signal to one of two workers and a kill of one led to, and the workdir, finished by two more."""
+    """What a signal to one of two workers and a kill of one led to, and the workdir, finished by two more.
+
+    The first two find a run that is finished, and are told to replace it.
+    """
     folder = place / "two_suffered"
-    runs = _workers(place, folder)
+    shutil.copytree(place / "straight", folder, ignore=shutil.ignore_patterns("checkpoints"))
+    runs = _workers(place, folder, "--overwrite")
     runs[0].wait_for_steps(9)
     runs[1].process.send_signal(signal.SIGTERM)
     seen = {"folder": folder, "stopped": [run.end() for run in runs], "step": newest(folder)}
@@ -442,7 +446,8 @@ def workers_suffered(place, straight):
 
 
 def test_sigterm_to_one_worker_stops_both_after_the_same_step(workers_suffered):
-    lines = _stopped("SIGTERM", workers_suffered["step"])
+    *notes, last = _stopped("SIGTERM", workers_suffered["step"])
+    lines = [*notes, last.replace("continues.", "continues without --overwrite.")]
     assert workers_suffered["stopped"] == [(143, lines[1:]), (143, lines)]
 
 
