@@ -124,7 +124,8 @@ def train(args, name, percent, seed, train_set, test_set):
     rows = np.random.default_rng(seed).permutation(len(train_set[0]))[: num_images(args, percent)]
     source = as_source(f"{percent:g} % of {args.dataset}", *(array[rows] for array in train_set))
     size = dict(batch_size=args.batch_size, image_size=args.image_size)
-    batches = pipeline.train_batches(source, **size, seed=seed, mixup_alpha=MIXUP_ALPHA)
+    mixup_alpha = MIXUP_ALPHA if args.augmentation == "paper" else 0.0
+    batches = pipeline.train_batches(source, **size, seed=seed, augmentation=args.augmentation, mixup_alpha=mixup_alpha)
 
     classes = len(source.class_names)
     test = pipeline.eval_batches(as_source("test", *test_set), batch_size=250, image_size=args.image_size)
@@ -146,17 +147,16 @@ def train(args, name, percent, seed, train_set, test_set):
 
 def read_results(args):
     """Return what is in results.json; other settings would mix two experiments in one table."""
-    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width")
+    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width", "augmentation")
     settings = {name: getattr(args, name) for name in names}
     path = args.output / "results.json"
     if not path.exists():
         return dict(settings=settings, parameters={}, top1={})
     results = json.loads(path.read_text())
     for name, value in settings.items():
-        if results["settings"][name] != value:
-            raise ValueError(
-                f"--{name}: {value} here, but {path} is of {results['settings'][name]}; give another --output."
-            )
+        earlier = results["settings"].get(name)
+        if earlier != value:
+            raise ValueError(f"--{name}: {value} here, but {path} is of {earlier}; give another --output.")
     return results
 
 
@@ -203,7 +203,7 @@ def scores(args, results, name):
 
 
 def plot(args, results):
-    figure = output.new_figure(6, 4)
+    figure = output.new_figure(8, 4)
     axes = figure.subplots()
     sizes = [num_images(args, percent) for percent in args.percents]
     for name, (colour, style) in STYLES.items():
@@ -216,7 +216,7 @@ def plot(args, results):
     axes.set_xticks([], minor=True)
     axes.set_title(f"{args.steps:,} steps of {args.batch_size} images, whatever the size", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(title=f"mean and range; seeds: {args.seeds}", loc="best", fontsize=8)
+    axes.legend(title=f"mean and range; seeds: {args.seeds}", loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     with output.replacing(args.output / "data_size.png") as path:
         figure.savefig(path, format="png", dpi=120)
 
@@ -241,7 +241,10 @@ if __name__ == "__main__":
     parser.add_argument("--train_images", type=int, help="what 100 %% are; default: 10000, or 1437 for digits")
     parser.add_argument("--percents", type=float, nargs="+", default=[3, 10, 30, 100])
     parser.add_argument("--batch_size", type=int, help="default: 64, or 32 for digits")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1100)
+    parser.add_argument(
+        "--augmentation", choices=["none", "paper"], default="none", help="paper: small movements, and mixup 0.2"
+    )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--vit_width", type=int, default=64, help="64 is the Mixer's; 48 has its number of parameters")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/data_size"))

@@ -178,4 +178,9 @@ def read_array(compressed):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--place", type=pathlib.Path, default=pathlib.Path("runs/transfer"))
-    main(parser.parse_args().place.absolute())
+    parser.add_argument("--only_clothes", action="store_true", help="make the folder of Fashion-MNIST and stop")
+    args = parser.parse_args()
+    if args.only_clothes:
+        clothes(args.place / "clothes")
+    else:
+        main(args.place.absolute())
