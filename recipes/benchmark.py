@@ -39,21 +39,41 @@ flags.DEFINE_integer("matmul_size", 4096, "Rows and columns of the matrices whos
 flags.DEFINE_string("output", "runs/benchmark", "Folder for the results.")
 
 
-def main():
+OF_MODELS = {"model", "image_size", "batch_sizes", "mode", "compile", "precision", "cores", "compare", "peer_python"}
+FLAGS_OF = {  # beside --rounds and --output
+    "sweep": OF_MODELS | {"seconds", "matmul_size"},
+    "scaling": OF_MODELS | {"scaling", "seconds", "axes", "sides"},
+    "start_up": {"start_up", "model"},
+    "input": {"input", "image_size", "batch_size", "seconds"},
+}
+
+
+def part_of_flags():
+    """Return which part to run; refuse flags that it would not look at."""
     chosen = [name for name in ("input", "scaling", "start_up") if FLAGS[name].value]
     if len(chosen) > 1:
         raise ValueError(f"{chosen[1]}: give one of --{' and --'.join(chosen)} at a time.")
+    part = chosen[0] if chosen else "sweep"
+    for flag in FLAGS.get_key_flags_for_module(sys.argv[0]):
+        if flag.present and flag.value and flag.name not in FLAGS_OF[part] | {"rounds", "output"}:
+            owners = [f"--{other}" for other in FLAGS_OF if flag.name in FLAGS_OF[other]]
+            what = f"--{part} does" if chosen else f"without {' or '.join(owners)} a benchmark does"
+            raise ValueError(f"{flag.name}: {what} not look at it; leave it out.")
+    return part
+
+
+def main():
+    part = part_of_flags()
     if FLAGS.input:
-        common, part = (importlib.import_module(name) for name in ("common", "benchmark_input"))  # TensorFlow
-        common.run(part.main)
+        common, module = (importlib.import_module(name) for name in ("common", "benchmark_input"))  # TensorFlow
+        common.run(module.main)
         return
     # The package's own __init__ imports Keras and its backend. Here they are for the measuring processes alone.
     spec = importlib.util.find_spec("keras_mixer")
     if spec is None:
         raise ValueError("keras_mixer: not installed; run pip install -e . in its folder, or set PYTHONPATH to it.")
     sys.modules["keras_mixer"] = importlib.util.module_from_spec(spec)
-    part = importlib.import_module(f"benchmark_{chosen[0] if chosen else 'sweep'}")
-    part.main()
+    importlib.import_module(f"benchmark_{part}").main()
 
 
 if __name__ == "__main__":
@@ -64,5 +84,6 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("error: interrupted; what was measured so far is in --output.", file=sys.stderr)
+        kept = "nothing is written yet" if FLAGS.start_up else "what was measured so far is in --output"
+        print(f"error: interrupted; {kept}.", file=sys.stderr)
         sys.exit(130)

@@ -19,6 +19,7 @@ LIMIT = "tf.io.decode_jpeg, the limit"
 def main(_):
     """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
     output.new_figure(1, 1)  # says at once where matplotlib is missing
+    output.open_folder(FLAGS.output)
     FLAGS.image_size = FLAGS.image_size or 224
     input_speed.use_one_core()
     photos = input_speed.photographs(NUM_FILES)

@@ -7,7 +7,7 @@ import sys
 import benchmark_shared as shared
 from absl import flags
 
-from keras_mixer.analysis import cost_model, speed_report, throughput
+from keras_mixer.analysis import cost_model, output, speed_report, throughput
 
 FLAGS = flags.FLAGS
 AXES = ("pixels", "batch", "depth", "width")
@@ -16,14 +16,22 @@ DEPTH_FACTORS, WIDTH_FACTORS = (0.25, 0.5, 1, 2), (0.25, 0.5, 1, 2)
 
 def main():
     """Time and memory of inference against pixels, batch, depth and width, one at a time."""
-    options = shared.check_flags()
+    others = [name for name in FLAGS.compare if name.split("_")[0] not in ("vit", "keras")]
+    if others:
+        raise ValueError(f"compare: --scaling draws a ViT beside the Mixer, got {others[0]!r}; use vit or keras_vit.")
+    options = shared.check_flags("s16")
     sides = shared.whole_numbers("sides", FLAGS.sides)
+    if not FLAGS["sides"].using_default_value:
+        shared.check_sides("sides", sides, "s16")
+    for name in ("mode", "compile"):
+        if FLAGS[name].present and FLAGS[name].value == "both":
+            raise ValueError(f"{name}: --scaling measures one at a time, got 'both'; run it once for each.")
     unknown = [axis for axis in FLAGS.axes if axis not in AXES]
     if unknown or not FLAGS.axes:
         raise ValueError(f"axes: must be some of {', '.join(AXES)}, got {','.join(FLAGS.axes)!r}.")
+    output.open_folder(FLAGS.output)
     model = FLAGS.model or "s16"
     mode = "training" if FLAGS.mode == "training" else "inference"
-    others = [name for name in FLAGS.compare if name.split("_")[0] in ("vit", "keras")]
     result = shared.new_result("scaling", model) | {"mode": mode}
     points = {
         # The usual sides fit no patch size alone; sides that were given are taken as they are, or refused.
@@ -36,11 +44,14 @@ def main():
     failed, paths = [], []
     for k, (axis, point) in enumerate(todo):
         shared.progress(f"[{k + 1}/{len(todo)}] {axis}: {next(iter(point.values()))}")
-        rows = scaling_point(model, mode, axis, point, options["compile"][0], others)
+        rows = scaling_point(model, mode, axis, point, options["compile"][0], FLAGS.compare)
         result["rows"] += rows
         failed += [row["error"] for row in rows if "error" in row]
+        shared.name_device(result)
         text = f"{result['title']}\n\n{speed_report.scaling_table(result['rows'])}"
-        figure = speed_report.scaling_figure(result["rows"], result["title"])
+        figure = None
+        if any("error" not in row for row in result["rows"]):
+            figure = speed_report.scaling_figure(result["rows"], result["title"])
         result["slopes"] = [
             {"axis": axis, "name": name, **values}
             for (axis, name), values in speed_report.slopes(result["rows"]).items()

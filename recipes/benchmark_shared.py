@@ -21,7 +21,7 @@ DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloa
 BUSY = 0.3  # cores that others use, above which a machine is not idle
 
 
-def check_flags():
+def check_flags(default_model):
     """Refuse what cannot be measured, before anything starts; return the batch sizes and the ways to compile."""
     if FLAGS.model not in (None, *MODELS):
         raise ValueError(f"model: {FLAGS.model!r} is unknown; use one of {', '.join(MODELS)}.")
@@ -41,6 +41,7 @@ def check_flags():
     if len(set(FLAGS.compare)) < len(FLAGS.compare):
         raise ValueError(f"compare: names one twice, {','.join(FLAGS.compare)!r}.")
     batch_sizes = whole_numbers("batch_sizes", FLAGS.batch_sizes)
+    check_sides("image_size", [FLAGS.image_size] if FLAGS.image_size else [], default_model)
     if torch_peers:
         peers.check_python(FLAGS.peer_python)
     output.new_figure(1, 1)  # says at once where matplotlib is missing
@@ -51,6 +52,19 @@ def check_flags():
 def check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
+
+
+def check_sides(name, sides, default_model):
+    """Refuse sides in pixels that the patches of --model do not divide."""
+    model = FLAGS.model or default_model
+    patch = 4 if model == "tiny" else int(model[1:])
+    for side in sides:
+        if side % patch:
+            fitting = max(side // patch, 1) * patch
+            raise ValueError(
+                f"{name}: the {patch} px patches of {model} do not divide {side} px; use {fitting} or "
+                f"{fitting + patch}."
+            )
 
 
 def whole_numbers(name, texts):
@@ -114,6 +128,13 @@ def new_result(what, model):
         "matmul_gflops": {dtype: [] for dtype in dtypes_of_run()},
         "rows": [],
     }
+
+
+def name_device(result):
+    """Put the device that the children found into the title, where it is not the CPU."""
+    devices = [row["facts"]["device"] for row in result["rows"] if "facts" in row]
+    if devices and devices[0] not in result["title"] and not devices[0].startswith(throughput.cpu_name()):
+        result["title"] = result["title"].replace(throughput.cpu_name(), devices[0])
 
 
 def progress(line):

@@ -19,6 +19,7 @@ def main():
     if FLAGS.model is not None and FLAGS.model not in known:
         raise ValueError(f"model: {FLAGS.model!r} is unknown; with --start_up use one of {', '.join(known)}, or none.")
     chosen = {FLAGS.model: known[FLAGS.model]} if FLAGS.model else known
+    output.open_folder(FLAGS.output)
     # The backend's own start is not the model's.
     ready = "import keras_mixer; keras_mixer.MLPMixer(4, 1, 4, 4, 4, input_shape=(4, 4, 3))"
     pieces = {"import keras": ("", "import keras"), "import keras_mixer": ("", "import keras_mixer")}

@@ -6,16 +6,17 @@ import statistics
 import benchmark_shared as shared
 from absl import flags
 
-from keras_mixer.analysis import speed_report, throughput
+from keras_mixer.analysis import output, speed_report, throughput
 
 FLAGS = flags.FLAGS
 
 
 def main():
     """Images/s over the batch sizes, ours and those of --compare in turn."""
-    options = shared.check_flags()
+    options = shared.check_flags("s32")
     modes = ["inference", "training"] if FLAGS.mode == "both" else [FLAGS.mode]
     model = FLAGS.model or "s32"
+    output.open_folder(FLAGS.output)
     result = shared.new_result("speed", model)
     groups = [(mode, size) for mode in modes for size in options["batch_sizes"]]
     paths, failed = [], []
@@ -28,6 +29,7 @@ def main():
             failed += [row["error"] for row in rows if "error" in row]
             for dtype, rates in peak_rates.items():
                 result["matmul_gflops"][dtype] += rates
+            shared.name_device(result)
             text = sweep_text(result)
             figure = None
             if any("error" not in row for row in result["rows"]):

@@ -12,7 +12,6 @@ import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import math
-import pathlib
 
 from absl import flags
 
@@ -38,21 +37,22 @@ def main(_):
     blocks = blocks_of(start)
     checkpoint = weights.open_checkpoint(start.weights, start.sizes, grid=grid_of_flag())
     rows, columns = grid_of(checkpoint)
-    folder = open_folder()
+    # All weights first: what cannot be drawn is found before anything is written.
+    kernels = {i: npz.read_finite(checkpoint.file, f"MixerBlock_{i}/token_mixing/Dense_0/kernel") for i in blocks}
+    stem = npz.read_finite(checkpoint.file, "stem/kernel")
+    folder = output.open_folder(FLAGS.output)
 
     name = start.name
     if trained_model.permutation(start)[0] != "none":
         name += ", trained on permuted images"
 
-    # ---- One picture per block, and the stem; of the weights no more is read than is drawn ----
-    for i in blocks:
-        kernel = npz.read_finite(checkpoint.file, f"MixerBlock_{i}/token_mixing/Dense_0/kernel")
+    # ---- One picture per block, and the stem ----
+    for i, kernel in kernels.items():
         path = folder / f"block_{i}.png"
         text = weight_pictures.write_token_mixing(path, kernel, (rows, columns), name, i, FLAGS.units)
         print(f"{path}: {text.split('.')[0]}.", flush=True)
-    kernel = npz.read_finite(checkpoint.file, "stem/kernel")
     path = folder / "stem.png"
-    text = weight_pictures.write_stem(path, kernel, name, FLAGS.units)
+    text = weight_pictures.write_stem(path, stem, name, FLAGS.units)
     print(f"{path}: {text.split('.')[0]}.")
 
 
@@ -85,25 +85,19 @@ def grid_of_flag():
 def grid_of(checkpoint):
     """Return (rows, columns) of patches: of --grid, as noted in the file, else a square."""
     side = math.isqrt(checkpoint.tokens)
-    grid = grid_of_flag() or checkpoint.file.grid
+    noted, given = checkpoint.file.grid, grid_of_flag()
+    if noted and given and tuple(noted) != given:
+        raise ValueError(
+            f"grid: {checkpoint.source} says that its patches are {noted[0]} x {noted[1]}, got {given[0]} x "
+            f"{given[1]}; leave --grid out."
+        )
+    grid = given or noted
     if grid is None and side * side != checkpoint.tokens:
         raise ValueError(
             f"grid: {checkpoint.source} holds token MLPs for {checkpoint.tokens} patches, which form no square, and "
             "does not say which rectangle; give --grid=rows,columns."
         )
     return grid or (side, side)
-
-
-def open_folder():
-    """Return --output as a path to a folder that is there."""
-    if not FLAGS.output:
-        raise ValueError("output: must name a folder, got an empty text.")
-    folder = pathlib.Path(FLAGS.output).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"output: cannot write to {folder} ({error.strerror}); choose another --output.") from None
-    return folder
 
 
 if __name__ == "__main__":

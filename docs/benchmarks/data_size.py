@@ -9,7 +9,6 @@ Every finished training is kept in results.json, so that the same command goes o
 
 import argparse
 import gzip
-import json
 import math
 import os
 import pathlib
@@ -18,6 +17,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import finished
 import keras
 import numpy as np
 import tensorflow as tf
@@ -32,7 +32,7 @@ DEFAULTS = {
     "fashion-mnist": dict(image_size=28, train_images=10_000, batch_size=64),
     "digits": dict(image_size=16, train_images=1_437, batch_size=32),  # 3 % are 43 images, and a batch has no more
 }
-PATCH_SIZE = 4
+PATCH_SIZE, HEADS = 4, 4
 STYLES = {"Mixer": ("C0", "o-"), "ViT": ("C1", "s--"), "ResNet": ("C2", "^:")}
 
 
@@ -49,14 +49,14 @@ class PositionEmbedding(layers.Layer):
         return tokens + self.embedding
 
 
-def make_vit(image_size, patch_size, classes, width, depth=4, heads=4):
+def make_vit(image_size, patch_size, classes, width, depth=4):
     """A ViT of the depth and MLP ratio of the tiny Mixer; averages over tokens as the Mixer does."""
     inputs = keras.Input((image_size, image_size, 3))
     x = layers.Conv2D(width, patch_size, patch_size)(inputs)
     x = PositionEmbedding()(layers.Reshape((-1, width))(x))
     for _ in range(depth):
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = x + layers.MultiHeadAttention(heads, width // heads)(y, y)
+        x = x + layers.MultiHeadAttention(HEADS, width // HEADS)(y, y)
         y = layers.LayerNormalization(epsilon=1e-6)(x)
         x = x + layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(y))
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
@@ -98,7 +98,7 @@ def read_idx(folder, prefix):
 
 
 def as_source(name, images, labels):
-    """Arrays as a `Source`. Clothes are centred and upright as digits are, and so get the same small movements."""
+    """Arrays as a `Source`. Clothes are centred and upright as digits are: augmented, they get the same movements."""
     return sources.Source(
         name=name,
         num_examples=len(images),
@@ -145,49 +145,49 @@ def train(args, name, percent, seed, train_set, test_set):
     return model.count_params(), model.evaluate(test, verbose=0, return_dict=True)["top1"]
 
 
-def read_results(args):
-    """Return what is in results.json; other settings would mix two experiments in one table."""
-    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width", "augmentation")
-    settings = {name: getattr(args, name) for name in names}
-    path = args.output / "results.json"
-    if not path.exists():
-        return dict(settings=settings, parameters={}, top1={})
-    results = json.loads(path.read_text())
-    for name, value in settings.items():
-        earlier = results["settings"].get(name)
-        if earlier != value:
-            raise ValueError(f"--{name}: {value} here, but {path} is of {earlier}; give another --output.")
-    return results
+def check(args, available):
+    """Refuse what could not be trained, before anything is."""
+    for name in ("image_size", "train_images", "batch_size", "steps", "seeds", "vit_width"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: must be a positive number, got {getattr(args, name)}.")
+    if args.train_images > available:
+        raise ValueError(f"--train_images: {args.dataset} has {available:,}, got {args.train_images:,}.")
+    if not all(0 < percent <= 100 for percent in args.percents):
+        raise ValueError(f"--percents: must be above 0 and at most 100, got {args.percents}.")
+    if num_images(args, min(args.percents)) < args.batch_size:
+        raise ValueError(
+            f"--batch_size: {min(args.percents):g} % of {args.train_images:,} images are fewer than a batch of "
+            f"{args.batch_size}; use a smaller one."
+        )
+    if args.image_size % PATCH_SIZE:
+        raise ValueError(f"--image_size: patches of {PATCH_SIZE} px do not divide {args.image_size} px.")
+    if args.vit_width % HEADS:
+        raise ValueError(f"--vit_width: {HEADS} heads do not divide {args.vit_width}.")
+    output.open_folder(args.output)
 
 
 def main(args):
     for name, value in DEFAULTS[args.dataset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    results = read_results(args)
     train_set, test_set = read_images(args)
-    if args.train_images > len(train_set[0]):
-        raise ValueError(f"--train_images: {args.dataset} has {len(train_set[0]):,}, got {args.train_images:,}.")
-    if num_images(args, min(args.percents)) < args.batch_size:
-        raise ValueError(
-            f"--batch_size: {min(args.percents):g} % of {args.train_images:,} images are fewer than a batch of "
-            f"{args.batch_size}; use a smaller one."
-        )
+    check(args, len(train_set[0]))
+    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width", "augmentation")
+    settings, path = {name: getattr(args, name) for name in names}, args.output / "results.json"
+    trainings = finished.read(path, settings)
     tf.get_logger().setLevel("ERROR")  # every training is traced anew, of which TensorFlow warns
     jobs = [(name, percent, seed) for seed in range(args.seeds) for percent in args.percents for name in STYLES]
     for name, percent, seed in jobs:
         key = key_of(name, percent, seed)
-        if key in results["top1"]:
+        if key in trainings:
             continue
         began = time.perf_counter()
-        results["parameters"][name], results["top1"][key] = train(args, name, percent, seed, train_set, test_set)
-        with output.replacing(args.output / "results.json") as path:
-            path.write_text(json.dumps(results, indent=1))
-        seconds = time.perf_counter() - began
-        print(f"{key}: top-1 {results['top1'][key]:.2%}, {seconds:.0f} s", flush=True)
+        trainings[key] = train(args, name, percent, seed, train_set, test_set)
+        finished.write(path, settings, trainings)
+        print(f"{key}: top-1 {trainings[key][1]:.2%}, {time.perf_counter() - began:.0f} s", flush=True)
         keras.backend.clear_session()
-    plot(args, results)
-    print_table(args, results)
+    plot(args, trainings)
+    print_table(args, trainings)
 
 
 def key_of(name, percent, seed):
@@ -197,19 +197,23 @@ def key_of(name, percent, seed):
 # ---- What it shows ----
 
 
-def scores(args, results, name):
+def scores(args, trainings, name):
     """Return top-1 of one model, one list of seeds per size."""
-    return [[results["top1"][key_of(name, percent, s)] for s in range(args.seeds)] for percent in args.percents]
+    return [[trainings[key_of(name, percent, s)][1] for s in range(args.seeds)] for percent in args.percents]
 
 
-def plot(args, results):
+def label_of(args, trainings, name):
+    """The name with its number of parameters."""
+    return f"{name}, {trainings[key_of(name, args.percents[0], 0)][0]:,} parameters"
+
+
+def plot(args, trainings):
     figure = output.new_figure(8, 4)
     axes = figure.subplots()
     sizes = [num_images(args, percent) for percent in args.percents]
     for name, (colour, style) in STYLES.items():
-        values = np.array(scores(args, results, name))
-        label = f"{name}, {results['parameters'][name]:,} parameters"
-        axes.plot(sizes, values.mean(1), style, color=colour, label=label)
+        values = np.array(scores(args, trainings, name))
+        axes.plot(sizes, values.mean(1), style, color=colour, label=label_of(args, trainings, name))
         axes.fill_between(sizes, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
     axes.set(xscale="log", xlabel=f"training images ({args.dataset})", ylabel="top-1, test set")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -221,13 +225,13 @@ def plot(args, results):
         figure.savefig(path, format="png", dpi=120)
 
 
-def print_table(args, results):
+def print_table(args, trainings):
     sizes = [num_images(args, percent) for percent in args.percents]
     heads = [f"{size:,} images ({percent:g} %)" for size, percent in zip(sizes, args.percents, strict=True)]
     print(f"\n| top-1 after {args.steps:,} steps | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
     for name in STYLES:
-        cells = [f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in scores(args, results, name)]
-        print(f"| {name}, {results['parameters'][name]:,} parameters | {' | '.join(cells)} |")
+        cells = [f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in scores(args, trainings, name)]
+        print(f"| {label_of(args, trainings, name)} | {' | '.join(cells)} |")
     passes = [f"{args.steps * args.batch_size / size:.3g}" for size in sizes]
     print(f"| passes over the images | {' | '.join(passes)} |")
     print(f"\nIn {args.output}: data_size.png, results.json")
@@ -250,5 +254,5 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/data_size"))
     try:
         main(parser.parse_args())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))

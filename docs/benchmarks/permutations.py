@@ -3,11 +3,13 @@
     python docs/benchmarks/permutations.py
     python docs/benchmarks/permutations.py --dataset=path/to/folder --image_size=32 --steps=3000
 
-Two seeds, each with a permutation of its own: twelve trainings. Some minutes on two cores; needs the extra plot.
+Two seeds, each with a permutation of its own: twelve trainings. Some minutes on two cores; needs the extra plot. Every
+finished training is kept in results.json, so that the same command goes on after a stop.
 """
 
 import argparse
 import csv
+import math
 import os
 import pathlib
 import statistics
@@ -15,6 +17,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import finished
 import keras
 import numpy as np
 import tensorflow as tf
@@ -66,6 +69,7 @@ def train(args, make_model, kind, seed):
     evaluation = permuted(pipeline.eval_batches(test, **size))
     evaluation = evaluation.map(lambda images, labels, mask: (images, tf.one_hot(labels, classes), mask)).cache()
 
+    every = args.steps // args.points
     keras.utils.set_random_seed(seed)
     model = make_model(args.image_size, args.patch_size, classes)
     schedule = schedules.WarmupDecay(LEARNING_RATE, args.steps, args.steps // 10, "linear")
@@ -73,27 +77,46 @@ def train(args, make_model, kind, seed):
         optimizers.make_optimizer("adamw", schedule, model, weight_decay=WEIGHT_DECAY, clip_norm=1.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
-        steps_per_execution=10,
+        steps_per_execution=math.gcd(every, 10),
         jit_compile=False,
     )
-    every = args.steps // args.points
     history = model.fit(
         batches, steps_per_epoch=every, epochs=args.points, validation_data=evaluation, verbose=0, shuffle=False
     )
     return model.count_params(), history.history["val_top1"]
 
 
+def check(args):
+    """Refuse what could not be trained, before anything is."""
+    for name in ("steps", "points", "seeds", "patch_size"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: must be a positive number, got {getattr(args, name)}.")
+    if args.steps % args.points:
+        raise ValueError(f"--points: {args.steps} steps cannot be divided into {args.points} equal parts.")
+    if args.image_size < args.patch_size or args.image_size % args.patch_size:
+        raise ValueError(f"--patch_size: patches of {args.patch_size} px do not divide {args.image_size} px.")
+    if sources.open_source(args.dataset, training=True).num_examples < BATCH_SIZE:
+        raise ValueError(f"--dataset: {args.dataset} has fewer training images than a batch of {BATCH_SIZE}.")
+    output.open_folder(args.output)
+
+
 def main(args):
+    check(args)
+    path = args.output / "results.json"
+    settings = {name: getattr(args, name) for name in ("dataset", "image_size", "patch_size", "steps", "points")}
+    trainings = finished.read(path, settings)
     curves, parameters = {}, {}
     for name, make_model in MODELS.items():
         for kind in permutations.KINDS:
             for seed in range(args.seeds):
-                began = time.perf_counter()
-                parameters[name], curve = train(args, make_model, kind, seed)
-                curves[name, kind, seed] = curve
-                seconds = time.perf_counter() - began
-                print(f"{name} {kind} seed {seed}: top-1 {curve[-1]:.2%}, {seconds:.0f} s", flush=True)
-    args.output.mkdir(parents=True, exist_ok=True)
+                key = f"{name} {kind} seed {seed}"
+                if key not in trainings:
+                    began = time.perf_counter()
+                    trainings[key] = train(args, make_model, kind, seed)
+                    finished.write(path, settings, trainings)
+                    seconds = time.perf_counter() - began
+                    print(f"{key}: top-1 {trainings[key][1][-1]:.2%}, {seconds:.0f} s", flush=True)
+                parameters[name], curves[name, kind, seed] = trainings[key]
     steps = [(i + 1) * (args.steps // args.points) for i in range(args.points)]
     with output.replacing(args.output / "permutations.csv") as path, open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -121,7 +144,8 @@ def plot(args, steps, curves, parameters):
 
 
 def print_table(args, curves, parameters):
-    print(f"\n| top-1 after {args.steps} steps | {' | '.join(k.replace('_', ' ') for k in COLOURS)} | global loses |")
+    kinds = " | ".join(kind.replace("_", " ") for kind in COLOURS)
+    print(f"\n| top-1 after {args.steps} steps | {kinds} | global loses, of its top-1 |")
     print("|---|---|---|---|---|")
     for name in MODELS:
         ends = {kind: [curves[name, kind, seed][-1] for seed in range(args.seeds)] for kind in COLOURS}
@@ -129,7 +153,7 @@ def print_table(args, curves, parameters):
         cells = [f"{mean[kind]:.1%} ({min(values):.1%} to {max(values):.1%})" for kind, values in ends.items()]
         lost = 1 - mean["global"] / mean["none"]
         print(f"| {name}, {parameters[name]:,} parameters | {' | '.join(cells)} | {lost:.1%} |")
-    print(f"\nThe curves are in {args.output}: permutations.png, permutations.csv")
+    print(f"\nThe curves are in {args.output}: permutations.png, permutations.csv, results.json")
 
 
 if __name__ == "__main__":
@@ -141,4 +165,7 @@ if __name__ == "__main__":
     parser.add_argument("--points", type=int, default=6, help="evaluations in the course of a training")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/permutations"))
-    main(parser.parse_args())
+    try:
+        main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.error(str(error))

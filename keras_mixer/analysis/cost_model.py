@@ -13,8 +13,8 @@ def count_flop(model):
 
     A product of (m, k) and (k, n) counts 2 m k n. Every layer with a kernel counts, wherever it is nested: a
     convolution at each position of its output, a Dense layer at each position that it meets. The model is traced for
-    one image; under TensorFlow and JAX nothing is computed. A training step costs `TRAINING_FACTOR` times this; that is
-    a little too much for the stem (one percent of Mixer-B/16's cost), since no gradient of the images is taken.
+    one image; under TensorFlow and JAX nothing is computed. A training step costs `TRAINING_FACTOR` times this, or a
+    little less (0.3 percent for Mixer-B/16), since the stem takes no gradient of the images.
 
     Args:
         model: a built Keras model of one input of fixed size.

@@ -5,6 +5,26 @@ import os
 import pathlib
 
 
+def open_folder(folder):
+    """Return the folder that --output names as a path, made where it is missing, once a file could be written there.
+
+    Raises:
+        ValueError: for an empty name.
+        OSError: where it cannot be written.
+    """
+    if not str(folder):
+        raise ValueError("output: must name a folder, got an empty text.")
+    folder = pathlib.Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"output: cannot write to {folder} ({error.strerror}); choose another --output.") from None
+    return folder
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Give the path of a temporary file; it takes the place of `path` at the end, or is removed on an error."""

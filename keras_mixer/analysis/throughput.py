@@ -4,6 +4,7 @@ Nothing but the standard library is needed here: the process that asks need not 
 that measures may use another framework, even another Python.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -141,7 +142,8 @@ class Child:
         return lines[-1][:300] if lines else "no message"
 
     def close(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has died, with a request unread
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

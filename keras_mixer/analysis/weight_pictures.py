@@ -139,9 +139,10 @@ def write_token_mixing(path, kernel, grid, name, block, most=384):
     order, cosines = pair_inverses(images)
     shown = _shown(len(order), most)
     text = f"{shown} hidden units, one weight for each of {grid[0]} x {grid[1]} patches. Low spatial frequency first"
+    cosines = cosines[: most // 2]  # of the pairs that are shown
     if len(cosines):
         text += (
-            ", and beside each unit the one closest to its inverse (cosine of a pair: median "
+            ", and beside it the unit closest to its inverse of those left (cosine of a pair: median "
             f"{np.median(cosines):.2f}, from {cosines.min():.2f} to {cosines.max():.2f})"
         )
     text += ". Red is positive, blue negative, white zero; each unit has its own scale."

@@ -87,6 +87,15 @@ def test_one_that_dies_later_leaves_the_others_their_answers():
     assert len(answers) == 2
 
 
+def test_one_that_is_killed_while_it_waits_leaves_the_others_their_answers():
+    with _child("dies") as dies, _child("lives") as lives:
+        dies._process.kill()
+        dies._process.wait()
+        failed, answers = throughput.interleave([dies, lives], rounds=2, seconds=0.02)
+    assert str(failed) == "dies: killed, probably out of memory."
+    assert len(answers) == 2
+
+
 def test_a_process_ends_when_nobody_asks_any_more():
     child = _child()
     child._process.stdin.close()

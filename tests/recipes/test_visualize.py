@@ -83,6 +83,9 @@ def test_a_rectangle_is_known_from_the_file_or_given(forked, tmp_path):
     assert "block_0.png: 6 hidden units, one weight for each of 2 x 3 patches." in process.stdout, process.stderr
     process = forked.run(f"--weights={tmp_path}/plain.npz", f"--output={out}", "--blocks=all", "--grid=3,2")
     assert "block_0.png: 6 hidden units, one weight for each of 3 x 2 patches." in process.stdout, process.stderr
+    process = forked.run(f"--weights={tmp_path}/noted.npz", f"--output={tmp_path / 'no'}", "--grid=3,2")
+    assert "noted.npz says that its patches are 2 x 3, got 3 x 2; leave --grid out." in process.stderr
+    assert process.returncode == 2
     for grid, message in (([], "6 patches, which form no square, and does not say"), (["--grid=2,2"], "has 4 patches")):
         process = forked.run(f"--weights={tmp_path}/plain.npz", f"--output={tmp_path / 'no'}", *grid)
         assert (process.returncode, process.stderr.count("\n")) == (2, 1)
@@ -98,6 +101,7 @@ def test_a_rectangle_is_known_from_the_file_or_given(forked, tmp_path):
         (["--units=0"], r"units: must be a positive number, got 0\."),
         (["--grid=4"], r"grid: must be rows,columns of patches, two positive numbers, got '4'; write --grid=7,14\."),
         (["--output="], r"output: must name a folder, got an empty text\."),
+        (["--output=/proc"], r"output: cannot write to /proc \(.*\); choose another --output\."),
         (["--output={file}"], r"output: cannot write to .*file \(File exists\); choose another --output\."),
         (["--weights=none.npz"], r"weights: there is no file 'none\.npz'\."),
         (["--weights=imagenet21k"], r"model: weights=imagenet21k needs --model, one of s8, .*"),
