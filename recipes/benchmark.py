@@ -25,7 +25,7 @@ flags.DEFINE_string("model", None, "Variant, such as s32, b16 or tiny; default s
 flags.DEFINE_integer("image_size", None, "Image side in pixels; default 224, and 16 for the tiny model.", lower_bound=4)
 flags.DEFINE_integer("batch_size", 64, "With --input: images in a batch.", lower_bound=2)
 flags.DEFINE_list("batch_sizes", ["1", "8", "32"], "Images per call; with --scaling those of its batch axis.")
-flags.DEFINE_string("mode", "both", "inference, training or both.")
+flags.DEFINE_string("mode", "both", "inference, training or both; with --scaling one of them, by default inference.")
 flags.DEFINE_string("compile", None, "graph, xla or both; default graph, under JAX xla, which is all it has.")
 flags.DEFINE_string("precision", "float32", "float32, mixed_bfloat16, or bfloat16: the weights too.")
 flags.DEFINE_string("cores", "all", "1 or all: the CPU cores that each measuring process may use.")
