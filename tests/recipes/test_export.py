@@ -110,8 +110,8 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
         (["--weights=nowhere.npz", "--version=2"], "nowhere.npz"),
         (["--formats=litert"], "model.tflite exists; choose another --output, or --overwrite"),
         (
-            ["--formats=litert", "--overwrite", "--litert_quantization=int8", "--calibration_images=docs"],
-            "calibration_images: docs has no images",
+            ["--formats=litert", "--overwrite", "--litert_quantization=int8", "--calibration_images=recipes"],
+            "calibration_images: recipes has no images",
         ),
         ([], "served/1 exists; choose another version, or overwrite to replace it"),
     ],

@@ -122,7 +122,7 @@ def test_a_body_is_refused(run, forked, photos, tmp_path):
     [
         (["nothing/*.png"], "image: no file matches 'nothing/*.png'; give files, folders or patterns"),
         (["nothing.png"], "image: no file is called 'nothing.png'"),
-        (["docs"], "image: the folder 'docs' has no images (.jpg"),
+        (["recipes"], "image: the folder 'recipes' has no images (.jpg"),
         (["--top=0"], "top: must be a positive number, got 0"),
         (["--crop=centre", "photo"], "crop: must be resmall, resize or none, got 'centre'"),
         (["--precision=float16"], "precision: must be float32 or mixed_bfloat16, got 'float16'"),
