@@ -59,6 +59,7 @@ def test_one_short_command_makes_a_classifier_of_a_folder(finished):
     assert "python recipes/predict.py" in process.stdout
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_does(tmp_path, finished, pretrained, folder):
     flags = [f"--weights={pretrained}", f"--dataset={folder}", "--total_steps=60", f"--workdir={tmp_path / 'run'}"]
     run_recipe("finetune", *flags, "--strategy=mirrored", "--num_devices=2")
@@ -109,6 +110,7 @@ def test_probes_and_adapters_leave_the_rest_alone(tmp_path, pretrained, folder, 
     assert np.abs(after.get_layer("head").kernel.numpy()).max() > 0
 
 
+@pytest.mark.slow
 def test_the_sweep_is_resumed_where_it_was_killed(tmp_path, pretrained, folder):
     flags = [f"--weights={pretrained}", f"--dataset={folder}", "--total_steps=8", f"--workdir={tmp_path / 'sweep'}"]
     flags += ["--sweep", "--learning_rates=0.0001,0.05", "--seeds=0,1"]

@@ -86,6 +86,7 @@ def test_running_again_does_nothing_and_says_so(finished):
     assert (folder / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_killed_run_continues_to_the_same_weights(finished, tmp_path):
     process = subprocess.Popen(
         _command(*SMALL, f"--workdir={tmp_path}"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
