@@ -67,7 +67,7 @@ def input_stages(photos, size, batch_size):
         "randaugment": (lambda image, k: randaugment.randaugment(image, seed(k), MAGNITUDE), cropped),
     }
     for name in randaugment.OP_NAMES:
-        stages[name] = (lambda image, k, name=name: randaugment.apply_op(name, image, MAGNITUDE), cropped)
+        stages[name] = (lambda image, k, name=name: randaugment.apply_operation(image, name, MAGNITUDE), cropped)
     datasets = {name: input_speed.of_images(function, images) for name, (function, images) in stages.items()}
 
     batch = tf.stack([cropped[k % NUM_FILES] for k in range(batch_size)])

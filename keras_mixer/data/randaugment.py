@@ -10,8 +10,7 @@ import math
 import tensorflow as tf
 
 GREY = 128  # what is uncovered by a warp or cut out
-# Luma of ITU-R 601 as TensorFlow rounds it; the last factor is that of its float-to-uint8 conversion.
-LUMA = tuple(weight * 255.5 / 255 for weight in (0.2989, 0.5870, 0.1140))
+LUMA = (0.2989, 0.5870, 0.1140)  # of ITU-R 601, as TensorFlow rounds it
 OP_NAMES = (
     "AutoContrast",
     "Equalize",
@@ -72,12 +71,12 @@ def randaugment(image, seed, magnitude, num_layers=2):
 
 
 @tf.autograph.experimental.do_not_convert
-def apply_op(name, image, magnitude, sign=1, centre=None):
-    """Apply one operation of RandAugment.
+def apply_operation(image, name, magnitude, sign=1, centre=None):
+    """Apply one operation of RandAugment, with the very pixels of the authors' code.
 
     Args:
+        image: (H, W, 3) uint8, H and W at least 3.
         name: one of `OP_NAMES`.
-        image: (H, W, 3) uint8.
         magnitude: the paper's m, on the level/10 scale.
         sign: 1 or -1, the direction of Rotate, Shear and Translate; the others ignore it.
         centre: (row, column) of Cutout in pixels; the middle of the image where None; the others ignore it.
@@ -89,7 +88,7 @@ def apply_op(name, image, magnitude, sign=1, centre=None):
         ValueError: for an unknown name or sign, a negative magnitude, or an image that is not (H, W, 3) uint8.
 
     Example:
-        >>> int(apply_op("Invert", tf.zeros((4, 4, 3), tf.uint8), magnitude=10)[0, 0, 0])
+        >>> int(apply_operation(tf.zeros((4, 4, 3), tf.uint8), "Invert", magnitude=10)[0, 0, 0])
         255
     """
     image = _check(image, magnitude)
@@ -118,7 +117,7 @@ def _operations(image, magnitude, sign, centre):
         "AutoContrast": lambda: _auto_contrast(image),
         "Equalize": lambda: _equalize(image),
         "Invert": lambda: 255 - image,
-        "Rotate": lambda: _warp(image, functools.partial(_rotation, math.radians(30 * f)), sign),
+        "Rotate": lambda: _warp(image, functools.partial(_rotation, 30 * f), sign),
         "Posterize": lambda: _posterize(image, int(4 * f)),
         "Solarize": lambda: _solarize(image, int(256 * f)),
         "SolarizeAdd": lambda: _solarize_add(image, int(110 * f)),
@@ -182,10 +181,9 @@ def _posterize(image, bits):
 
 
 def _solarize(image, threshold):
-    if threshold > 255:
-        return tf.identity(image)
+    # The authors' threshold is a byte and wraps: 256 and 512, those of m = 10 and 20, are 0 and invert every pixel.
     # 255 - x is x with all bits flipped; masks are faster than tf.where on bytes.
-    return tf.bitwise.bitwise_xor(image, tf.cast(image >= threshold, tf.uint8) * 255)
+    return tf.bitwise.bitwise_xor(image, tf.cast(image >= threshold % 256, tf.uint8) * 255)
 
 
 def _solarize_add(image, addition):
@@ -199,7 +197,10 @@ def _blend(degenerate, pixels, factor):
 
 def _color(image, factor):
     pixels = tf.reshape(tf.cast(image, tf.float32), [-1, 3])
-    grey = tf.floor(tf.matmul(pixels, tf.constant([[weight] * 3 for weight in LUMA])))  # (H W, 3), three equal columns
+    # The steps of `tf.image.rgb_to_grayscale`, each rounded as there: a shorter formula is one level off in 173 of the
+    # 2^24 colours. 255.5 is the factor of TensorFlow's float-to-uint8 conversion.
+    grey = tf.floor(tf.matmul(pixels * (1 / 255), tf.constant(LUMA, shape=[3, 1])) * 255.5)  # (H W, 1)
+    grey = tf.matmul(grey, tf.ones([1, 3]))  # (H W, 3): broadcasting over an axis of length 3 is slow
     return tf.reshape(_blend(grey, pixels, factor), tf.shape(image))
 
 
@@ -251,8 +252,10 @@ def _project(image, transform, sign, fill):
     )[0]
 
 
-def _rotation(radians, sign, bottom, right):
-    cos, sin = math.cos(radians), sign * math.sin(radians)
+def _rotation(degrees, sign, bottom, right):
+    # In float32 throughout, as the authors' graph computes it: the exact cosine of 60 degrees moves a few pixels.
+    radians = sign * tf.constant(degrees, tf.float32) * tf.constant(math.pi / 180, tf.float32)
+    cos, sin = tf.cos(radians), tf.sin(radians)
     move_x = (right - (cos * right - sin * bottom)) / 2  # so that the centre stays
     move_y = (bottom - (sin * right + cos * bottom)) / 2
     return cos, -sin, move_x, sin, cos, move_y
