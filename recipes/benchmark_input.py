@@ -42,16 +42,16 @@ def main(_):
 def input_stages(photos, size, batch_size):
     """Return the stages for `input_speed.measure`."""
     encoded = tf.constant(photos)
-    cropped = tf.stack([decode.decode_and_inception_crop(file, [0, k], size) for k, file in enumerate(photos)])
+    cropped = tf.stack([crops.decode_and_inception_crop(file, [0, k], size) for k, file in enumerate(photos)])
     seed = lambda k: augment.fold_seed(0, k)
-    fused = lambda file, k: decode.decode_and_inception_crop(file, seed(k), size)
+    fused = lambda file, k: crops.decode_and_inception_crop(file, seed(k), size)
     small = round(size * 8 / 7)
     stages = {
         LIMIT: (lambda file, k: tf.io.decode_jpeg(file, channels=3), encoded),
         "decode_image": (lambda file, k: decode.decode_image(file), encoded),
         "decode_and_inception_crop": (fused, encoded),
         "inception_crop(decode_image)": (
-            lambda file, k: decode.inception_crop(decode.decode_image(file), seed(k), size),
+            lambda file, k: crops.inception_crop(decode.decode_image(file), seed(k), size),
             encoded,
         ),
         "resmall_crop(decode_image)": (

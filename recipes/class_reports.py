@@ -14,14 +14,14 @@ MOST_MISTAKES = 24  # in mistakes.png
 MOST_COLUMNS = 1000  # of confusion.csv as a matrix
 
 
-def write(folder, predictions, source, side, crop, root, pictures=True):
+def write(folder, predictions, source, shown, root, pictures=True):
     """Write classes.csv, confusion.csv and mistakes.csv, and with `pictures` confusion.png and mistakes.png.
 
     Args:
         folder: a path.
         predictions: from `evaluation.reports.predict_images`, of every image of `source`.
         source: see `data.sources`.
-        side, crop: of the images that were shown to the model.
+        shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
         root: files are named from this folder on.
         pictures: whether to draw, which needs matplotlib.
 
@@ -30,7 +30,7 @@ def write(folder, predictions, source, side, crop, root, pictures=True):
     """
     root = os.path.expanduser(root)
     with workdir.naming_unwritable(folder):
-        write_mistakes(folder, predictions, source, side, crop, root, pictures)
+        write_mistakes(folder, predictions, source, shown, root, pictures)
         if pictures and predictions.num_classes <= MOST_COLUMNS:
             matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
             confusion.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
@@ -60,7 +60,7 @@ def write_tables(folder, predictions, names):
     write_csv(folder / "confusion.csv", rows)
 
 
-def write_mistakes(folder, predictions, source, side, crop, root, pictures):
+def write_mistakes(folder, predictions, source, shown, root, pictures):
     """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
     worst = reports.worst_mistakes(predictions, MOST_MISTAKES)
     names, rows = source.class_names, []
@@ -81,7 +81,7 @@ def write_mistakes(folder, predictions, source, side, crop, root, pictures):
                 }
             )
         if pictures:
-            data = pipeline.eval_batches(some, batch_size=len(worst), image_size=side, crop=crop)
+            data = pipeline.eval_batches(some, batch_size=len(worst), **shown)
             images = next(iter(data))[0].numpy()[order]
             captions = [
                 [

@@ -4,11 +4,13 @@ import quiet_tensorflow  # noqa: F401 - first, since TensorFlow writes notes whe
 
 # isort: split
 import contextlib
+import dataclasses
 import difflib
 import logging
 import os
 import platform
 import sys
+import warnings
 
 import absl.logging
 import keras
@@ -17,7 +19,9 @@ from absl import app, flags
 
 import command_line
 import keras_mixer
-from keras_mixer.data import permutations, pipeline, sources
+import quiet_decoders
+from keras_mixer.data import crops, permutations, pipeline, sources
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
@@ -54,7 +58,8 @@ def define_common_flags(default_workdir):
 
 
 def define_data_flags():
-    """Define the flags of a recipe that trains: splits and augmentation."""
+    """Define the flags of a recipe that trains: splits, pixels and augmentation."""
+    define_pixel_flags()
     flags.DEFINE_string("train_split", None, "For example train[:99%]; default train.")
     flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
     flags.DEFINE_string("on_bad_image", "stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
@@ -64,6 +69,10 @@ def define_data_flags():
         "paper",
         "paper (inception crop and flip, or small moves for drawn signs), keras_cv (its RandAugment and MixUp), none.",
     )
+    area, aspect = crops.CROP_AREA, crops.CROP_ASPECT
+    flags.DEFINE_list("crop_area", [f"{v:g}" for v in area], "Of photographs: least and most of the image in a crop.")
+    flags.DEFINE_list("crop_aspect", [f"{v:g}" for v in aspect], "Of photographs: the same of width/height.")
+    flags.DEFINE_float("flip_rate", 0.5, "Fraction of photographs mirrored left to right; 0 for signs, text or X-rays.")
     flags.DEFINE_integer("randaugment_magnitude", 0, "The paper's m, 0 for none; 15 is 1.5 times the nominal maximum.")
     flags.DEFINE_float("mixup_alpha", 0.2, "The paper's mixup p, 0 for none.")
     flags.DEFINE_float("cutmix_alpha", 0.0, "Of CutMix, 0 for none; with mixup too, each batch gets one of them.")
@@ -73,6 +82,29 @@ def define_data_flags():
         "permutation", "none", "Of the pixels of every image, last of all: none, patches_and_pixels, or global."
     )
     flags.DEFINE_integer("permutation_seed", 0, "Draws the permutation, the same for training and evaluation.")
+
+
+def define_pixel_flags(of_run=False):
+    """Define the flags of how files become pixels; `of_run`: by default as the run that made the weights."""
+    default = {f.name: None if of_run else f.default for f in dataclasses.fields(PixelSettings)}
+    end = " Default that of the run." if of_run else ""
+    flags.DEFINE_string(
+        "alpha", default["alpha"], f"Under transparent pixels: white, black, or drop to show what is stored there.{end}"
+    )
+    flags.DEFINE_boolean(
+        "exif_rotation", default["exif_rotation"], f"Turn photographs upright by EXIF, which the authors do not.{end}"
+    )
+    flags.DEFINE_boolean(
+        "antialias", default["antialias"], f"Filter before images are shrunk, which the authors do not.{end}"
+    )
+
+
+def pixel_settings(start=None):
+    """Return the `PixelSettings` of the flags, where they are not given those of the run of a `StartingPoint`."""
+    values = {f.name: FLAGS[f.name].value for f in dataclasses.fields(PixelSettings)}
+    given = {name: value for name, value in values.items() if value is not None}
+    of_run = {name: start.settings[name] for name in values if start and name in start.settings}
+    return PixelSettings(**of_run | given)
 
 
 def run(main, positional=False):
@@ -100,9 +132,10 @@ def naming_unreadable_files(*data_sources):
         for source in data_sources:
             found = source.find_unreadable() if source.find_unreadable else None
             if found:
+                skip = ", or start with --overwrite and --on_bad_image=skip" if source.loose_files else ""
                 raise ValueError(
                     f"dataset: {found} cannot be decoded as an image; replace it, and run the same command again to "
-                    "continue, or remove it and start with --overwrite."
+                    f"continue, or remove it and start with --overwrite{skip}."
                 ) from None
         raise
 
@@ -121,6 +154,10 @@ def _set_up_logging():
         # TensorFlow warns of what is no use here, such as a method that it cannot convert and need not.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("keras_mixer").setLevel(logging.INFO)
+    # What decoders say of a damaged picture names no file; a sentence of ours does.
+    quiet_decoders.start()
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     absl.logging.get_absl_handler().setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 
 
@@ -227,7 +264,8 @@ def open_sources():
 def train_batches(source, start_step, part=(0, 1), batch_size=None, patch_size=None):
     """Return the training batches that the flags describe, from `start_step` on; `patch_size` as for `permuted`."""
     options = _train_options() | ({"batch_size": batch_size} if batch_size else {})
-    batches = pipeline.train_batches(source, seed=FLAGS.seed, start_step=start_step, part=part, **options)
+    options |= {"seed": FLAGS.seed, "pixels": pixel_settings()}
+    batches = pipeline.train_batches(source, start_step=start_step, part=part, **options)
     return permuted(batches, patch_size)
 
 
@@ -244,14 +282,28 @@ def permuted(batches, patch_size=None):
 
 def check_train_batches(source):
     """Refuse the flags that `train_batches` would, before anything is written."""
+    pixel_settings()
     pipeline.check_train_options(source, **_train_options())
     permutations.check_kind(FLAGS.permutation, FLAGS.permutation_seed)
 
 
 def _train_options():
     names = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
-    names += ("random_erasing_rate", "label_smoothing")
-    return {name: FLAGS[name].value for name in names} | {"image_size": image_size()}
+    names += ("random_erasing_rate", "label_smoothing", "flip_rate")
+    ranges = {name: numbers_of(name) for name in ("crop_area", "crop_aspect")}
+    return {name: FLAGS[name].value for name in names} | ranges | {"image_size": image_size()}
+
+
+def numbers_of(name):
+    """Return the numbers that a flag lists with commas between them."""
+    try:
+        return tuple(float(text) for text in FLAGS[name].value)
+    except ValueError:
+        given = ",".join(FLAGS[name].value)
+        raise ValueError(
+            f"{name}: must be two numbers with a comma between them, got {given!r}; write --{name}="
+            f"{','.join(FLAGS[name].default)}."
+        ) from None
 
 
 def versions():

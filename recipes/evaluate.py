@@ -11,6 +11,7 @@ Without flags: the run in runs/pretrain on scikit-learn's handwritten digits, in
 import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
+import dataclasses
 import time
 
 import tensorflow as tf
@@ -43,7 +44,7 @@ def main(_):
     strategy = common.make_strategy()
     trained_model.check_batch(strategy)
     start = trained_model.find()
-    side = trained_model.image_size(start)
+    side, pixels = trained_model.image_size(start), common.pixel_settings(start)
     loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)
 
@@ -76,6 +77,7 @@ def main(_):
         "loss_function": loss_name,
         "image_size": side,
         "crop": FLAGS.crop if source.photographs else "none",
+        **dataclasses.asdict(pixels),
         "num_parameters": model.count_params(),
         "seconds": seconds,
         "images_per_second": len(predictions.labels) / seconds,
@@ -84,7 +86,8 @@ def main(_):
     }
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
-        class_reports.write(folder, predictions, source, side, FLAGS.crop, FLAGS.dataset, FLAGS.pictures)
+        shown = dict(image_size=side, crop=FLAGS.crop, pixels=pixels)
+        class_reports.write(folder, predictions, source, shown, FLAGS.dataset, FLAGS.pictures)
         workdir.write_json(folder / "result.json", result)
         print_result(result, folder)
 

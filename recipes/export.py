@@ -26,7 +26,7 @@ from absl import flags
 import trained_model
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
-from keras_mixer.data import crops, decode, pipeline, sources
+from keras_mixer.data import crops, decode, folders, pipeline, sources
 from keras_mixer.serving import model_card, version_folder
 from starting_point import MODELS
 
@@ -51,6 +51,8 @@ flags.DEFINE_boolean("jit_compile", False, "Compile the Mixer with XLA, again fo
 flags.DEFINE_string("litert_quantization", "none", "Of model.tflite: none, float16, or int8, which needs calibration.")
 flags.DEFINE_string("calibration_images", None, "Folder of images to calibrate int8; default those of the run.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps the dataset of the run, to calibrate int8.")
+common.define_pixel_flags(of_run=True)
+flags.adopt_module_key_flags(common)
 flags.DEFINE_boolean("overwrite", False, "Replace what an earlier export wrote, once the new files are whole.")
 
 
@@ -74,8 +76,9 @@ def main(_):
             "weights of a run with --permutation=none."
         )
     side, crop = trained_model.image_size(start), trained_model.crop_of(start)
+    pixels = common.pixel_settings(start)
     int8 = "litert" in formats and FLAGS.litert_quantization == "int8"
-    calibration = calibration_images(start, side, crop) if int8 else None
+    calibration = calibration_images(start, side, crop, pixels) if int8 else None
 
     # ---- Model and files ----
     activation = "sigmoid" if start.settings.get("loss") == "sigmoid" else "softmax"
@@ -91,6 +94,7 @@ def main(_):
                 class_names=imagenet_classes(classes) if isinstance(classes, str) else classes,
                 version=FLAGS.version,
                 crop=crop,
+                pixels=pixels,
                 top=FLAGS.top,
                 storage=FLAGS.storage,
                 jit_compile=FLAGS.jit_compile,
@@ -155,15 +159,15 @@ def card(start):
     return {name: value for name, value in told.items() if value is not None}
 
 
-def calibration_images(start, side, crop):
+def calibration_images(start, side, crop, pixels):
     """Return (N, side, side, 3) uint8: --calibration_images, or images of the dataset that the run trained on."""
     if FLAGS.calibration_images is not None:
         folder = pathlib.Path(FLAGS.calibration_images).expanduser()
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in sources.IMAGE_SUFFIXES and p.is_file())
+        paths = folders.list_files(folder)[0] if folder.is_dir() else []
         if not paths:
-            raise ValueError(f"calibration_images: {folder} has no images ({', '.join(sources.IMAGE_SUFFIXES)}).")
+            raise ValueError(f"calibration_images: {folder} has no images; give a folder that has some.")
         chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_IMAGES, len(paths))).astype(int)]
-        return np.stack([_pixels(path, side, crop) for path in chosen])
+        return np.stack([_pixels(path, side, crop, pixels) for path in chosen])
     dataset = start.settings.get("dataset")
     if dataset is None:
         raise ValueError(f"calibration_images: {start.name} says no dataset; give a folder of images like yours.")
@@ -175,14 +179,16 @@ def calibration_images(start, side, crop):
         seed=start.settings.get("split_seed") or 0,
     )
     options = {} if crop == "none" else {"crop": crop}
-    batches = pipeline.eval_batches(source, batch_size=CALIBRATION_IMAGES, image_size=side, **options)
+    options |= dict(batch_size=CALIBRATION_IMAGES, image_size=side, pixels=pixels)
+    batches = pipeline.eval_batches(source, **options)
     images, _, mask = next(iter(batches))
     return np.round((images.numpy()[mask.numpy() > 0] + 1) * 127.5).astype(np.uint8)
 
 
-def _pixels(path, side, crop):
+def _pixels(path, side, crop, pixels):
     try:
-        return crops.evaluation_crop(decode.decode_image(path.read_bytes()), crop, side).numpy()
+        image = decode.decode_image(pathlib.Path(path).read_bytes(), pixels.alpha, pixels.exif_rotation)
+        return crops.evaluation_crop(image, crop, side, pixels.antialias).numpy()
     except tf.errors.OpError as error:
         raise ValueError(f"calibration_images: {decode.describe_error(error, path)}") from None
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_mixer.class_names import NAMES, imagenet_classes
+from keras_mixer.data.pixel_settings import PixelSettings
 from starting_point import StartingPoint
 
 FLAGS = flags.FLAGS
@@ -65,6 +66,7 @@ def find(weights):
         facts = json.loads((folder / "export.json").read_text("utf-8"))
         ids, names, size = facts["class_ids"], facts["class_names"], tuple(facts["image_size"])
         crop, activation = facts["crop"], facts["activation"]
+        pixels = {field.name: facts[field.name] for field in dataclasses.fields(PixelSettings)}
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"weights: {folder} is a SavedModel, but not one of recipes/export.py (export.json is missing or damaged)."
@@ -72,6 +74,6 @@ def find(weights):
     known = [name for name, count in NAMES.items() if count == len(ids)]
     imagenet = bool(known) and ids == [identity for identity, _ in imagenet_classes(known[0])]
     named = list(imagenet_classes(known[0])) if imagenet else list(names)
-    settings = {"loss": activation}
+    settings = {"loss": activation, **pixels}
     start = StartingPoint(str(folder), {}, size[0], len(names), named, settings, str(folder))
     return ExportedModel(folder, start, size, crop)

@@ -95,7 +95,7 @@ def main(_):
 
 def features_of(source, model, strategy, start, side, folder):
     """Return features (N, C) and labels (N,) of every image of a source, from --workdir where they are kept."""
-    shown = (side, FLAGS.crop, trained_model.permutation(start))
+    shown = (side, FLAGS.crop, common.pixel_settings(start), trained_model.permutation(start))
     parts = (trained_model.weights_key(model), subsets.content_key(source), *shown)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
     path = folder / f"features_{key[:16]}.npz"

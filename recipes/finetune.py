@@ -223,13 +223,15 @@ def new_head(model):
 def report(model, eval_source, batch_size):
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
-    batches = pipeline.eval_batches(eval_source, batch_size=batch_size, image_size=FLAGS.image_size, crop=crop)
+    pixels, root = common.pixel_settings(), FLAGS.dataset
+    options = dict(batch_size=batch_size, image_size=FLAGS.image_size, crop=crop, pixels=pixels)
+    batches = pipeline.eval_batches(eval_source, **options)
     batches = common.permuted(batches, model.get_layer("stem").patch_size)
     loss = losses.get_loss(FLAGS.loss)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
     predictions = reports.predict_images(model, batches, loss, probabilities)
-    root = FLAGS.dataset
-    written = class_reports.write(folder, predictions, eval_source, FLAGS.image_size, crop, root, FLAGS.pictures)
+    shown = dict(image_size=FLAGS.image_size, crop=crop, pixels=pixels)
+    written = class_reports.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
     print(
         "\n".join(f"  {path}" for path in written)
         + f"\nNext:\n  python recipes/predict.py --weights={FLAGS.workdir} path/to/images\n"

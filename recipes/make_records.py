@@ -26,8 +26,8 @@ flags.DEFINE_string("output", "runs/digits_records", "The folder of records to m
 flags.DEFINE_list("splits", None, "Splits to take, for example train,val; default all.")
 flags.DEFINE_integer("num_shards", None, "Shards of each split, at most one per image; default of about 128 MiB each.")
 flags.DEFINE_integer("seed", 0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
-flags.DEFINE_string("on_bad_image", "stop", "stop, or skip to leave out and list files that are no images.")
-flags.DEFINE_float("max_bad_fraction", 0.01, "Largest fraction of a split's files that may be skipped.")
+flags.DEFINE_string("on_bad_image", "stop", "stop, or skip to leave out and list images that cannot be read.")
+flags.DEFINE_float("max_bad_fraction", 0.01, "Largest fraction of a split's images that may be skipped.")
 flags.DEFINE_boolean("photographs", True, "Whether images may be cropped and flipped; not so for drawn signs.")
 flags.DEFINE_boolean("overwrite", False, "Replace earlier records in --output.")
 flags.DEFINE_boolean("verify", False, "Make nothing: compare the records in --output with their checksums.")
@@ -88,7 +88,9 @@ def _summary(manifest):
     for name, split in manifest["splits"].items():
         shards = len(split["shards"])
         skipped = f", {len(split['skipped'])} skipped" if split["skipped"] else ""
-        parts.append(f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}{skipped}")
+        converted = f", {split['converted']:,} converted to PNG" if split.get("converted") else ""
+        images = f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}"
+        parts.append(f"{images}{converted}{skipped}")
     return "; ".join(parts)
 
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 import exported_model
 import keras_mixer
 import trained_model
-from keras_mixer.data import crops, decode, permutations, pipeline, sources
+from keras_mixer.data import crops, decode, folders, permutations, pipeline, sources
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", None, f"{trained_model.WEIGHTS_HELP} Or what recipes/export.py wrote.")
@@ -40,6 +40,8 @@ flags.DEFINE_integer("image_size", None, trained_model.SIZE_HELP)
 flags.DEFINE_string(
     "crop", None, "resmall (paper's Table 3), resize (Table 2), or none; default that of the run's evaluation."
 )
+common.define_pixel_flags(of_run=True)
+flags.adopt_module_key_flags(common)
 flags.DEFINE_integer("top", 5, "Classes to name for each image.")
 flags.DEFINE_integer("batch_size", 32, "Images that the model sees at a time.")
 flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
@@ -63,7 +65,8 @@ def main(argv):
 
     # ---- Images and model ----
     crop = exported.crop if exported and FLAGS.crop is None else trained_model.crop_of(start)
-    names, load = (paths, file_loader(size, crop)) if argv[1:] else test_digits(start, size)
+    pixels = common.pixel_settings(start)
+    names, load = (paths, file_loader(size, crop, pixels)) if argv[1:] else test_digits(start, size, pixels)
     run = exported.load() if exported else build(start, *size)
 
     # ---- Predictions, a batch at a time while the next one is read ----
@@ -104,9 +107,9 @@ def find_images(arguments):
         sources.check_paths(image=argument)
         path = pathlib.Path(argument).expanduser()
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in sources.IMAGE_SUFFIXES and p.is_file())
-            matches = [str(p) for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-            fault = f"the folder {argument!r} has no images ({', '.join(sources.IMAGE_SUFFIXES)})"
+            matches, others = folders.list_files(path)
+            folders.warn_of_others(path, others if matches else [])
+            fault = f"the folder {argument!r} has no images"
         elif os.path.lexists(path):
             matches, fault = [str(path)], ""
         else:
@@ -134,22 +137,23 @@ def build(start, height, width):
     return run
 
 
-def file_loader(size, crop):
+def file_loader(size, crop, settings):
     """Return path -> (height, width, 3) uint8, as evaluation gives it to the model; it raises for other files."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def pixels(encoded):
-        return crops.evaluation_crop(decode.decode_image(encoded), crop, size)
+        image = decode.decode_image(encoded, settings.alpha, settings.exif_rotation)
+        return crops.evaluation_crop(image, crop, size, settings.antialias)
 
     return lambda path: pixels(pathlib.Path(path).read_bytes()).numpy()
 
 
-def test_digits(start, size):
+def test_digits(start, size, settings):
     """Return names and a loader of the first ten test digits, for weights that know digits."""
     digits = sources.open_source("digits", "test[:10]", training=False)
     if start.class_names is None or tuple(start.class_names) != digits.class_names:
         raise ValueError(f"image: {start.name} knows no digits, so give images, such as cat.jpg or 'photos/*.jpg'.")
-    data = pipeline.eval_batches(digits, batch_size=10, image_size=size)
+    data = pipeline.eval_batches(digits, batch_size=10, image_size=size, pixels=settings)
     images, labels, _ = (array.numpy() for array in next(iter(data)))
     pixels = np.round((images + 1) * 127.5).astype(np.uint8)
     names = [f"test digit {i}, a {label}" for i, label in enumerate(labels)]

@@ -92,7 +92,7 @@ def _child(place, **changes):
     command = [sys.executable, sys.argv[0], *given, f"--workdir={place}"]
     command += [f"--{name}={value}" for name, value in changes.items()] + ["--overwrite"] * FLAGS.overwrite
     print(f"\n{place.parent.name}/{place.name}", flush=True)
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stderr=sys.stderr)  # which may be a terminal
     received = []
 
     def forward(number, _):

@@ -39,6 +39,7 @@ def define_flags(default_workdir, training=False):
     flags.DEFINE_string("on_bad_image", "stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
     flags.DEFINE_float("max_bad_fraction", 0.01, "With --on_bad_image=skip: more bad files than this fraction stop.")
     flags.DEFINE_string("crop", "resmall", "Of photographs: resmall (paper's Table 3), resize (Table 2).")
+    common.define_pixel_flags(of_run=True)
 
 
 def find():
@@ -118,9 +119,10 @@ def weights_key(model):
 def eval_batches(strategy, source, start, side, crop):
     """Return one pass over a source as the weights of `start` want it, shared by the replicas of a strategy."""
     kind, seed = permutation(start)
+    options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=common.pixel_settings(start))
 
     def of_part(part):
-        batches = pipeline.eval_batches(source, batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
+        batches = pipeline.eval_batches(source, part=part, **options)
         return permutations.permute_batches(batches, kind, side, start.sizes["patch_size"], seed)
 
     of_part((0, 1))  # a bad argument shows here, and as itself

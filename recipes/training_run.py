@@ -129,8 +129,8 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
     chief, patch_size = strategies.is_chief(strategy), model.get_layer("stem").patch_size
 
     def eval_batches(part):
-        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, part=part)
-        return common.permuted(pipeline.eval_batches(eval_source, **options), patch_size)
+        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=common.pixel_settings())
+        return common.permuted(pipeline.eval_batches(eval_source, part=part, **options), patch_size)
 
     def batches(start_step):
         def of_part(part):

@@ -19,7 +19,9 @@ APART = {"data", "training", "evaluation", "analysis"}
 # This one knows no model either, so they may share it.
 SHARED = {"random_draws"}
 # What the exported graph does to encoded images is what an evaluation does.
-OF_SERVING = {"keras_mixer.data.decode", "keras_mixer.data.crops", "keras_mixer.data.resizing"}
+OF_SERVING = {
+    f"keras_mixer.data.{name}" for name in ("crops", "decode", "decode_plain", "image_limits", "pixel_settings")
+}
 # The one import against the arrow: inside a function of models, see the test below.
 EXCEPTION = ("models", "weights")
 

@@ -103,9 +103,10 @@ def _span(centre, fraction, size):
     return distance < fraction * size / 2
 
 
-def random_flip(image, seed):
-    """Mirror an image (H, W, 3) left to right, half of the time."""
-    return tf.image.stateless_random_flip_left_right(image, seed)
+def random_flip(image, seed, rate=0.5):
+    """Mirror an image (H, W, 3) left to right, in the fraction `rate` of all seeds."""
+    mirrored = tf.random.stateless_uniform([], seed) < rate
+    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
 
 
 def small_affine(image, seed, rotation=12.0, shift=0.1, zoom=0.12):

@@ -1,13 +1,15 @@
 """Image files that are none: found by decoding each as a whole, and left out only up to a stated fraction."""
 
 import concurrent.futures
+import io
 import logging
 import os
 import pathlib
 
 import tensorflow as tf
+from PIL import Image
 
-from keras_mixer.data import decode
+from keras_mixer.data import decode, decode_pillow, image_limits
 from keras_mixer.data.progress import Progress
 
 logger = logging.getLogger("keras_mixer")
@@ -27,22 +29,19 @@ def num_threads():
     return min(MAX_THREADS, os.cpu_count() or 1)
 
 
-def without_bad_images(root, split, files, others, max_bad_fraction):
+def without_bad_images(root, split, files, max_bad_fraction):
     """Decode every image once, and return those that can be; the others are counted and named in a warning.
 
     Args:
         root: the folder that the names in messages are relative to.
         split: its name.
         files: a list of (path, label).
-        others: paths of files that are no images by their name.
-        max_bad_fraction: more than this fraction of all these files is an error.
+        max_bad_fraction: more than this fraction of these files is an error.
 
     Raises:
         ValueError: above the fraction.
     """
-    bad = BadImages(root, split, len(files) + len(others), max_bad_fraction)
-    for path in others:
-        bad.add(path, f"{path}: is not an image by its name.")
+    bad = BadImages(root, split, len(files), max_bad_fraction)
     good = []
     with (
         concurrent.futures.ThreadPoolExecutor(num_threads()) as threads,
@@ -58,7 +57,7 @@ def without_bad_images(root, split, files, others, max_bad_fraction):
         names = ", ".join(entry["path"] for entry in bad.skipped[:5])
         more = " ..." if len(bad.skipped) > 5 else ""
         logger.warning(
-            "split %s of %s: %d of %d files are no images and are left out: %s%s",
+            "split %s of %s: %d of %d images cannot be read and are left out: %s%s",
             split,
             root,
             len(bad.skipped),
@@ -79,14 +78,14 @@ class BadImages:
     def add(self, path, reason):
         """Stop, or leave out the file; stop as well above the fraction, with a ValueError."""
         if self.max_fraction is None:
-            raise ValueError(f"dataset: {reason[:-1]}, or use on_bad_image=skip.")
+            raise ValueError(f"dataset: {reason[:-1]}, or leave it out with --on_bad_image=skip.")
         self.skipped.append({"path": os.path.relpath(path, self.root), "reason": reason})
         if len(self.skipped) > self.max_fraction * self.total:
             first = ", ".join(bad["path"] for bad in self.skipped[:3])
             raise ValueError(
-                f"dataset: {len(self.skipped)} or more of the {self.total:,} files of split {self.split} are bad "
-                f"({first} ...), above max_bad_fraction={self.max_fraction:g}; mend them or raise it. The last one, "
-                f"{reason}"
+                f"dataset: {len(self.skipped)} or more of the {self.total:,} images of split {self.split} cannot be "
+                f"read ({first} ...), above --max_bad_fraction={self.max_fraction:g}; mend them or raise it. The last "
+                f"one, {reason}"
             )
 
 
@@ -97,16 +96,46 @@ def _decoded_height(encoded):
 
 def read_image(path):
     """Return (bytes, None), or (None, a sentence on what is wrong); the image is decoded as a whole."""
+
+    def checked(encoded):
+        _decoded_height(encoded)
+        return encoded
+
+    return _read(path, checked)
+
+
+def read_for_records(path):
+    """Return (bytes of a JPEG or PNG, whether they are a PNG made of another kind of file, None for no fault).
+
+    What is wrong with a file is a sentence, and there are no bytes then.
+    """
+
+    def stored(encoded):
+        if decode.in_tensorflow(encoded):
+            _decoded_height(encoded)
+            return encoded, False
+        file = io.BytesIO()
+        Image.fromarray(decode_pillow.decode_bytes(encoded, alpha=None)).save(file, "PNG")
+        if file.tell() > image_limits.MAX_BYTES:
+            raise ValueError(f"as PNG it has {image_limits.TOO_MANY_BYTES}")
+        return file.getvalue(), True
+
+    result, fault = _read(path, stored)
+    return (*(result or (None, False)), fault)
+
+
+def _read(path, function):
+    """Return (function(bytes of a file), None), or (None, a sentence on what is wrong)."""
     try:
         if not os.path.isfile(path):
             return None, f"{path}: is missing or no regular file; replace or remove it."
-        encoded = pathlib.Path(path).read_bytes()
-        _decoded_height(encoded)
+        return function(pathlib.Path(path).read_bytes()), None
     except OSError as error:
         return None, f"{path}: cannot be read ({error.strerror}); replace or remove it."
     except tf.errors.OpError as error:
         return None, decode.describe_error(error, path)
-    return encoded, None
+    except ValueError as error:
+        return None, f"{path}: {decode.BAD_IMAGE} ({error}); replace or remove it."
 
 
 def _fault_only(path):

@@ -1,13 +1,84 @@
-"""The crops of an evaluation: uint8 images of any size to those of the model."""
+"""Crops and resizing: uint8 images of any size to those of the model, with the authors' pixels unless told otherwise.
+
+The authors resize bilinearly without a filter, the short side of an evaluation by area, and then cut off the fraction.
+"""
 
 import tensorflow as tf
 
-from keras_mixer.data.resizing import resize, sides_of, to_uint8
+from keras_mixer.data import decode, exif
+from keras_mixer.data.image_limits import bounded
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 
 EVALUATION_CROPS = ("resmall", "resize", "none")
+CROP_AREA = (0.05, 1.0)  # of an inception crop, fraction of the image
+CROP_ASPECT = (0.75, 1.33)  # width / height; 1.33, not 4/3, is the authors'
 
 
-def evaluation_crop(image, crop, size):
+@tf.autograph.experimental.do_not_convert
+def decode_and_inception_crop(
+    encoded, seed, size, area=CROP_AREA, aspect=CROP_ASPECT, pixels=DEFAULT_PIXELS, python=True
+):
+    """Decode and take an inception crop; of a JPEG only the cropped part is decoded.
+
+    Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel. Arguments and
+    errors are theirs, but damage to a JPEG below the cropped part goes unseen, and so is harmless.
+
+    Args:
+        encoded, python: of `decode.decode_image`.
+        seed, size, area, aspect: of `inception_crop`.
+        pixels: a `PixelSettings`.
+
+    Example:
+        >>> encoded = tf.io.encode_jpeg(tf.zeros((50, 70, 3), tf.uint8))
+        >>> decode_and_inception_crop(encoded, seed=[0, 1], size=32).shape
+        TensorShape([32, 32, 3])
+    """
+    size = _check_crop(size, area, aspect)
+    encoded = tf.convert_to_tensor(encoded, tf.string)
+
+    def of_part():
+        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+
+        def part():
+            begin, extent = _inception_window(shape, seed, area, aspect)
+            return resize(_decode_jpeg_part(encoded, shape, begin, extent), size, pixels.antialias)
+
+        image, fault = bounded(encoded, shape[0], shape[1], part)
+        return decode.checked(image, fault)
+
+    def of_whole():
+        image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation, python)
+        return inception_crop(image, seed, size, area, aspect, pixels.antialias)
+
+    as_stored = lambda: exif.jpeg_orientation(encoded) == 1 if pixels.exif_rotation else tf.constant(True)
+    fused = tf.cond(decode.is_jpeg(encoded), as_stored, lambda: tf.constant(False))
+    return tf.ensure_shape(tf.cond(fused, of_part, of_whole), [*size, 3])
+
+
+@tf.autograph.experimental.do_not_convert
+def inception_crop(image, seed, size, area=CROP_AREA, aspect=CROP_ASPECT, antialias=False):
+    """Cut out a random part and resize it (Szegedy et al. 2015; the paper's training crop).
+
+    Args:
+        image: (H, W, 3) uint8.
+        seed: int32 (2,); the crop is a pure function of it and of H and W.
+        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
+        area: smallest and largest fraction of the image's area.
+        aspect: smallest and largest width / height. The whole image is taken where 100 draws do not fit in it.
+        antialias: of `resize`.
+
+    Raises:
+        ValueError: for a size or range that makes no sense.
+
+    Example:
+        >>> inception_crop(tf.zeros((50, 70, 3), tf.uint8), seed=[0, 1], size=32).shape
+        TensorShape([32, 32, 3])
+    """
+    size = _check_crop(size, area, aspect)
+    return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
+
+
+def evaluation_crop(image, crop, size, antialias=False):
     """Return the pixels of an image that the model sees in an evaluation.
 
     Args:
@@ -15,6 +86,7 @@ def evaluation_crop(image, crop, size):
         crop: "resmall", the short side to 8/7 of `size`, or "resize", both sides to 8/7 of it, and the centre cut out;
             or "none", the whole image resized, as for drawn signs.
         size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
+        antialias: of `resize`; "resmall" averages areas either way.
 
     Raises:
         ValueError: for another crop, or a size that is not positive.
@@ -27,10 +99,10 @@ def evaluation_crop(image, crop, size):
     if crop not in EVALUATION_CROPS:
         raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
     if crop == "none":
-        return resize(image, (height, width))
+        return resize(image, (height, width), antialias)
     if crop == "resmall":
         return resmall_crop(image, round(min(height, width) * 8 / 7), (height, width))
-    return resize_crop(image, (round(height * 8 / 7), round(width * 8 / 7)), (height, width))
+    return resize_crop(image, (round(height * 8 / 7), round(width * 8 / 7)), (height, width), antialias)
 
 
 def resmall_crop(image, resize_small, size):
@@ -55,15 +127,17 @@ def resmall_crop(image, resize_small, size):
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = tf.maximum(resize_small / tf.reduce_min(shape), tf.reduce_max(tf.constant(size, tf.float32) / shape))
     shape = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), size)
-    return tf.image.resize_with_crop_or_pad(to_uint8(tf.image.resize(image, shape, method="area")), *size)
+    # Cut first and cast then, which is the same and spares the bytes of what is cut off.
+    return tf.cast(tf.image.resize_with_crop_or_pad(tf.image.resize(image, shape, method="area"), *size), tf.uint8)
 
 
-def resize_crop(image, resize_to, size):
+def resize_crop(image, resize_to, size, antialias=False):
     """Resize both sides, whatever the aspect, and cut out the centre (the paper's Table 2).
 
     Args:
         image, size: as for `resmall_crop`.
         resize_to: side after resizing in pixels, or (height, width); 256 for a size of 224.
+        antialias: of `resize`.
 
     Raises:
         ValueError: for a size that is not positive, or larger than `resize_to`.
@@ -75,4 +149,92 @@ def resize_crop(image, resize_to, size):
     size, sides = sides_of("size", size), sides_of("resize_to", resize_to)
     if sides[0] < size[0] or sides[1] < size[1]:
         raise ValueError(f"resize_to: {sides} is less than the size {size} to cut out; use at least {size}.")
-    return tf.image.resize_with_crop_or_pad(resize(image, sides), *size)
+    return tf.image.resize_with_crop_or_pad(resize(image, sides, antialias), *size)
+
+
+def resize(image, size, antialias=False):
+    """Resize bilinearly.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
+        antialias: False takes the four pixels nearest to each place and cuts off the fraction, as the authors do, bit
+            for bit. True filters before shrinking and rounds.
+
+    Raises:
+        ValueError: for a size that is not positive.
+
+    Example:
+        >>> resize(tf.zeros((50, 70, 3), tf.uint8), 32).shape
+        TensorShape([32, 32, 3])
+    """
+    image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
+    size = sides_of("size", size)
+    return _resize_antialiased(image, size) if antialias else tf.cast(tf.image.resize(image, size), tf.uint8)
+
+
+def sides_of(name, size):
+    """Return (height, width) for a number of pixels or a pair, or raise a ValueError that starts with `name`."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+        raise ValueError(f"{name}: must be a positive number of pixels or (height, width), got {size!r}.")
+    return sides
+
+
+def check_ranges(area, aspect):
+    """Raise a ValueError unless these are ranges that an inception crop can have."""
+    for name, values, limit in (("crop_area", area, 1), ("crop_aspect", aspect, float("inf"))):
+        if len(values) != 2 or not 0 < values[0] <= values[1] <= limit:
+            at_most = f" and at most {limit}" if limit == 1 else ""
+            raise ValueError(f"{name}: must be the smallest and the largest, positive{at_most}, got {tuple(values)}.")
+
+
+def _inception_window(shape, seed, area, aspect):
+    """Return begin (row, column, 0) and extent (height, width, -1) for `tf.slice`, int32."""
+    return tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([shape, [3]], axis=0), tf.zeros((1, 0, 4)), seed, 0.0, aspect, area, 100, True
+    )[:2]
+
+
+def _decode_jpeg_part(encoded, shape, begin, extent):
+    # The decoder smooths colour across neighbours, which the edge of a window and one of two columns lack: read more.
+    start = tf.maximum(begin - 4, 0)
+    stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)
+    part = tf.image.decode_and_crop_jpeg(encoded, tf.concat([start[:2], stop - start[:2]], axis=0), channels=3)
+    return tf.slice(part, begin - start, extent)
+
+
+def _check_crop(size, area, aspect):
+    check_ranges(area, aspect)
+    return sides_of("size", size)
+
+
+def _resize_antialiased(image, size):
+    height, width = size
+    before = tf.shape(image)
+    rows = _resize_rows(tf.reshape(image, [before[0], -1]), height)  # (height, 3 W)
+    columns = tf.reshape(tf.transpose(rows), [before[1], 3 * height])
+    columns = _resize_rows(columns, width)  # (width, 3 height)
+    pixels = tf.reshape(tf.transpose(tf.reshape(columns, [3 * width, height])), [height, width, 3])
+    return tf.cast(tf.clip_by_value(pixels + 0.5, 0.0, 255.0), tf.uint8)  # to the nearest level; a cast alone cuts off
+
+
+def _resize_rows(rows, size):
+    """Resize (H, N) to (size, N) float32 along the first axis, with the weights of `tf.image.resize(antialias=True)`.
+
+    Eight results at a time are a small matrix product with the few rows that they need, three times as fast as
+    TensorFlow's own resizing.
+    """
+    blocks = -(-size // 8)
+    step = tf.cast(tf.shape(rows)[0], tf.float32) / size
+    reach = tf.maximum(step, 1.0)  # of the triangular filter, either way
+    centres = tf.reshape((tf.range(8 * blocks, dtype=tf.float32) + 0.5) * step - 0.5, [blocks, 8, 1])
+    taps = tf.range(tf.cast(7 * step + 2 * reach, tf.int32) + 2)
+    index = tf.cast(tf.floor(centres[:, :1] - reach), tf.int32) + taps  # (blocks, 1, taps)
+    last = tf.shape(rows)[0] - 1
+    weights = tf.nn.relu(1 - tf.abs(tf.cast(index, tf.float32) - centres) / reach)  # (blocks, 8, taps)
+    weights *= tf.cast((index >= 0) & (index <= last), tf.float32)
+    # The last block may reach past the image, where there is nothing to weigh; it is cut off.
+    weights = tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=-1, keepdims=True))
+    parts = tf.gather(rows, tf.clip_by_value(index[:, 0], 0, last))  # (blocks, taps, N)
+    return tf.reshape(weights @ tf.cast(parts, tf.float32), [8 * blocks, -1])[:size]

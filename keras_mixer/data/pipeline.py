@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_mixer.data import augment, crops, decode
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 from keras_mixer.data.randaugment import randaugment
 from keras_mixer.data.streams import Rows
 
@@ -18,7 +19,11 @@ def train_batches(
     image_size,
     seed,
     start_step=0,
+    pixels=DEFAULT_PIXELS,
     augmentation="paper",
+    crop_area=crops.CROP_AREA,
+    crop_aspect=crops.CROP_ASPECT,
+    flip_rate=0.5,
     randaugment_magnitude=0,
     mixup_alpha=0.0,
     cutmix_alpha=0.0,
@@ -28,8 +33,8 @@ def train_batches(
 ):
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
 
-    Photographs get an inception crop (area 5 to 100 %, aspect 3/4 to 4/3) and a flip, then RandAugment where asked;
-    drawn signs such as digits get a small rotation, shift and zoom instead, since a crop or flip changes their meaning.
+    Photographs get an inception crop and a flip, then RandAugment where asked; drawn signs such as digits get a small
+    rotation, shift and zoom instead, since a crop or flip changes their meaning.
 
     Several machines may each make a part of every batch: it is bit for bit those rows of the whole, and images of other
     parts are not decoded, but for the one that mixup and CutMix mix into the first row.
@@ -40,8 +45,12 @@ def train_batches(
         image_size: side in pixels, or (height, width).
         seed: of order, augmentation and mixup.
         start_step: the step to start with, without reading what comes before.
+        pixels: a `PixelSettings`, how files become pixels.
         augmentation: "paper"; "keras_cv" to have RandAugment and mixup from keras-cv, whose draws do not follow the
             seed; or "none" to only resize.
+        crop_area: of photographs: smallest and largest fraction of the image that a crop shows.
+        crop_aspect: of photographs: smallest and largest width / height of a crop.
+        flip_rate: fraction of photographs that are mirrored left to right.
         randaugment_magnitude: the paper's m, 0 for none; always two layers. keras_cv: at most 10.
         mixup_alpha: the paper's p, 0 for none.
         cutmix_alpha: of CutMix, 0 for none; with mixup as well, each batch gets one of the two, by an even draw.
@@ -66,8 +75,9 @@ def train_batches(
     """
     limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
     fractions = {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}
+    fractions |= {"crop_area": crop_area, "crop_aspect": crop_aspect, "flip_rate": flip_rate}
     check_train_options(source, batch_size, image_size, augmentation, **limits, **fractions)
-    height, width = check_image_size(image_size)
+    height, width = crops.sides_of("image_size", image_size)
     num_classes = len(source.class_names)
     if augmentation == "keras_cv":
         from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
@@ -80,12 +90,25 @@ def train_batches(
     def example(k, record):
         image, label = source.parse(record)
         key = augment.fold_seed(seed, k)
-        image = _augmented(image, key, source, augmentation, (height, width))
+        image = augmented(image, key)
         if randaugment_magnitude:
             image = randaugment(image, augment.fold_seed(key[0], key[1], 2), randaugment_magnitude)
         if random_erasing_rate:
             image = augment.random_erasing(image, augment.fold_seed(key[0], key[1], 3), random_erasing_rate)
         return image, _one_hot(label, num_classes)
+
+    def augmented(image, key):
+        """Decode, and crop and flip or move, to (height, width, 3) uint8."""
+        first, second = (augment.fold_seed(key[0], key[1], i) for i in range(2))
+        if augmentation == "none" or not source.photographs:
+            image = crops.resize(_decoded(image, source, pixels), (height, width), pixels.antialias)
+            return image if augmentation == "none" else augment.small_affine(image, first)
+        window = (first, (height, width), crop_area, crop_aspect)
+        if image.dtype == tf.string:
+            image = crops.decode_and_inception_crop(image, *window, pixels, source.loose_files)
+        else:
+            image = crops.inception_crop(image, *window, pixels.antialias)
+        return augment.random_flip(image, second, flip_rate)
 
     def batch(step, data):
         images, labels = mixed(step, *data)
@@ -128,9 +151,12 @@ def check_train_options(
     randaugment_magnitude,
     random_erasing_rate,
     label_smoothing,
+    crop_area=crops.CROP_AREA,
+    crop_aspect=crops.CROP_ASPECT,
+    flip_rate=0.5,
 ):
     """Raise the ValueError that `train_batches` would, without making anything, which takes seconds."""
-    check_image_size(image_size)
+    crops.sides_of("image_size", image_size)
     _part_rows(batch_size, (0, 1))
     _check_batch(source, batch_size)
     if augmentation not in AUGMENTATIONS:
@@ -142,13 +168,16 @@ def check_train_options(
     for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")
+    crops.check_ranges(crop_area, crop_aspect)
+    if not 0 <= flip_rate <= 1:
+        raise ValueError(f"flip_rate: must be a fraction in [0, 1], got {flip_rate}; use 0 for no mirror images.")
     if augmentation == "keras_cv":
         from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
 
         make_augmenter(randaugment_magnitude, mixup_alpha)
 
 
-def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1)):
+def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAULT_PIXELS, part=(0, 1)):
     """Return one pass over a source in order, every image once, the last batch filled up with zeros.
 
     Args:
@@ -157,6 +186,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1))
         image_size: side in pixels, or (height, width).
         crop: "resmall" (short side to 8/7 of the size, centre crop) or "resize" (both sides to 8/7, centre crop) for
             photographs; drawn signs are only resized.
+        pixels: a `PixelSettings`, how files become pixels.
         part: as for `train_batches`. Each part has equally many batches, the last one all filling where need be.
 
     Yields:
@@ -173,15 +203,16 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", part=(0, 1))
         >>> sum(int(tf.reduce_sum(mask)) for part in parts for _, _, mask in part)
         360
     """
-    height, width = check_image_size(image_size)
+    height, width = crops.sides_of("image_size", image_size)
     rows, _ = _part_rows(batch_size, part)
     size = batch_size // part[1]
     check_crop(crop)
 
     def example(record):
         image, label = source.parse(record)
-        image = _pixels(image)
-        image = crops.evaluation_crop(image, crop if source.photographs else "none", (height, width))
+        image = _decoded(image, source, pixels)
+        which = crop if source.photographs else "none"
+        image = crops.evaluation_crop(image, which, (height, width), pixels.antialias)
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
@@ -212,30 +243,11 @@ def check_crop(crop):
         raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
 
 
-def check_image_size(image_size):
-    """Return (height, width) in pixels, or raise a ValueError."""
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(sides) != 2 or any(not isinstance(s, int) or s < 1 for s in sides):
-        raise ValueError(f"image_size: must be a positive number of pixels or (height, width), got {image_size!r}.")
-    return sides
-
-
-def _pixels(image):
+def _decoded(image, source, pixels):
     """Decode where the source gave bytes; three channels either way."""
     if image.dtype == tf.string:
-        return decode.decode_image(image)
+        return decode.decode_image(image, pixels.alpha, pixels.exif_rotation, source.loose_files)
     return tf.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-
-
-def _augmented(image, key, source, augmentation, size):
-    """Decode, and crop and flip or move, to (height, width, 3) uint8."""
-    first, second = (augment.fold_seed(key[0], key[1], i) for i in range(2))
-    if augmentation == "none":
-        return decode.resize(_pixels(image), size)
-    if not source.photographs:
-        return augment.small_affine(decode.resize(_pixels(image), size), first)
-    crop = decode.decode_and_inception_crop if image.dtype == tf.string else decode.inception_crop
-    return augment.random_flip(crop(image, first, size), second)
 
 
 def _part_rows(batch_size, part, with_neighbour=False):

@@ -1,4 +1,7 @@
-"""From a folder of images to sharded TFRecords with a manifest: every image checked, and all written or nothing."""
+"""From a folder of images to sharded TFRecords with a manifest: every image checked, and all written or nothing.
+
+Records hold JPEG and PNG alone, which every machine decodes without Python; images of other kinds become PNG.
+"""
 
 import concurrent.futures
 import contextlib
@@ -12,9 +15,10 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data import checking, sources
+from keras_mixer.data import checking, folders, sources
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.records import FORMAT, VERSION, sha256
+from keras_mixer.data.splits import select
 
 SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
 CHUNK = 128  # images that are held at a time
@@ -34,8 +38,9 @@ def write_records(
 ):
     """Turn a folder of images into a folder of records, which `sources.open_source` opens.
 
-    Every image is decoded once to see that it can be, and its bytes are written unchanged. The files are a function of
-    the images, the seed and the number of shards. They are written into a temporary folder beside `output`, which is
+    Every image is decoded once to see that it can be. The bytes of JPEG and PNG are written unchanged; other images
+    become PNG without loss, upright, their first frame, with their transparency. The files are a function of the
+    images, the seed and the number of shards. They are written into a temporary folder beside `output`, which is
     renamed at the end: after an error or a kill there is no output, or the former one.
 
     Args:
@@ -44,8 +49,9 @@ def write_records(
         splits: names; None takes all.
         num_shards: of each split, at most one per image; None makes shards of about 128 MiB.
         seed: of the order, random over all shards, and of the split of a flat folder.
-        on_bad_image: "stop", or "skip" to leave out files that are no images, and list them in the manifest.
-        max_bad_fraction: more than this fraction of a split's files skipped is an error.
+        on_bad_image: "stop", or "skip" to leave out images that cannot be read, and list them in the manifest. Files
+            that are no images by their name are left out either way, with a warning.
+        max_bad_fraction: more than this fraction of a split's images skipped is an error.
         photographs: False for drawn signs, which a crop or flip would change; kept in the manifest.
         overwrite: replace earlier records at `output`, and nothing else.
 
@@ -53,7 +59,7 @@ def write_records(
         The manifest, as a dict.
 
     Raises:
-        ValueError: for bad arguments, class folders (see `sources.folder_images`) or images.
+        ValueError: for bad arguments, class folders (see `folders.folder_images`) or images.
         OSError: if the output exists or cannot be written, for instance on a full disk.
     """
     sources.check_paths(dataset=root, output=output)
@@ -66,16 +72,15 @@ def write_records(
     if root.resolve() in (output, *output.parents):
         raise ValueError(f"output: {output} is in the folder of the images; choose one outside of it.")
     _check_output(output, overwrite)
-    listed = {}
-    for split in splits or sources.folder_splits(root):
-        class_names, files, others = sources.folder_images(root, split, seed)
+    root = folders.data_root(root)
+    names, listed = folders.folder_splits(root), {}
+    for wanted in splits or names:
+        split = select(wanted, dict.fromkeys(names, 0), root)[0]
+        class_names, files, others = folders.folder_images(root, split, seed)
         if not files:
             raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
-        bad = checking.BadImages(
-            root, split, len(files) + len(others), None if on_bad_image == "stop" else max_bad_fraction
-        )
-        for path in others:
-            bad.add(path, sources.no_image(path).removeprefix("dataset: "))
+        folders.warn_of_others(root, others)
+        bad = checking.BadImages(root, split, len(files), None if on_bad_image == "stop" else max_bad_fraction)
         listed[split] = (files, bad)
     manifest = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
     manifest |= {"class_names": list(class_names), "splits": {}}
@@ -86,9 +91,10 @@ def write_records(
             raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
         for split, (files, bad) in listed.items():
             count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(files))
-            shards = _write_split(folder, split, files, count, seed, bad)
+            shards, converted = _write_split(folder, split, files, count, seed, bad)
             num_examples = sum(shard["examples"] for shard in shards)
-            manifest["splits"][split] = {"num_examples": num_examples, "skipped": bad.skipped, "shards": shards}
+            manifest["splits"][split] = {"num_examples": num_examples, "converted": converted}
+            manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
         with open(folder / sources.MANIFEST, "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             file.write("\n")
@@ -97,10 +103,10 @@ def write_records(
 
 
 def _write_split(folder, split, files, num_shards, seed, bad):
-    """Write the shards of a split; return what the manifest says of each."""
+    """Write the shards of a split; return what the manifest says of each, and how many images became PNG."""
     order = np.random.default_rng(seed).permutation(len(files))
     bounds = [len(files) * i // num_shards for i in range(num_shards + 1)]
-    shards, labels = [], set()
+    shards, labels, converted = [], set(), 0
     threads = concurrent.futures.ThreadPoolExecutor(checking.num_threads())
     with threads, Progress(f"{split}:", len(files), "images") as progress:
         for k in range(num_shards):
@@ -110,11 +116,12 @@ def _write_split(folder, split, files, num_shards, seed, bad):
                 for start in range(bounds[k], bounds[k + 1], CHUNK):
                     chunk = [files[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
                     # One chunk at a time: `map` submits all it is given, and would hold every image.
-                    checked = threads.map(checking.read_image, [name for name, _ in chunk])
-                    for (name, label), (encoded, fault) in zip(chunk, checked, strict=True):
+                    checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
+                    for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
                         if fault:
                             bad.add(name, fault)
                             continue
+                        converted += is_new
                         writer.write(_example(encoded, label, os.path.relpath(name, bad.root)))
                         examples += 1
                         labels.add(label)
@@ -130,7 +137,7 @@ def _write_split(folder, split, files, num_shards, seed, bad):
             f"dataset: every image is bad in the class folder of {name}, so split {split} would have none of that "
             "class; replace them or remove the class."
         )
-    return shards
+    return shards, converted
 
 
 def _example(encoded, label, path):

@@ -1,7 +1,7 @@
 """Sharded TFRecords of images with a manifest of counts and checksums; and reading any TFRecord shards in order.
 
 A folder of records has a manifest.json and shards such as train-00000-of-00016.tfrecord. A record is a tf.train.Example
-of image/encoded (the bytes of the file), image/label (int64) and image/path. `record_writing` makes them.
+of image/encoded (the bytes of a JPEG or PNG), image/label (int64) and image/path. `record_writing` makes them.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.sources import MANIFEST, Source, default_split, select
+from keras_mixer.data.sources import MANIFEST, Source
+from keras_mixer.data.splits import default_split, select
 
 FORMAT, VERSION = "keras_mixer records", 1
 SHUFFLE_WINDOW = 4096  # records; TFRecord cannot be read by index
@@ -204,7 +205,7 @@ def find_unreadable(shards, parse):
 
     def check(record):
         image, _ = parse(record)
-        return tf.shape(decode.decode_image(image) if image.dtype == tf.string else image)[0]
+        return tf.shape(decode.decode_image(image, python=False) if image.dtype == tf.string else image)[0]
 
     for shard in shards:
         if not tf.io.gfile.exists(shard.path):

@@ -14,14 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data import checking
+from keras_mixer.data import checking, folders
+from keras_mixer.data.splits import default_split, select
 from keras_mixer.data.streams import indexed_records
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-IGNORED_FILES = ("Thumbs.db", "desktop.ini")  # what Windows leaves where someone looked at images
-SPLIT_NAMES = ("train", "validation", "val", "test")
-FLAT_TEST_FRACTION = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +36,8 @@ class Source:
         find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
             itself None if the source has no files.
         fingerprint: sha256 of the names and labels of a folder's files; other files are another run.
+        loose_files: True where the images are files of a folder: of any kind that Pillow reads, and to be left out one
+            by one. Else they are JPEG, PNG or what else TensorFlow decodes without Python.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Source:
     parse: Callable
     find_unreadable: Callable[[], str | None] | None = None
     fingerprint: str = ""
+    loose_files: bool = False
 
 
 def open_source(
@@ -66,8 +66,8 @@ def open_source(
 
     Args:
         dataset: "digits", the path of a folder of class folders or of records (see `records`), or a TFDS name.
-        split: for example "train" or "train[:99%]"; None takes "train" for training and the dataset's "validation",
-            "val" or "test" otherwise, in this order.
+        split: for example "train" or "train[:99%]"; None takes the dataset's split for training, otherwise that for
+            validation, or for test. Any usual name does, such as "val" for "Valid".
         data_dir: where TFDS keeps its data, or the folder of one prepared dataset; None is TFDS's default.
         manual_dir: where archives lie that TFDS cannot download itself.
         training: whether the source is to train on.
@@ -77,7 +77,7 @@ def open_source(
         max_bad_fraction: with "skip", more than this fraction of a split's files is an error.
 
     Raises:
-        ValueError: for an unknown dataset (naming near ones), an unknown split, or one without images.
+        ValueError: for an unknown dataset (naming near ones), an unknown split, one without images, or a single class.
 
     Example:
         >>> open_source("digits", training=False).num_examples
@@ -110,6 +110,8 @@ def open_source(
         source = tfds_source(dataset, split, data_dir, manual_dir, training)
     if not source.num_examples:
         raise ValueError(f"dataset: {source.name} has no images; give a split or a folder that has some.")
+    if len(source.class_names) < 2:
+        raise ValueError(f"dataset: {source.name} has one class, and a classifier needs two or more; give another.")
     return source
 
 
@@ -118,24 +120,6 @@ def check_paths(**paths):
     for name, path in paths.items():
         if path is not None and "\0" in os.fspath(path):
             raise ValueError(f"{name}: {os.fspath(path)!r} has a null byte, which no path can have; remove it.")
-
-
-def select(split, splits, name):
-    """Return (base split, start, stop) for "train", "train[:99%]" or "train[100:200]"; `splits` maps name -> size."""
-    match = re.fullmatch(r"([\w-]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
-    if not match or match[1] not in splits:
-        raise ValueError(f"split: {name} has no split {split!r}; it has {', '.join(splits)}, and parts as train[:99%].")
-    size = splits[match[1]]
-
-    def place(text, default):
-        if text is None:
-            return default
-        at = round(int(text[:-1]) / 100 * size) if text.endswith("%") else int(text)
-        if abs(at) > size:
-            raise ValueError(f"split: {split!r} reaches beyond the {size:,} images that {name} has in {match[1]}.")
-        return at + size if at < 0 else at
-
-    return match[1], place(match[2], 0), place(match[3], size)
 
 
 def _digits(split):
@@ -160,119 +144,16 @@ def _digits(split):
     )
 
 
-def folder_splits(root):
-    """Return the splits of a folder of images: its own, or train and test where it has only class folders.
-
-    Raises:
-        ValueError: where there are no class folders, or where those that define the labels are missing.
-    """
-    root = pathlib.Path(root)
-    top = _folders(root)
-    if "train" in top and _folders(root / "train"):
-        return top
-    if not top:
-        raise ValueError(
-            f"dataset: {root} has no class folders; expected {root}/<class>/<image> or <split>/<class>/<image>."
-        )
-    if set(top) <= set(SPLIT_NAMES):  # else validation images would be taken for a class called "val"
-        raise ValueError(
-            f"dataset: {root} has the folders {', '.join(top)}, but {root / 'train'} has no class folders, which "
-            "define the labels; make them, or give a folder of class folders."
-        )
-    return ["train", "test"]
-
-
-def folder_images(root, split, seed):
-    """List the images of one split of a folder.
-
-    Args:
-        root: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is "test".
-        split: one of `folder_splits(root)`.
-        seed: chooses the tenth.
-
-    Returns:
-        The class names; a list of (path, label); and the paths of files that are no images by their name. Classes take
-        turns in proportion, each by path, so that every part of a split, such as train[:90%], has all of them. Hidden
-        files and folders are no part of a dataset.
-
-    Raises:
-        ValueError: for an unknown split, a class without images, classes that differ from those of "train", or a flat
-            folder that has one image per class and so no "test".
-    """
-    root = pathlib.Path(root)
-    splits = folder_splits(root)
-    if split not in splits:
-        raise ValueError(f"split: {root} has no split {split!r}; it has {', '.join(splits)}.")
-    flat = not _folders(root / "train")
-    folder = root if flat else root / split
-    class_names = _folders(root if flat else root / "train")
-    _check_same_classes(folder, root / "train", _folders(folder), class_names)
-    files, others = [], []
-    for label, c in enumerate(class_names):
-        visible = sorted(_visible_files(folder / c))
-        paths = [path for path in visible if path.lower().endswith(IMAGE_SUFFIXES)]
-        others += [path for path in visible if not path.lower().endswith(IMAGE_SUFFIXES)]
-        if not paths and flat and c in SPLIT_NAMES:
-            raise ValueError(
-                f"dataset: {root} has class folders beside {c!r}, which has no images; remove {folder / c}, or move "
-                f"the class folders into {root / 'train'}."
-            )
-        if not paths:
-            raise ValueError(f"dataset: the class folder {folder / c} has no images; add some or remove the class.")
-        if flat:
-            held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
-            order = np.random.default_rng([seed, label]).permutation(len(paths))
-            paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
-        files += [((i + 0.5) / len(paths), label, path) for i, path in enumerate(paths)]
-    files = [(path, label) for _, label, path in sorted(files)]
-    if not files:
-        raise ValueError(
-            f"dataset: each class folder of {root} has a single image, which is for training, so none is held out for "
-            "test; add images, or make the folders train and test yourself."
-        )
-    return tuple(class_names), files, others
-
-
-def no_image(path):
-    """Return the sentence for a file that is no image by its name."""
-    return (
-        f"dataset: {path} is not an image by its name ({', '.join(IMAGE_SUFFIXES)}); move it out of the class folders."
-    )
-
-
-def _folders(root):
-    if not root.is_dir():
-        return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _visible_files(folder):
-    def stop(error):
-        raise error  # `os.walk` leaves out, without a word, a folder that may not be read
-
-    for parent, folders, names in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names = [name for name in names if not name.startswith(".") and name not in IGNORED_FILES]
-        yield from (os.path.join(parent, name) for name in names)
-
-
-def _check_same_classes(folder, train, found, class_names):
-    for name in sorted(set(found) ^ set(class_names)):
-        here, there = (folder, train) if name in found else (train, folder)
-        raise ValueError(
-            f"dataset: {here} has the class folder {name!r}, which {there} has not; both need the same classes."
-        )
-
-
 def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
-    split = split or default_split(folder_splits(root), training, root)
-    base = split.split("[")[0]
-    class_names, files, others = folder_images(root, base, seed)
+    root = folders.data_root(root)
+    names = folders.folder_splits(root)
+    split = split or default_split(names, training, root)
+    base = select(split.partition("[")[0], dict.fromkeys(names, 0), root)[0]
+    class_names, files, others = folders.folder_images(root, base, seed)
+    folders.warn_of_others(root, others)
     if on_bad_image == "skip":
-        files = checking.without_bad_images(root, base, files, others, max_bad_fraction)
-    elif others:
-        raise ValueError(no_image(others[0]))
-    _, start, stop = select(split, {base: len(files)}, str(root))
+        files = checking.without_bad_images(root, base, files, max_bad_fraction)
+    _, start, stop = select(split, {base: len(files)}, root)
     files = files[start:stop]
     # As bytes, since a name need not be UTF-8.
     paths, labels = np.array([os.fsencode(f) for f, _ in files], object), np.array([k for _, k in files], np.int64)
@@ -286,14 +167,5 @@ def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
         parse=lambda record: (tf.io.read_file(record["path"]), record["label"]),
         find_unreadable=lambda: next((path for path, _ in files if checking.read_image(path)[1]), None),
         fingerprint=hashlib.sha256(os.fsencode(names)).hexdigest(),
-    )
-
-
-def default_split(splits, training, name):
-    for split in ["train"] if training else ["validation", "val", "test"]:
-        if split in splits:
-            return split
-    raise ValueError(
-        f"split: {name} has no default for {'training' if training else 'evaluation'}; "
-        f"choose one of {', '.join(splits)}."
+        loose_files=True,
     )

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 
 from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
-from keras_mixer.data.sources import Source, default_split, select
+from keras_mixer.data.sources import Source
+from keras_mixer.data.splits import default_split, select
 from keras_mixer.data.streams import indexed_records
 
 logger = logging.getLogger("keras_mixer")
@@ -65,8 +66,11 @@ def tfds_source(
                 f"{' '.join(str(error).split())[:200]}); prepare it where there is a network and give its --data_dir."
             ) from error
     split = split or default_split(list(builder.info.splits), training, name)
+    sizes, parts = {k: v.num_examples for k, v in builder.info.splits.items()}, []
     for part in split.split("+"):  # a clear error for a bad one
-        select(part, {k: v.num_examples for k, v in builder.info.splits.items()}, name)
+        _, bracket, range_ = part.partition("[")
+        parts.append(select(part, sizes, name)[0] + bracket + range_)
+    split = "+".join(parts)
     info = builder.info.splits[split]
     features = builder.info.features
     image_key, label = find_keys(features, name, label)
@@ -78,7 +82,7 @@ def tfds_source(
         example = features.deserialize_example(record, decoders=decoders)
         image = example.pop(image_key)
         if image_scale != 1:
-            image = decode.decode_image(image) * tf.constant(image_scale, tf.uint8)
+            image = decode.decode_image(image, python=False) * tf.constant(image_scale, tf.uint8)
         return image, tf.cast(label(example) if callable(label) else example[label], tf.int64)
 
     paths = [

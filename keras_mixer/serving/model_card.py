@@ -1,5 +1,6 @@
 """The page about an exported model that lies beside it, for those who get only the folder."""
 
+from keras_mixer.data import decode_plain, image_limits
 from keras_mixer.serving import signatures
 
 CLASSES_SHOWN = 50
@@ -23,6 +24,7 @@ def model_card(facts, card):
         f"`probabilities` float32 (B, {len(names)}), `classes` string (B, {top}) best first, "
         f"`scores` float32 (B, {top})"
     )
+    turned = "turns a photograph upright by its EXIF data" if facts["exif_rotation"] else "ignores EXIF data"
     larger = round(min(height, width) * 8 / 7)
     rows = {"Model": f"MLP-Mixer `{facts['model']}`, {facts['parameters']:,} parameters", **(card or {})}
     rows |= {
@@ -54,11 +56,12 @@ The probabilities of an image are the {facts["activation"]} of the logits{_MEANI
 |---|---|---|
 | `serving_default` | uint8 {shape}, RGB | {answers} |
 | `serving_float` | float32 {shape}, RGB in [0, 255] | the same, and `status` string (B,) |
-| `serving_bytes` | string (B,), the bytes of JPEG, PNG, GIF, BMP or WebP files of any size | the same, and `status` |
+| `serving_bytes` | string (B,), bytes of JPEG, PNG, still GIF or WebP, plain BMP files | the same, and `status` |
 | `features` | uint8 {shape}, RGB | `pre_logits` float32 (B, {facts["features"]}) |
 
-B is any number, 0 too. Pixels are given as they are: the model maps [0, 255] to [-1, 1] itself. `serving_bytes` turns
-a JPEG upright and takes {_CROPS[facts["crop"]].format(side=f"{height} x {width}", larger=larger)}.
+B is any number, 0 too. Pixels are given as they are: the model maps [0, 255] to [-1, 1] itself. `serving_bytes`
+{turned}, {_ALPHA[facts["alpha"]]}, and takes
+{_CROPS[facts["crop"]].format(side=f"{height} x {width}", larger=larger)}.
 For the other signatures do the same yourself.
 
 ## Status
@@ -68,10 +71,12 @@ others are as without it.
 
 | `status` | |
 |---|---|
-| `{signatures.UNREADABLE}` | not a whole image of these formats |
-| `{signatures.TOO_MANY_PIXELS}` | in the header; nothing was decoded |
-| `{signatures.TOO_MANY_BYTES}` | nothing was read |
-| `{signatures.TOO_LONG}` | in the header; nothing was decoded |
+| `{signatures.UNREADABLE}` | damaged |
+| `{decode_plain.NOT_TAKEN}` | convert it, for example an animation to its first frame |
+| `{image_limits.TOO_MANY_PIXELS}` | nothing was decoded |
+| `{image_limits.TOO_MANY_WEBP_PIXELS}` | nothing was decoded |
+| `{image_limits.TOO_MANY_BYTES}` | nothing was decoded |
+| `{image_limits.TOO_LONG}` | nothing was decoded |
 | `{signatures.OUT_OF_RANGE}` | of `serving_float`, NaN too |
 
 Images of another shape or type fail the whole request: `images: must be uint8 of shape {shape}; ...`.
@@ -101,6 +106,11 @@ def serving_command(folder):
 _MEANING = {
     "softmax": ": they sum to 1",
     "sigmoid": ": each class has its own, and they do not sum to 1",
+}
+_ALPHA = {
+    "white": "shows white through transparent pixels",
+    "black": "shows black through transparent pixels",
+    "drop": "shows the colours stored under transparent pixels",
 }
 _CROPS = {
     "resmall": "the centre, {side} pixels, after resizing the short side to {larger}",

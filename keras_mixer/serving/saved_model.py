@@ -1,5 +1,6 @@
 """A trained Mixer as a version folder that TensorFlow Serving mounts: written, reloaded, compared, then named."""
 
+import dataclasses
 import hashlib
 import json
 import numbers
@@ -11,7 +12,8 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
-from keras_mixer.data import crops
+from keras_mixer.data import crops, decode_plain, image_limits
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 from keras_mixer.serving import model_card, signatures, version_folder, warmup
 
 STORAGE = ("float32", "bfloat16", "float16")
@@ -25,6 +27,7 @@ def saved_model(
     class_names=None,
     version=None,
     crop="resmall",
+    pixels=DEFAULT_PIXELS,
     top=5,
     activation=None,
     storage="float32",
@@ -44,6 +47,7 @@ def saved_model(
         class_names: K names, or K pairs (id, name) as `imagenet_classes` gives; None for "0", "1", ...
         version: whole number, 1 where None; TensorFlow Serving takes the largest.
         crop: of encoded images: "resmall" (short side to 8/7, centre), "resize" (both sides), "none" (whole image).
+        pixels: a `PixelSettings`, how encoded images become pixels.
         top: classes that are named for an image, at most; fewer where the head has fewer.
         activation: "softmax" or "sigmoid" of the logits; None for the model's own, softmax where it gives logits.
         storage: "float32", or "bfloat16" or "float16", half the bytes: weights are rounded, and cast when used.
@@ -89,14 +93,15 @@ def saved_model(
     with version_folder.new_version(output, int(version), overwrite) as folder:
         names_file = folder / "class_names.txt"  # TensorFlow copies it to assets/
         names_file.write_text("".join(f"{name}\n" for name in names), "utf-8")
-        served = signatures.ServedMixer(model, activation, str(names_file), crop, top, storage, bool(jit_compile))
+        options = (crop, pixels, top, storage, bool(jit_compile))
+        served = signatures.ServedMixer(model, activation, str(names_file), *options)
         _check_finite(served, storage)
         try:
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
         except tf.errors.OpError as error:
             raise version_folder.unwritable(folder.with_name(str(version)), error) from None
         names_file.unlink()
-        difference = _compare(folder, served, model, activation, names, crop)
+        difference = _compare(folder, served, model, activation, names, (crop, pixels.antialias))
         facts = {
             "format": "keras_mixer SavedModel 1",
             "model": model.name,
@@ -104,6 +109,7 @@ def saved_model(
             "channels": "RGB",
             "value_range": [0, 255],
             "crop": crop,
+            **dataclasses.asdict(pixels),
             "activation": activation,
             "top": top,
             "class_names": list(names),
@@ -113,7 +119,11 @@ def saved_model(
             "storage": storage,
             "compute": model.get_layer("stem").compute_dtype,
             "jit_compile": bool(jit_compile),
-            "limits": {"bytes": signatures.MAX_BYTES, "pixels": signatures.decode.MAX_PIXELS},
+            "limits": {
+                "bytes": image_limits.MAX_BYTES,
+                "pixels": image_limits.MAX_PIXELS,
+                "aspect": image_limits.MAX_ASPECT,
+            },
             "largest_difference": difference,
             "weights_sha256": weights_sha256(served.weights),
             "versions": _versions(),
@@ -193,7 +203,7 @@ def _check_finite(served, storage):
             )
 
 
-def _compare(folder, served, model, activation, names, crop):
+def _compare(folder, served, model, activation, names, cropped):
     """Return the largest difference of a probability or feature between the written model and Keras.
 
     Raises:
@@ -203,7 +213,8 @@ def _compare(folder, served, model, activation, names, crop):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, height, width, 3), np.uint8)
     photo = rng.integers(0, 256, (height + 5, 2 * width + 3, 3), np.uint8)
-    images[2] = crops.evaluation_crop(photo, crop, (height, width))
+    crop, antialias = cropped
+    images[2] = crops.evaluation_crop(photo, crop, (height, width), antialias)
     files = [tf.io.encode_png(image).numpy() for image in (photo, photo)]
     expected, features = _by_keras(served, model, activation, images)
     loaded = tf.saved_model.load(str(folder)).signatures
@@ -230,7 +241,7 @@ def _compare(folder, served, model, activation, names, crop):
         largest = max(largest, difference)
     best = tf.math.top_k(answers["probabilities"], answers["classes"].shape[1]).indices.numpy()
     named = [[names[k] for k in row] for row in best]
-    status = [signatures.OK, signatures.UNREADABLE, signatures.OK]
+    status = [signatures.OK, decode_plain.NOT_TAKEN, signatures.OK]
     texts = lambda tensor: [[text.decode() for text in row] for row in np.atleast_2d(tensor.numpy())]
     if texts(answers["classes"]) != named or texts(of_bytes["status"]) != [status]:
         raise ValueError(

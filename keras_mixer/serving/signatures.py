@@ -5,13 +5,8 @@ import tensorflow as tf
 
 from keras_mixer.data import crops, decode
 
-MAX_BYTES = 32 * 2**20  # of an encoded image
-MAX_ASPECT = 100  # of its longer side to its shorter; resized, a picture of 1 x 80,000,000 pixels fills any memory
 OK = "ok"
-UNREADABLE = "unreadable image"
-TOO_MANY_BYTES = f"more than {MAX_BYTES} bytes"
-TOO_MANY_PIXELS = f"more than {decode.MAX_PIXELS} pixels"
-TOO_LONG = f"one side more than {MAX_ASPECT} times the other"
+UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decode_plain`
 OUT_OF_RANGE = "pixel not in [0, 255]"
 
 
@@ -23,12 +18,13 @@ class ServedMixer(tf.Module):
         activation: "softmax" or "sigmoid", of the logits.
         class_names: path of a text file with the name of class k in line k.
         crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
+        pixels: a `PixelSettings`, of encoded images.
         top: classes named for an image.
         storage: dtype of the floating variables; they are cast where they are used.
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
     """
 
-    def __init__(self, model, activation, class_names, crop, top, storage, jit_compile):
+    def __init__(self, model, activation, class_names, crop, pixels, top, storage, jit_compile):
         super().__init__(name="mixer")
         self.weights = stored_weights(model, storage)
         layers = keras.Model(model.input, [model.get_layer(name).output for name in ("pre_logits", "head")])
@@ -41,7 +37,7 @@ class ServedMixer(tf.Module):
         ]
         self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
         self._size = tuple(model.input_shape[1:3])
-        self._crop, self._top = crop, top
+        self._crop, self._pixels, self._top = crop, pixels, top
         names = tf.lookup.TextFileInitializer(
             class_names, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
         )
@@ -76,7 +72,7 @@ class ServedMixer(tf.Module):
 
     def _of_bytes(self, encoded):
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
-        images, status = decode_batch(encoded, self._crop, self._size)
+        images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
         probabilities, _ = self.mixer(tf.cast(images, tf.float32))
         return self._outputs(probabilities, status)
 
@@ -119,34 +115,31 @@ def stored_weights(model, storage):
     return stored
 
 
-def decode_batch(encoded, crop, size):
+def decode_batch(encoded, crop, size, pixels):
     """Decode images of which some may be no images.
 
     Args:
-        encoded: (B,) string, bytes of JPEG, PNG, GIF, BMP or WebP files of any size.
+        encoded: (B,) string, bytes of files that `decode_image(python=False)` takes.
         crop, size: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
+        pixels: a `PixelSettings`.
 
     Returns:
         images (B, height, width, 3) uint8, zeros where there is no image; status (B,) string, "ok" or what is wrong.
 
     Example:
-        >>> images, status = decode_batch(tf.constant(["no image"]), "resmall", (8, 8))
+        >>> from keras_mixer.data.pixel_settings import PixelSettings
+        >>> images, status = decode_batch(tf.constant(["no image"]), "resmall", (8, 8), PixelSettings())
         >>> status.numpy().tolist(), int(tf.reduce_max(images))
-        ([b'unreadable image'], 0)
+        ([b'neither a JPEG, PNG, still GIF or WebP, nor a plain BMP'], 0)
     """
     count = tf.shape(encoded)[0]
     nothing = (tf.zeros((*size, 3), tf.uint8), tf.constant(UNREADABLE), tf.constant(-1))
 
-    def decoded(file, index):
-        height, width = decode.image_sides(file)
-        fault = tf.where(tf.maximum(height, width) > MAX_ASPECT * tf.minimum(height, width), TOO_LONG, OK)
-        fault = tf.where(height * width > decode.MAX_PIXELS, TOO_MANY_PIXELS, fault)
-        whole = lambda: crops.evaluation_crop(decode.decode_image(file), crop, size)
-        return tf.cond(fault == OK, whole, lambda: nothing[0]), fault, index
-
     def example(file, index):
-        large = tf.strings.length(file) > MAX_BYTES
-        return tf.cond(large, lambda: (nothing[0], tf.constant(TOO_MANY_BYTES), index), lambda: decoded(file, index))
+        image, fault = decode.decode_or_fault(file, pixels.alpha, pixels.exif_rotation, python=False)
+        cropped = lambda: crops.evaluation_crop(image, crop, size, pixels.antialias)
+        image = tf.cond(fault == "", cropped, lambda: nothing[0])
+        return image, tf.where(fault == "", OK, fault), index
 
     # An op that fails would fail the whole request. In a dataset it costs its own element only, which is left out.
     files = tf.data.Dataset.from_tensor_slices((encoded, tf.range(count)))

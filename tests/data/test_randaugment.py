@@ -13,7 +13,6 @@ from scipy import stats
 from keras_mixer.data.randaugment import OP_NAMES, apply_operation, randaugment
 
 
-
 def read_golden(name):
     with np.load(pathlib.Path(__file__).parents[1] / "golden" / name) as archive:
         return {key: archive[key] for key in archive.files}
@@ -131,7 +130,7 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     ("magnitude", "threshold"), [(5, 128), (9.9, 253), (10, 0), (12.5, 64), (15, 128), (20, 0), (30, 0)]
 )
 def test_the_threshold_of_solarize_wraps_at_256_as_a_byte_does(magnitude, threshold):
-    expected = np.where(LEVELS < threshold, LEVELS, 255 - LEVELS)
+    expected = np.where(threshold > LEVELS, LEVELS, 255 - LEVELS)
     np.testing.assert_array_equal(apply_operation(LEVELS, "Solarize", magnitude), expected)
 
 
@@ -165,7 +164,8 @@ def test_rotation_computes_its_angle_in_float32_as_the_authors_graph_does(sign):
 
 
 def test_posterize_keeps_one_to_eight_bits():
-    assert [len(np.unique(apply_operation(LEVELS, "Posterize", m))) for m in (0, 2.5, 10, 20, 30)] == [2, 2, 16, 256, 256]
+    count = lambda magnitude: len(np.unique(apply_operation(LEVELS, "Posterize", magnitude)))
+    assert [count(magnitude) for magnitude in (0, 2.5, 10, 20, 30)] == [2, 2, 16, 256, 256]
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import pipeline, sources, task_labels, tasks
+from keras_mixer.data import pipeline, sources, splits, task_labels, tasks
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / "docs" / "tasks.md"
 SIZES = {  # of the splits that TFDS makes
@@ -96,9 +96,9 @@ def _shards(task, sizes):
     wanted = {split: set() for split in sizes}
     for parts in (*task.develop, task.final[0]):
         for part in parts.split("+"):
-            split, start, stop = sources.select(part, sizes, "x")
+            split, start, stop = splits.select(part, sizes, "x")
             wanted[split].add((start, stop))
-    split, start, _ = sources.select(task.final[1], sizes, "x")
+    split, start, _ = splits.select(task.final[1], sizes, "x")
     wanted[split].add((start, start + 8))
     for split, size in sizes.items():
         edges = sorted({0, size, *(edge for piece in wanted[split] for edge in piece)})
@@ -142,7 +142,7 @@ def _labels(source):
 def _positions(split, sizes):
     """Yield the places of a sum of parts; record k of each split is of class k modulo the number of classes."""
     for part in split.split("+"):
-        _, start, stop = sources.select(part, sizes, "x")
+        _, start, stop = splits.select(part, sizes, "x")
         yield from range(start, stop)
 
 

@@ -66,7 +66,11 @@ def test_one_bad_image_fails_no_other(model, answers):
     expected = served.by_keras(model, pixels)
     expected[1] = 0
     np.testing.assert_allclose(answers["bytes"]["probabilities"], expected, rtol=0, atol=TOLERANCE)
-    assert answers["bytes"]["status"].tolist() == [b"ok", b"unreadable image", b"ok"]
+    assert answers["bytes"]["status"].tolist() == [
+        b"ok",
+        b"neither a JPEG, PNG, still GIF or WebP, nor a plain BMP",
+        b"ok",
+    ]
     assert answers["bytes"]["classes"][1].tolist() == [b""] * 5
 
 

@@ -1,8 +1,10 @@
 """The signatures of an exported Mixer, loaded in Python, against Keras."""
 
+import itertools
 import struct
 
 import numpy as np
+import pictures
 import pytest
 import served
 import tensorflow as tf
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
 import keras_mixer
-from keras_mixer.data import crops, decode
+from keras_mixer.data import crops, decode, decode_plain, image_limits
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.serving import signatures
 
 PHOTO = load_sample_images().images[1][:133, :201]
@@ -78,12 +81,12 @@ def _png_header(height, width):
 
 
 BAD = {
-    b"no image": "unreadable image",
-    b"": "unreadable image",
+    b"no image": decode_plain.NOT_TAKEN,
+    b"": decode_plain.NOT_TAKEN,
     PNG[:2000]: "unreadable image",
-    _png_header(60000, 50000): f"more than {decode.MAX_PIXELS} pixels",
-    _png_header(0, 0): "unreadable image",
-    PNG + b"\0" * signatures.MAX_BYTES: f"more than {signatures.MAX_BYTES} bytes",
+    _png_header(60000, 50000): "more than 89478485 pixels",
+    _png_header(0, 0): "no pixels",
+    PNG + b"\0" * image_limits.MAX_BYTES: "more than 67108864 bytes",
     tf.io.encode_png(np.zeros((1, 101, 3), np.uint8)).numpy(): "one side more than 100 times the other",
     _png_header(80_000_000, 1): "one side more than 100 times the other",
 }
@@ -101,6 +104,18 @@ def test_encoded_images_of_any_kind_and_size_between_bad_ones(model, loaded):
     assert set(_texts(found["classes"])[1]) == {""}
 
 
+def test_every_kind_of_file_is_served_as_predict_shows_it_or_has_a_status_alone(model, loaded):
+    taken, others = pictures.JPEGS | pictures.PNGS | pictures.PLAIN, pictures.OTHERS
+    files = [file for pair in itertools.zip_longest(taken.values(), others.values()) for file in pair if file]
+    pixels = np.stack([crops.evaluation_crop(decode.decode_image(file), "resmall", served.SIDE) for file in files])
+    expected = served.by_keras(model, pixels)
+    expected[[file in others.values() for file in files]] = 0
+    found = _run(loaded["serving_bytes"], files)
+    status = [decode_plain.NOT_TAKEN if file in others.values() else "ok" for file in files]
+    assert _texts(found["status"]) == [status]
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("name", ["serving_default", "serving_float", "serving_bytes", "features"])
 def test_an_empty_batch_gives_empty_answers(loaded, name):
     dtype = {"serving_float": tf.float32, "serving_bytes": tf.string}.get(name, tf.uint8)
@@ -111,7 +126,7 @@ def test_an_empty_batch_gives_empty_answers(loaded, name):
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _decode(files):
-    return signatures.decode_batch(files, "none", (4, 6))
+    return signatures.decode_batch(files, "none", (4, 6), PixelSettings())
 
 
 @settings(max_examples=40, deadline=None)
@@ -120,4 +135,4 @@ def test_each_image_keeps_its_place_whatever_is_beside_it(levels):
     files = [b"no image" if k is None else tf.io.encode_png(np.full((3, 5, 3), k, np.uint8)).numpy() for k in levels]
     images, status = _decode(tf.constant(files, tf.string, shape=[len(files)]))
     np.testing.assert_array_equal(images, [np.full((4, 6, 3), k or 0) for k in levels] or np.zeros((0, 4, 6, 3)))
-    assert status.numpy().tolist() == [b"unreadable image" if k is None else b"ok" for k in levels]
+    assert status.numpy().tolist() == [decode_plain.NOT_TAKEN.encode() if k is None else b"ok" for k in levels]

@@ -93,8 +93,8 @@ def test_unreadable_files_are_named_and_the_others_go_on(run, forked, photos, tm
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 4
     assert errors[0].startswith(f"error: {tmp_path}/1.png: image cannot be decoded")
-    assert errors[1].startswith(f"error: {tmp_path}/\\udcff.png: image cannot be decoded")
-    assert errors[2].startswith(f"error: {tmp_path}/3.png: cannot be read (No such file or directory)")
+    assert errors[1].startswith(f"error: {tmp_path}/3.png: cannot be read (No such file or directory)")
+    assert errors[2].startswith(f"error: {tmp_path}/\\udcff.png: image cannot be decoded")
     assert errors[3] == "error: 3 of 4 files could not be read."
 
 
@@ -122,7 +122,7 @@ def test_a_body_is_refused(run, forked, photos, tmp_path):
     [
         (["nothing/*.png"], "image: no file matches 'nothing/*.png'; give files, folders or patterns"),
         (["nothing.png"], "image: no file is called 'nothing.png'"),
-        (["recipes"], "image: the folder 'recipes' has no images (.jpg"),
+        (["recipes"], "image: the folder 'recipes' has no images; give files"),
         (["--top=0"], "top: must be a positive number, got 0"),
         (["--crop=centre", "photo"], "crop: must be resmall, resize or none, got 'centre'"),
         (["--precision=float16"], "precision: must be float32 or mixed_bfloat16, got 'float16'"),

@@ -1,0 +1,122 @@
+"""Image files that are neither JPEG nor PNG, decoded by Pillow: where Python runs, and nowhere else."""
+
+import functools
+import io
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from keras_mixer.data.exif import ORIENTATION
+from keras_mixer.data.image_limits import TOO_MANY_PIXELS, fault_of
+from keras_mixer.data.transparency import BAND_PIXELS, composite_numpy
+
+# Of Pillow's formats, those of pictures in people's folders that have a signature of their own. Others run a program
+# (EPS, WMF), or take nearly any bytes for a picture (TGA, PCX).
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG2000", "PPM", "TIFF", "WEBP")
+NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC, JPEG 2000 or PPM"
+NOT_TAKEN = f"it is no {NAMES} file"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+NO_HEIC = "run pip install 'keras_mixer[heic]' to read HEIC photographs"
+
+
+def decode(encoded, alpha, exif_rotation):
+    """Decode in a graph; arguments and results are those of `decode.decode_or_fault`."""
+    read = functools.partial(_read, alpha=alpha, exif_rotation=exif_rotation)
+    image, fault = tf.numpy_function(read, [encoded], (tf.uint8, tf.string))
+    return tf.ensure_shape(image, [None, None, 3]), tf.ensure_shape(fault, [])
+
+
+def decode_bytes(encoded, alpha="white", exif_rotation=True):
+    """Decode the bytes of a file that is neither JPEG nor PNG.
+
+    Args:
+        encoded: bytes.
+        alpha, exif_rotation: as `decode.decode_image` takes them; alpha None returns transparency as a fourth channel.
+
+    Returns:
+        (H, W, 3) uint8; for alpha None (H, W, 4) where the file has transparency.
+
+    Raises:
+        ValueError: saying what is wrong with the file.
+
+    Example:
+        >>> decode_bytes(b"P5 3 2 255 " + bytes(6)).shape
+        (2, 3, 3)
+    """
+    fault = fault_of(len(encoded), 1, 1)
+    if fault:
+        raise ValueError(fault)
+    _register_heic()
+    try:
+        with Image.open(io.BytesIO(encoded), formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
+            # The size that Pillow will decode.
+            fault = fault_of(len(encoded), *picture.size, webp=picture.format == "WEBP")
+            if fault:
+                raise ValueError(fault)
+            picture.load()
+            pixels = _pixels(picture, alpha)
+            orientation = picture.getexif().get(ORIENTATION, 1) if exif_rotation else 1
+    except Image.UnidentifiedImageError:
+        raise ValueError(NO_HEIC if _is_heic(encoded) and "HEIF" not in Image.OPEN else NOT_TAKEN) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(TOO_MANY_PIXELS) from None
+    # Pillow's decoders meet damaged bytes with a dozen kinds of error, none of which is a fault of ours.
+    except Exception as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    return _upright(pixels, orientation)
+
+
+def _read(encoded, alpha, exif_rotation):
+    encoded = np.asarray(encoded, object).item()  # bytes in a graph, an array of them outside
+    try:
+        return decode_bytes(encoded, alpha, exif_rotation), b""
+    except ValueError as error:
+        return np.zeros((0, 0, 3), np.uint8), str(error).encode()
+
+
+@functools.cache
+def _register_heic():
+    Image.init()  # of all formats
+    try:
+        import pillow_heif  # an optional extra
+    except ImportError:
+        return
+    pillow_heif.register_heif_opener()
+
+
+def _is_heic(encoded):
+    return encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
+
+
+def _pixels(picture, alpha):
+    """Return (H, W, 3) uint8, or (H, W, 4) of a transparent picture for alpha None, a band of rows at a time."""
+    if picture.mode in ("I", "F") and picture.format != "PPM":
+        raise ValueError(f"its pixels are 32-bit numbers (mode {picture.mode}); save it with 8 or 16 bits per channel")
+    transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+    width, height = picture.size
+    pixels = np.empty((height, width, 4 if transparent and alpha is None else 3), np.uint8)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = picture.crop((0, top, width, min(top + rows, height)))
+        if transparent:
+            band = np.asarray(band.convert("RGBA"))
+            pixels[top : top + rows] = band if alpha is None else composite_numpy(band, alpha)
+        elif band.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+            pixels[top : top + rows] = (np.asarray(band) >> 8).astype(np.uint8)[:, :, None]
+        else:
+            pixels[top : top + rows] = np.asarray(band.convert("RGB"))
+    return pixels
+
+
+def _upright(pixels, orientation):
+    views = {
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+        7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+        8: lambda x: x.swapaxes(0, 1)[::-1],
+    }
+    return np.ascontiguousarray(views[orientation](pixels)) if orientation in views else pixels

@@ -1,0 +1,81 @@
+"""EXIF orientation in TensorFlow: reading it from the bytes of a JPEG or PNG, and turning an image upright."""
+
+import tensorflow as tf
+
+from keras_mixer.data.encoded_bytes import big_endian, byte_values, little_endian, num_bytes
+
+EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
+ORIENTATION = 0x0112  # tag
+SHORT, LONG = 3, 4  # types of a value
+MAX_ENTRIES = 1000  # of a directory; cameras write a few dozen
+MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG
+
+
+def jpeg_orientation(encoded):
+    """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none."""
+    parts = tf.strings.split([encoded], EXIF, maxsplit=1).values  # one part where there is no EXIF block
+    return tf.cond(tf.size(parts) > 1, lambda: _orientation_of_segments(encoded, parts[0]), lambda: tf.constant(1))
+
+
+def png_orientation(encoded):
+    """Return the EXIF orientation of a PNG, () int32 in 1 ... 8; 1, upright, where it states none."""
+    parts = tf.strings.split([encoded], b"eXIf", maxsplit=1).values
+    # Where these bytes stand by chance, no TIFF structure follows.
+    found = lambda: tiff_orientation(encoded, num_bytes(parts[0]) + 4)
+    return tf.cond(tf.size(parts) > 1, found, lambda: tf.constant(1))
+
+
+def tiff_orientation(encoded, start):
+    """Return the orientation in the TIFF structure at byte `start`, () int32; 1 where it has none or is damaged."""
+    head = byte_values(encoded, start, 8)
+    little = head[0] == ord("I")
+    valid = tf.reduce_all(head[:4] == tf.where(little, tf.constant(list(b"II*\0"), tf.int64), list(b"MM\0*")))
+
+    def number(values):  # (..., length) int64 bytes
+        return tf.where(little, little_endian(values), big_endian(values))
+
+    directory = start + number(head[4:8])
+    count = tf.minimum(number(byte_values(encoded, directory, 2)), MAX_ENTRIES)
+    first = tf.clip_by_value(directory + 2, 0, num_bytes(encoded))
+    entries = tf.io.decode_raw(tf.strings.substr(encoded, first, 12 * count), tf.uint8)
+    # Each has a tag, a type, a length and a value, or where it is.
+    entries = tf.reshape(tf.cast(entries[: 12 * (tf.size(entries) // 12)], tf.int64), [-1, 12])
+    long = number(entries[:, 2:4]) == LONG
+    value = tf.where(long, number(entries[:, 8:12]), number(entries[:, 8:10]))
+    stated = (number(entries[:, :2]) == ORIENTATION) & (long | (number(entries[:, 2:4]) == SHORT))
+    orientation = tf.reduce_max(tf.concat([tf.where(stated, value, 0), [0]], axis=0))
+    return tf.cast(tf.where(valid & (orientation >= 1) & (orientation <= 8), orientation, 1), tf.int32)
+
+
+def upright(image, orientation):
+    """Turn and mirror an image (H, W, 3) as an orientation, () int32 in 1 ... 8, asks for."""
+    turned = lambda: tf.transpose(image, [1, 0, 2])
+    views = [lambda: tf.identity(image), lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1]]
+    views += [turned, lambda: turned()[:, ::-1], lambda: turned()[::-1, ::-1], lambda: turned()[::-1]]
+    return tf.switch_case(orientation - 1, views)  # EXIF counts from 1
+
+
+def _orientation_of_segments(encoded, before):
+    """Return the orientation of a JPEG that has the bytes "Exif" somewhere; `before` is what precedes the first."""
+    # In nearly every file they are those of the first segment, or of the second, after that of JFIF.
+    jfif = byte_values(encoded, 2, 4)
+    second = 4 + big_endian(jfif[2:]) + 4
+    start = num_bytes(before)
+    marked = tf.reduce_all(byte_values(before, start - 4, 2) == [0xFF, 0xE1])
+    plain = marked & ((start == 6) | (tf.reduce_all(jfif[:2] == [0xFF, 0xE0]) & (start == second)))
+    found = tf.cond(plain, lambda: start, lambda: _walk(encoded))
+    return tf.cond(found > 0, lambda: tiff_orientation(encoded, found + len(EXIF)), lambda: tf.constant(1))
+
+
+def _walk(encoded):
+    """Return where in a JPEG the content of its EXIF segment begins, () int64; 0 where there is none."""
+
+    def step(at, found):
+        head = byte_values(encoded, at, 4 + len(EXIF))  # 0xFF, marker, two bytes of length, content
+        is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(EXIF))
+        following = at + 2 + big_endian(head[2:4])
+        is_end = (head[0] != 0xFF) | (head[1] == 0xDA)  # pixels follow the last
+        return tf.where(is_exif | is_end, tf.zeros_like(at), following), tf.where(is_exif, at + 4, 0)
+
+    start = tf.constant(2, tf.int64), tf.constant(0, tf.int64)
+    return tf.while_loop(lambda at, _: at > 0, step, start, maximum_iterations=MAX_SEGMENTS)[1]

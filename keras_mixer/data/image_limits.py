@@ -1,0 +1,51 @@
+"""The limits of an image file, the same wherever one is decoded, so that none takes more than about 1 GB of memory."""
+
+import tensorflow as tf
+
+from keras_mixer.data.encoded_bytes import num_bytes
+
+MAX_BYTES = 64 * 2**20  # of a file; photographs of 24 million pixels without loss have 30 to 60 MB
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB
+MAX_WEBP_PIXELS = 50_000_000  # libwebp holds four copies of an image
+MAX_ASPECT = 100  # of the longer side to the shorter; resized, a picture of 1 x 80,000,000 pixels would fill any memory
+TOO_MANY_BYTES = f"more than {MAX_BYTES} bytes"
+TOO_MANY_PIXELS = f"more than {MAX_PIXELS} pixels"
+TOO_MANY_WEBP_PIXELS = f"more than {MAX_WEBP_PIXELS} pixels in a WebP"
+TOO_LONG = f"one side more than {MAX_ASPECT} times the other"
+EMPTY = "no pixels"
+
+
+def fault_of(num_bytes, height, width, webp=False):
+    """Return what is wrong with the size of an image, or "" (Python numbers)."""
+    if num_bytes > MAX_BYTES:
+        return TOO_MANY_BYTES
+    if min(height, width) < 1:
+        return EMPTY
+    if height * width > MAX_PIXELS:
+        return TOO_MANY_PIXELS
+    if webp and height * width > MAX_WEBP_PIXELS:
+        return TOO_MANY_WEBP_PIXELS
+    return TOO_LONG if max(height, width) > MAX_ASPECT * min(height, width) else ""
+
+
+def bounded(encoded, height, width, pixels, webp=False):
+    """Return what `pixels()` decodes where an image is within the limits, in TensorFlow.
+
+    Args:
+        encoded: () string, the bytes of the file.
+        height, width: of the image that `pixels` decodes, () int.
+        pixels: function without arguments -> (H, W, 3) uint8.
+        webp: whether it is a WebP.
+
+    Returns:
+        image (H, W, 3) uint8, (0, 0, 3) beyond a limit; fault () string, empty within them.
+    """
+    height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
+    shorter, longer = tf.minimum(height, width), tf.maximum(height, width)
+    fault = tf.where(longer > MAX_ASPECT * shorter, TOO_LONG, "")
+    if webp:
+        fault = tf.where(height * width > MAX_WEBP_PIXELS, TOO_MANY_WEBP_PIXELS, fault)
+    fault = tf.where(height * width > MAX_PIXELS, TOO_MANY_PIXELS, fault)
+    fault = tf.where(shorter < 1, EMPTY, fault)
+    fault = tf.where(num_bytes(encoded) > MAX_BYTES, TOO_MANY_BYTES, fault)
+    return tf.cond(fault == "", pixels, lambda: tf.zeros((0, 0, 3), tf.uint8)), fault

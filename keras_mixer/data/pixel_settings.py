@@ -1,0 +1,41 @@
+"""How a file becomes pixels: the settings that training, evaluation, prediction and serving of one model share."""
+
+import dataclasses
+
+ALPHAS = ("white", "black", "drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelSettings:
+    """What is done to the pixels of a file besides cropping them.
+
+    The authors' own code has alpha="drop" and exif_rotation=False; docs/images.md says why these are not the defaults.
+
+    Attributes:
+        alpha: what shows through transparent pixels, "white" or "black"; "drop" shows the colours stored under them.
+        exif_rotation: whether a photograph is turned upright as its EXIF data says.
+        antialias: whether bilinear resizing filters before it shrinks an image.
+
+    Raises:
+        ValueError: for another alpha.
+
+    Example:
+        >>> PixelSettings().alpha
+        'white'
+    """
+
+    alpha: str = "white"
+    exif_rotation: bool = True
+    antialias: bool = False
+
+    def __post_init__(self):
+        check_alpha(self.alpha)
+
+
+def check_alpha(alpha):
+    """Raise a ValueError unless `alpha` is "white", "black" or "drop"."""
+    if alpha not in ALPHAS:
+        raise ValueError(f"alpha: must be white, black or drop, got {alpha!r}.")
+
+
+DEFAULT_PIXELS = PixelSettings()

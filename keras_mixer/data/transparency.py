@@ -1,0 +1,49 @@
+"""Transparent pixels on a plain background, in whole numbers, so that TensorFlow and NumPy give the same bytes."""
+
+import numpy as np
+import tensorflow as tf
+
+BAND_PIXELS = 2**22  # composited at a time, which bounds the memory of intermediate results
+BACKGROUNDS = {"white": 255, "black": 0}
+
+
+def composite(image, alpha):
+    """Put an image (H, W, 4) uint8 on a background; the result is (H, W, 3) uint8, rounded to the nearest level.
+
+    Args:
+        image: RGBA, the colours not multiplied by alpha.
+        alpha: "white" or "black", the background; "drop" to take the colours as they are stored.
+    """
+    if alpha == "drop":
+        return image[:, :, :3]
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+
+    def banded():
+        rows = tf.maximum(BAND_PIXELS // width, 1)
+        count = -(-height // rows)
+        bands = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
+        step = lambda i, bands: (i + 1, bands.write(i, _blend(image[i * rows : (i + 1) * rows], alpha)))
+        return tf.while_loop(lambda i, _: i < count, step, (0, bands), parallel_iterations=1)[1].concat()
+
+    return tf.cond(height * width > BAND_PIXELS, banded, lambda: _blend(image, alpha))
+
+
+def composite_numpy(image, alpha):
+    """Do what `composite` does to a NumPy array (H, W, 4) uint8, byte for byte."""
+    if alpha == "drop":
+        return image[:, :, :3]
+    opacity = image[:, :, 3:].astype(np.uint16)
+    return _over(np.asarray(image[:, :, :3], np.uint16), opacity, BACKGROUNDS[alpha]).astype(np.uint8)
+
+
+def _blend(image, alpha):
+    colours, opacity = tf.cast(image[:, :, :3], tf.uint16), tf.cast(image[:, :, 3:], tf.uint16)
+    return tf.cast(_over(colours, opacity, BACKGROUNDS[alpha]), tf.uint8)
+
+
+def _over(colours, opacity, background):
+    """colours * opacity / 255 + background * (1 - opacity / 255) in uint16, rounded; no sum exceeds 65,407."""
+    product = opacity * (background - colours if background else colours) + 128
+    # (x + 128 + (x + 128) / 256) / 256 is x / 255 to the nearest whole number, for any x up to 255 * 255.
+    share = (product + product // 256) // 256
+    return background - share if background else share

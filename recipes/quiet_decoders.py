@@ -1,0 +1,44 @@
+"""Keep from standard error what libjpeg and libtiff write of a damaged picture, since they name no file.
+
+They write to file descriptor 2 from C, where no Python filter sees it. So another small process reads what is written
+there and passes on all the rest; it ends after this one, so that nothing is lost when this one crashes. What Python
+writes to sys.stderr goes past it.
+"""
+
+import os
+import subprocess
+import sys
+
+import absl.logging
+
+# How the lines begin. A file that cannot be decoded is named in a sentence of ours.
+NOTES = (
+    *("Corrupt JPEG data", "Invalid JPEG file", "Premature end of JPEG", "Improper call to JPEG", "Unsupported JPEG"),
+    *("Bogus ", "Inconsistent progression", "Huffman table 0x", "Quantization table 0x", "Invalid SOS parameters"),
+    *("Unsupported marker type", "Input file read error", "Not a JPEG file", "More samples per pixel", "tempfile.tif"),
+)
+FILTER = """
+import sys
+for line in sys.stdin.buffer:
+    if not line.startswith({notes}):
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+"""
+
+
+def start():
+    """Begin to filter; where there is no standard error, there is nothing to do."""
+    try:
+        real = os.dup(2)
+    except OSError:
+        return
+    code = FILTER.format(notes=tuple(note.encode() for note in NOTES))
+    # In a session of its own, so that Ctrl-C does not end it before it has passed on what the recipe says of it.
+    reader = subprocess.Popen(
+        [sys.executable, "-ISc", code], stdin=subprocess.PIPE, stdout=real, start_new_session=True
+    )
+    sys.stderr.flush()
+    os.dup2(reader.stdin.fileno(), 2)
+    reader.stdin.close()
+    sys.stderr = os.fdopen(real, "w", buffering=1, errors="backslashreplace")
+    absl.logging.get_absl_handler().python_handler.setStream(sys.stderr)
