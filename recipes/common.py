@@ -301,7 +301,7 @@ def numbers_of(name):
     except ValueError:
         given = ",".join(FLAGS[name].value)
         raise ValueError(
-            f"{name}: must be two numbers with a comma between them, got {given!r}; write --{name}="
+            f"{name}: must be two numbers with a comma between, got {given!r}; write --{name}="
             f"{','.join(FLAGS[name].default)}."
         ) from None
 

@@ -3,8 +3,8 @@
     python tests/fuzz_decoding.py <seed> <damaged copies of each picture>
 
 Before each file its name is written, so that the last line names the one that ended the process. The very last is JSON:
-how many files there were, how many each decoder took and refused, by how many MB the memory grew at most, and the longest
-time of one file in seconds.
+how many files there were, how many each decoder took and refused, by how many MB the memory grew at most, and the
+longest time of one file in seconds.
 """
 
 import json

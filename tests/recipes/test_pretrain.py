@@ -359,13 +359,14 @@ def test_unreadable_image_is_named(tmp_path):
     result = _run(*flags, f"--workdir={tmp_path / 'run'}", check=False)
     assert result.returncode == 2
     assert f"{bad} cannot be decoded as an image" in result.stderr
+    assert "or start with --overwrite and --on_bad_image=skip." in result.stderr
 
     flags.append("--on_bad_image=skip")
     result = _run(*flags, f"--workdir={tmp_path / 'too_many'}", check=False)  # 1 of 16 is more than 1 %
     assert result.returncode == 2
-    assert "above max_bad_fraction=0.01" in result.stderr
+    assert "above --max_bad_fraction=0.01" in result.stderr
     result = _run(*flags, "--max_bad_fraction=0.1", f"--workdir={tmp_path / 'skipped'}")
-    assert "1 of 14 files are no images and are left out" in result.stderr
+    assert "1 of 14 images cannot be read and are left out" in result.stderr
     assert json.loads((tmp_path / "skipped" / "run.json").read_text())["settings"]["train_images"] == 13
 
 
@@ -376,14 +377,13 @@ def test_help_explains_every_flag():
     assert "python recipes/pretrain.py" in result.stdout
 
 
-FLAGS = """augmentation batch_size checkpoint_steps clip_norm cutmix_alpha data_dir dataset dropout_rate
-ema_decay epochs eval_split eval_steps first_moment_dtype freeze gradient_accumulation_steps
-head_bias_init image_size keep_checkpoints label_smoothing learning_rate log_steps loss manual_dir
-max_bad_fraction mixup_alpha model num_devices on_bad_image optimizer overwrite permutation permutation_seed
-precision preset
-randaugment_magnitude random_erasing_rate rematerialize rescale_stochastic_depth schedule seed split_seed
-steps_per_execution stochastic_depth_rate strategy total_steps tpu train_split warmup_steps
-weight_decay weights workdir"""
+FLAGS = """alpha antialias augmentation batch_size checkpoint_steps clip_norm crop_area crop_aspect cutmix_alpha
+data_dir dataset dropout_rate ema_decay epochs eval_split eval_steps exif_rotation first_moment_dtype
+flip_rate freeze gradient_accumulation_steps head_bias_init image_size keep_checkpoints label_smoothing
+learning_rate log_steps loss manual_dir max_bad_fraction mixup_alpha model num_devices on_bad_image
+optimizer overwrite permutation permutation_seed precision preset randaugment_magnitude
+random_erasing_rate rematerialize rescale_stochastic_depth schedule seed split_seed steps_per_execution
+stochastic_depth_rate strategy total_steps tpu train_split warmup_steps weight_decay weights workdir"""
 
 
 def test_the_flag_set_is_deliberate(finished):
