@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from keras_mixer.analysis import confusion, output
-from keras_mixer.data import pipeline, subsets
+from keras_mixer.data import folders, pipeline, subsets
 from keras_mixer.evaluation import reports
 from keras_mixer.training import workdir
 
@@ -73,7 +73,7 @@ def write_mistakes(folder, predictions, source, shown, root, pictures):
             rows.append(
                 {
                     "image": int(i),
-                    "file": os.path.relpath(paths[place], root) if paths[place] else "",
+                    "file": folders.printable(os.path.relpath(paths[place], root)) if paths[place] else "",
                     "true": names[predictions.labels[i]],
                     "predicted": names[predictions.predicted[i]],
                     "confidence": f"{predictions.confidence[i]:.6f}",

@@ -126,7 +126,12 @@ def naming_unreadable_files(*data_sources):
     """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.DataLossError,
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+    ) as error:
         if pipeline.LABEL_ERROR in (error.message or ""):
             raise
         for source in data_sources:
@@ -283,6 +288,10 @@ def permuted(batches, patch_size=None):
 def check_train_batches(source):
     """Refuse the flags that `train_batches` would, before anything is written."""
     pixel_settings()
+    given = [name for name in ("crop_area", "crop_aspect", "flip_rate") if FLAGS[name].present]
+    if given and (FLAGS.augmentation == "none" or not source.photographs):
+        why = "--augmentation=none only resizes" if FLAGS.augmentation == "none" else f"{source.name} has drawn signs"
+        raise ValueError(f"{given[0]}: has no effect, since {why}; leave it out.")
     pipeline.check_train_options(source, **_train_options())
     permutations.check_kind(FLAGS.permutation, FLAGS.permutation_seed)
 

@@ -44,6 +44,7 @@ def main(_):
     strategy = common.make_strategy()
     trained_model.check_batch(strategy)
     start = trained_model.find()
+    trained_model.set_crop(start)
     side, pixels = trained_model.image_size(start), common.pixel_settings(start)
     loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)

@@ -26,7 +26,7 @@ from absl import flags
 import trained_model
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
-from keras_mixer.data import crops, decode, folders, pipeline, sources
+from keras_mixer.data import checking, crops, decode, folders, pipeline, sources
 from keras_mixer.serving import model_card, version_folder
 from starting_point import MODELS
 
@@ -187,7 +187,7 @@ def calibration_images(start, side, crop, pixels):
 
 def _pixels(path, side, crop, pixels):
     try:
-        image = decode.decode_image(pathlib.Path(path).read_bytes(), pixels.alpha, pixels.exif_rotation)
+        image = decode.decode_image(checking.read_bytes(path), pixels.alpha, pixels.exif_rotation)
         return crops.evaluation_crop(image, crop, side, pixels.antialias).numpy()
     except tf.errors.OpError as error:
         raise ValueError(f"calibration_images: {decode.describe_error(error, path)}") from None

@@ -41,6 +41,7 @@ def main(_):
     strategy = common.make_strategy()
     trained_model.check_batch(strategy)
     start = trained_model.find()
+    trained_model.set_crop(start)
     side = trained_model.image_size(start)
 
     # ---- Data: which examples each seed draws; images of others are never decoded ----

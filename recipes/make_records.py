@@ -18,7 +18,7 @@ import tempfile
 import tensorflow as tf
 from absl import flags
 
-from keras_mixer.data import record_writing, records, sources
+from keras_mixer.data import folders, record_writing, records, sources
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.")
@@ -62,7 +62,7 @@ def main(_):
         )
     for name, split in manifest["splits"].items():
         for bad in split["skipped"]:
-            print(f"skipped from {name}: {bad['reason']}")
+            print(f"skipped from {name}: {folders.printable(bad['reason'])}")
     output = FLAGS.output.rstrip("/")
     print(
         f"{output}: {_summary(manifest)}. Next:\n"

@@ -16,6 +16,7 @@ import common  # first: it imports TensorFlow without its start-up notes
 # isort: split
 import concurrent.futures
 import glob
+import itertools
 import json
 import os
 import pathlib
@@ -31,7 +32,8 @@ from tqdm import tqdm
 import exported_model
 import keras_mixer
 import trained_model
-from keras_mixer.data import crops, decode, folders, permutations, pipeline, sources
+from keras_mixer.data import checking, crops, decode, folders, permutations, pipeline, sources
+from keras_mixer.data.folders import printable
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", None, f"{trained_model.WEIGHTS_HELP} Or what recipes/export.py wrote.")
@@ -92,6 +94,7 @@ def predict_all(names, load, run, start):
             decoded = keras_mixer.decode_predictions(
                 probabilities_of(run, images), min(FLAGS.top, start.num_classes), trained_model.classes_of(start)
             )
+            decoded = [[(k, printable(text), p) for k, text, p in best] for best in decoded]
             with bar.external_write_mode(file=sys.stdout):
                 for name, best in zip(batch, decoded, strict=True):
                     print(json_line(name, best) if FLAGS.json else table(printable(name), best, width), flush=True)
@@ -104,16 +107,19 @@ def find_images(arguments):
     """Return the paths of all images that files, folders and patterns name, each once, in their order."""
     found = {}
     for argument in arguments:
+        if not argument:
+            raise ValueError("image: must name a file, a folder or a pattern, got an empty text.")
         sources.check_paths(image=argument)
-        path = pathlib.Path(argument).expanduser()
+        path = pathlib.Path(os.path.expanduser(argument))
         if path.is_dir():
-            matches, others = folders.list_files(path)
-            folders.warn_of_others(path, others if matches else [])
+            matches = images_of(path)
             fault = f"the folder {argument!r} has no images"
         elif os.path.lexists(path):
             matches, fault = [str(path)], ""
         else:
-            matches = sorted(p for p in glob.glob(str(path), recursive=True) if not os.path.isdir(p))
+            found_here = sorted(glob.glob(str(path), recursive=True))
+            inside = [images_of(p) if os.path.isdir(p) and "**" not in argument else [] for p in found_here]
+            matches = [p for p in found_here if not os.path.isdir(p)] + list(itertools.chain(*inside))
             fault = (
                 f"no file is called {argument!r}" if not glob.has_magic(argument) else f"no file matches {argument!r}"
             )
@@ -121,6 +127,13 @@ def find_images(arguments):
             raise ValueError(f"image: {fault}; give files, folders or patterns such as 'photos/*.jpg'.")
         found |= dict.fromkeys(matches)
     return list(found)
+
+
+def images_of(folder):
+    """List the images of a folder, and say which files are left out."""
+    images, others = folders.list_files(folder)
+    folders.warn_of_others(folder, others if images else [])
+    return images
 
 
 def build(start, height, width):
@@ -145,7 +158,7 @@ def file_loader(size, crop, settings):
         image = decode.decode_image(encoded, settings.alpha, settings.exif_rotation)
         return crops.evaluation_crop(image, crop, size, settings.antialias)
 
-    return lambda path: pixels(pathlib.Path(path).read_bytes()).numpy()
+    return lambda path: pixels(checking.read_bytes(path)).numpy()
 
 
 def test_digits(start, size, settings):
@@ -166,8 +179,8 @@ def batches(names, load):
     def read(name):
         try:
             return load(name), None
-        except OSError as error:
-            return None, f"{name}: cannot be read ({error.strerror}); replace or remove it."
+        except ValueError as error:
+            return None, str(error)
         except tf.errors.OpError as error:
             return None, decode.describe_error(error, name)
 
@@ -198,11 +211,6 @@ def json_line(name, best):
 def table(name, best, width):
     """One image's predictions as lines: the name of the image, then probability and name of each class."""
     return "\n".join(f"{'' if i else name:{width}}  {p:7.2%}  {text}" for i, (_, text, p) in enumerate(best))
-
-
-def printable(name):
-    """Return a file's name with what is no UTF-8 escaped, which could not be printed."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 if __name__ == "__main__":

@@ -27,11 +27,8 @@ for line in sys.stdin.buffer:
 
 
 def start():
-    """Begin to filter; where there is no standard error, there is nothing to do."""
-    try:
-        real = os.dup(2)
-    except OSError:
-        return
+    """Begin to filter."""
+    real = os.dup(2)
     code = FILTER.format(notes=tuple(note.encode() for note in NOTES))
     # In a session of its own, so that Ctrl-C does not end it before it has passed on what the recipe says of it.
     reader = subprocess.Popen(

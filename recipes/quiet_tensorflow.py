@@ -11,6 +11,9 @@ if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
 
 # TensorFlow's C++ code writes to file descriptor 2 before it reads its own log level. A Python error still shows, since
 # the descriptor is put back first.
+if sys.stderr is None:  # closed: what would be written there is lost
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 sys.stderr.flush()
 _stderr = os.dup(2)
 _nowhere = os.open(os.devnull, os.O_WRONLY)

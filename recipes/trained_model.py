@@ -38,7 +38,11 @@ def define_flags(default_workdir, training=False):
     flags.DEFINE_string("eval_split", None, "Default validation, val or test, whichever the dataset has first.")
     flags.DEFINE_string("on_bad_image", "stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
     flags.DEFINE_float("max_bad_fraction", 0.01, "With --on_bad_image=skip: more bad files than this fraction stop.")
-    flags.DEFINE_string("crop", "resmall", "Of photographs: resmall (paper's Table 3), resize (Table 2).")
+    flags.DEFINE_string(
+        "crop",
+        None,
+        "Of photographs: resmall (paper's Table 3), resize (Table 2); default that of the run, else resmall.",
+    )
     common.define_pixel_flags(of_run=True)
 
 
@@ -98,6 +102,11 @@ def crop_of(start):
 
         drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
     return "none" if drawn else start.settings.get("crop") or "resmall"
+
+
+def set_crop(start):
+    """Set --crop, where it is not given, to how the photographs of the run that made the weights were evaluated."""
+    FLAGS.crop = FLAGS.crop or start.settings.get("crop") or "resmall"
 
 
 def classes_of(start):

@@ -53,6 +53,7 @@ def without_bad_images(root, split, files, max_bad_fraction):
             else:
                 good.append((path, label))
             progress.update()
+    check_classes_left(files, good, split)
     if bad.skipped:
         names = ", ".join(entry["path"] for entry in bad.skipped[:5])
         more = " ..." if len(bad.skipped) > 5 else ""
@@ -124,14 +125,41 @@ def read_for_records(path):
     return (*(result or (None, False)), fault)
 
 
+def read_bytes(path):
+    """Return the bytes of a regular file.
+
+    Raises:
+        ValueError: with a sentence, where it is none, cannot be read, or has too many bytes, which are not read then.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: is missing or no regular file; replace or remove it.")
+        if os.path.getsize(path) > image_limits.MAX_BYTES:
+            raise ValueError(f"{path}: {decode.BAD_IMAGE} ({image_limits.TOO_MANY_BYTES}); replace or remove it.")
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from None
+
+
+def check_classes_left(files, good, split):
+    """Raise a ValueError where all files of a class, in a list of (path, label), are bad."""
+    lost = {label for _, label in files} - {label for _, label in good}
+    if lost:
+        name = next(name for name, label in files if label in lost)
+        raise ValueError(
+            f"dataset: every image is bad in the class folder of {name}, so split {split} would have none of that "
+            "class; replace them or remove the class."
+        )
+
+
 def _read(path, function):
     """Return (function(bytes of a file), None), or (None, a sentence on what is wrong)."""
     try:
-        if not os.path.isfile(path):
-            return None, f"{path}: is missing or no regular file; replace or remove it."
-        return function(pathlib.Path(path).read_bytes()), None
-    except OSError as error:
-        return None, f"{path}: cannot be read ({error.strerror}); replace or remove it."
+        encoded = read_bytes(path)
+    except ValueError as error:
+        return None, str(error)
+    try:
+        return function(encoded), None
     except tf.errors.OpError as error:
         return None, decode.describe_error(error, path)
     except ValueError as error:

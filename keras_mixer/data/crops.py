@@ -11,6 +11,7 @@ from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 
 EVALUATION_CROPS = ("resmall", "resize", "none")
 CROP_AREA = (0.05, 1.0)  # of an inception crop, fraction of the image
+LEAST = 1e-6  # of a range; TensorFlow's sampler computes in float32
 CROP_ASPECT = (0.75, 1.33)  # width / height; 1.33, not 4/3, is the authors'
 
 
@@ -184,7 +185,7 @@ def sides_of(name, size):
 def check_ranges(area, aspect):
     """Raise a ValueError unless these are ranges that an inception crop can have."""
     for name, values, limit in (("crop_area", area, 1), ("crop_aspect", aspect, float("inf"))):
-        if len(values) != 2 or not 0 < values[0] <= values[1] <= limit:
+        if len(values) != 2 or not LEAST <= values[0] <= values[1] <= limit:
             at_most = f" and at most {limit}" if limit == 1 else ""
             raise ValueError(f"{name}: must be the smallest and the largest, positive{at_most}, got {tuple(values)}.")
 

@@ -50,7 +50,7 @@ def decode_or_fault(encoded, alpha="white", exif_rotation=True, python=True):
         image (H, W, 3) uint8, (0, 0, 3) where there is none; fault () string, empty for an image.
 
     Raises:
-        tf.errors.InvalidArgumentError: for a damaged file, when its pixels are decoded.
+        tf.errors.InvalidArgumentError: for a damaged file, when TensorFlow decodes its pixels.
 
     Example:
         >>> decode_or_fault(b"no image", python=False)[1].numpy().decode()

@@ -16,8 +16,17 @@ from keras_mixer.data.transparency import BAND_PIXELS, composite_numpy
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG2000", "PPM", "TIFF", "WEBP")
 NAMES = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC, JPEG 2000 or PPM"
 NOT_TAKEN = f"it is no {NAMES} file"
+NOT_READ = "a TIFF, AVIF or HEIC that is damaged, or of a kind that Pillow does not read"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 NO_HEIC = "run pip install 'keras_mixer[heic]' to read HEIC photographs"
+
+
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284  # tags of a TIFF
+INVERSE = {6: 8, 8: 6}  # of an orientation; the others are their own
+
+
+class FaultyPictureError(Exception):
+    """What is wrong with a picture that Pillow itself would take."""
 
 
 def decode(encoded, alpha, exif_rotation):
@@ -53,17 +62,27 @@ def decode_bytes(encoded, alpha="white", exif_rotation=True):
             # The size that Pillow will decode.
             fault = fault_of(len(encoded), *picture.size, webp=picture.format == "WEBP")
             if fault:
-                raise ValueError(fault)
+                raise FaultyPictureError(fault)
+            if picture.format == "BMP" and picture.mode == "1" and encoded[28] == 8:
+                raise FaultyPictureError("a bitmap of 8 bits in black and white, which Pillow misreads; save it as PNG")
+            orientation = _orientation(picture)
             picture.load()
             pixels = _pixels(picture, alpha)
-            orientation = picture.getexif().get(ORIENTATION, 1) if exif_rotation else 1
+            if picture.format == "TIFF":  # which Pillow has turned upright
+                orientation = 1 if exif_rotation else INVERSE.get(orientation, orientation)
+            elif not exif_rotation:
+                orientation = 1
     except Image.UnidentifiedImageError:
-        raise ValueError(NO_HEIC if _is_heic(encoded) and "HEIF" not in Image.OPEN else NOT_TAKEN) from None
+        no_heic = encoded[8:12] in HEIC_BRANDS and "HEIF" not in Image.OPEN
+        known = encoded.startswith((b"II*\0", b"MM\0*")) or encoded[4:8] == b"ftyp"
+        raise ValueError(NO_HEIC if no_heic else NOT_READ if known else NOT_TAKEN) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(TOO_MANY_PIXELS) from None
+    except (OSError, FaultyPictureError) as error:
+        raise ValueError(" ".join(str(error).split()) or "damaged") from None
     # Pillow's decoders meet damaged bytes with a dozen kinds of error, none of which is a fault of ours.
-    except Exception as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    except Exception:
+        raise ValueError("damaged") from None
     return _upright(pixels, orientation)
 
 
@@ -85,14 +104,27 @@ def _register_heic():
     pillow_heif.register_heif_opener()
 
 
-def _is_heic(encoded):
-    return encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
+def _orientation(picture):
+    """Return what the EXIF data of a picture says; Pillow's own `getexif` asks XMP too, which no other decoder does."""
+    if picture.format == "TIFF":
+        return picture.tag_v2.get(ORIENTATION, 1)
+    exif = Image.Exif()
+    exif.load(picture.info.get("exif") or b"")
+    return exif.get(ORIENTATION, 1)
 
 
 def _pixels(picture, alpha):
     """Return (H, W, 3) uint8, or (H, W, 4) of a transparent picture for alpha None, a band of rows at a time."""
-    if picture.mode in ("I", "F") and picture.format != "PPM":
-        raise ValueError(f"its pixels are 32-bit numbers (mode {picture.mode}); save it with 8 or 16 bits per channel")
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
+        raise FaultyPictureError(
+            f"its pixels are 32-bit numbers (mode {picture.mode}); save it with 8 or 16 bits per channel"
+        )
+    bits, white_is_zero = 16, False
+    if picture.format == "TIFF":
+        depths = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
+        bits, white_is_zero = max(9, *depths), picture.tag_v2.get(PHOTOMETRIC) == 0
+        if max(depths) > 8 and len(depths) > 1 and picture.tag_v2.get(PLANAR) == 2:
+            raise FaultyPictureError("a TIFF of 16 bits in separate planes, which Pillow misreads; save it as PNG")
     transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     width, height = picture.size
     pixels = np.empty((height, width, 4 if transparent and alpha is None else 3), np.uint8)
@@ -102,8 +134,9 @@ def _pixels(picture, alpha):
         if transparent:
             band = np.asarray(band.convert("RGBA"))
             pixels[top : top + rows] = band if alpha is None else composite_numpy(band, alpha)
-        elif band.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-            pixels[top : top + rows] = (np.asarray(band) >> 8).astype(np.uint8)[:, :, None]
+        elif band.mode.startswith("I"):  # more than 8 bits of grey, which Pillow would clip at 255
+            grey = (np.asarray(band) >> (bits - 8)).astype(np.uint8)[:, :, None]
+            pixels[top : top + rows] = 255 - grey if white_is_zero else grey
         else:
             pixels[top : top + rows] = np.asarray(band.convert("RGB"))
     return pixels

@@ -19,7 +19,7 @@ MAX_CHUNKS = 100  # of a WebP, before that of its EXIF data
 def decode(encoded, alpha, exif_rotation):
     """Decode in a graph; arguments and results are those of `decode.decode_or_fault`."""
     header = byte_values(encoded, 0, 54)
-    gif = tf.reduce_all(header[:4] == list(b"GIF8"))
+    gif = tf.reduce_all(header[:6] == list(b"GIF89a")) | tf.reduce_all(header[:6] == list(b"GIF87a"))
     webp = tf.reduce_all(header[:4] == list(b"RIFF")) & tf.reduce_all(header[8:12] == list(b"WEBP"))
     bmp = tf.reduce_all(header[:2] == list(b"BM"))
     branches = [
@@ -84,7 +84,7 @@ def _read_blocks(encoded, header):
             is_frame = head[0] == 0x2C
             table = tf.where(head[9] >= 128, 3 * 2 ** (head[9] % 8 + 1), 0)
             following = tf.where(is_frame, at + 11 + table, at + 2)
-            going = is_frame | (head[0] == 0x21)
+            going = is_frame | ((head[0] == 0x21) & ~(is_control & (control > 0)))  # of two controls none is clear
             return (
                 tf.where(going, following, -at),  # negative at the end, where the trailer should be
                 going,
@@ -141,10 +141,7 @@ def _webp_orientation(encoded, flags):
         going = lambda at, found: ~found & (at < num_bytes(encoded))
         start = tf.constant(12, tf.int64), tf.constant(False)
         at, found = tf.while_loop(going, step, start, maximum_iterations=MAX_CHUNKS)
-        # Some programs put what a JPEG has there before the TIFF structure.
-        prefixed = tf.reduce_all(byte_values(encoded, at, len(exif.EXIF)) == list(exif.EXIF))
-        structure = at + tf.where(prefixed, tf.constant(len(exif.EXIF), tf.int64), 0)
-        return tf.cond(found, lambda: exif.tiff_orientation(encoded, structure), lambda: tf.constant(1))
+        return tf.cond(found, lambda: exif.block_orientation(encoded, at), lambda: tf.constant(1))
 
     return tf.cond(flags // 8 % 2 == 1, walk, lambda: tf.constant(1))
 

@@ -8,7 +8,8 @@ EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
 ORIENTATION = 0x0112  # tag
 SHORT, LONG = 3, 4  # types of a value
 MAX_ENTRIES = 1000  # of a directory; cameras write a few dozen
-MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG
+MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG, a byte of garbage counting as one
+MAX_CHUNKS = 20_000  # of a PNG
 
 
 def jpeg_orientation(encoded):
@@ -19,10 +20,28 @@ def jpeg_orientation(encoded):
 
 def png_orientation(encoded):
     """Return the EXIF orientation of a PNG, () int32 in 1 ... 8; 1, upright, where it states none."""
-    parts = tf.strings.split([encoded], b"eXIf", maxsplit=1).values
-    # Where these bytes stand by chance, no TIFF structure follows.
-    found = lambda: tiff_orientation(encoded, num_bytes(parts[0]) + 4)
-    return tf.cond(tf.size(parts) > 1, found, lambda: tf.constant(1))
+    named = tf.strings.regex_full_match(encoded, rb"(?s)\C*eXIf\C*")  # perhaps only quoted
+
+    def walk():
+        def step(at, _):
+            head = byte_values(encoded, at, 8)  # length, name
+            found = tf.reduce_all(head[4:] == list(b"eXIf"))
+            end = tf.reduce_all(head[4:] == list(b"IEND"))
+            following = tf.where(end, num_bytes(encoded), at + 12 + big_endian(head[:4]))
+            return tf.where(found, at + 8, following), found
+
+        going = lambda at, found: ~found & (at < num_bytes(encoded))
+        start = tf.constant(8, tf.int64), tf.constant(False)
+        at, found = tf.while_loop(going, step, start, maximum_iterations=MAX_CHUNKS)
+        return tf.cond(found, lambda: block_orientation(encoded, at), lambda: tf.constant(1))
+
+    return tf.cond(named, walk, lambda: tf.constant(1))
+
+
+def block_orientation(encoded, start):
+    """Return the orientation in an EXIF block that may begin as one of a JPEG does, with "Exif"."""
+    prefixed = tf.reduce_all(byte_values(encoded, start, len(EXIF)) == list(EXIF))
+    return tiff_orientation(encoded, start + tf.cast(prefixed, tf.int64) * len(EXIF))
 
 
 def tiff_orientation(encoded, start):
@@ -72,9 +91,11 @@ def _walk(encoded):
 
     def step(at, found):
         head = byte_values(encoded, at, 4 + len(EXIF))  # 0xFF, marker, two bytes of length, content
-        is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(EXIF))
-        following = at + 2 + big_endian(head[2:4])
-        is_end = (head[0] != 0xFF) | (head[1] == 0xDA)  # pixels follow the last
+        is_marker = (head[0] == 0xFF) & (head[1] != 0xFF)  # else filling, or garbage, which libjpeg passes over
+        is_exif = is_marker & (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(EXIF))
+        bare = (head[1] == 0x01) | ((head[1] >= 0xD0) & (head[1] <= 0xD8))  # without a length
+        following = at + tf.where(is_marker, 2 + tf.where(bare, tf.zeros_like(at), big_endian(head[2:4])), 1)
+        is_end = is_marker & (head[1] == 0xDA)  # pixels follow
         return tf.where(is_exif | is_end, tf.zeros_like(at), following), tf.where(is_exif, at + 4, 0)
 
     start = tf.constant(2, tf.int64), tf.constant(0, tf.int64)

@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (
 )
 # What systems leave where someone looked at images, in lower case: no data, and no news to anybody.
 SYSTEM_NAMES = (
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "recycler", "system volume information"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "__macosx", "lost+found", "network trash folder", "temporary items"),
 )
 FLAT_TEST_FRACTION = 0.1
@@ -42,23 +42,32 @@ def is_image_name(path):
     return os.fspath(path).lower().endswith(IMAGE_SUFFIXES)
 
 
+def printable(path):
+    """Return a path as text in which what cannot be printed is escaped."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def list_files(folder):
     """List the files of a folder and of all folders in it, linked ones too, but for what `is_hidden`.
 
     Returns:
-        The paths of images by their name, and those of other files, each in the order of their names.
+        The paths of images by their name, and those of other files, each in the order of their names. What is no
+        regular file, such as a pipe, is among the others.
 
     Raises:
         OSError: for a folder that may not be read.
     """
-    files = sorted(_walk(os.fspath(folder), (os.path.realpath(folder),)))
-    return [path for path in files if is_image_name(path)], [path for path in files if not is_image_name(path)]
+    images, others = [], []
+    for path, is_file in _walk(os.fspath(folder)):
+        (images if is_file and is_image_name(path) else others).append(path)
+    return sorted(images), sorted(others)
 
 
 def warn_of_others(folder, others):
     """Say once how many files are left out since they are no images by their name, and name some."""
     if others:
-        names = ", ".join(os.path.relpath(path, folder) for path in others[:NAMED])
+        names = ", ".join(printable(os.path.relpath(path, folder)) for path in others[:NAMED])
         more = ", ..." if len(others) > NAMED else ""
         files = (
             "1 file is no image by its name and is"
@@ -71,12 +80,16 @@ def warn_of_others(folder, others):
 def data_root(root):
     """Return the folder that has the class folders or splits: `root`, or what it wraps, as an unpacked archive does."""
     root = found = pathlib.Path(root)
+    seen = {os.path.realpath(root)}
     while True:
         inner = _folders(found)
-        wraps = len(inner) == 1 and splits.kind_of(inner[0]) is None and not _has_images(found)
-        if not wraps or not _folders(found / inner[0]) or _has_images(found / inner[0]):
+        wraps = len(inner) == 1 and splits.kind_of(inner[0]) is None and not _strays(found)
+        if not wraps or not _folders(found / inner[0]) or _strays(found / inner[0]):
             break
         found = found / inner[0]
+        if os.path.realpath(found) in seen:
+            raise ValueError(f"dataset: {found} is a link back to a folder that it is in; remove it.")
+        seen.add(os.path.realpath(found))
     if found != root:
         _warn_once(f"{root}: holds a single folder, so the classes or splits are those in {found}")
     return found
@@ -131,12 +144,8 @@ def folder_images(root, split, seed):
         raise ValueError(f"split: {root} has no split {split!r}; it has {', '.join(all_splits)}.")
     train = _train_folder(root)
     flat = train is None
-    nested = [name for name in _folders(root) if flat and splits.kind_of(name) and _folders(root / name)]
-    if nested:  # else the images of a test set would be a class called "test"
-        raise ValueError(
-            f"dataset: {root} has class folders beside {nested[0]!r}, which has folders itself; move the class folders "
-            f"into {root / 'train'}."
-        )
+    if flat:
+        _check_flat(root)
     folder = root if flat else root / split
     class_names = _folders(root if flat else train)
     if len(class_names) == 1:
@@ -144,17 +153,28 @@ def folder_images(root, split, seed):
             f"dataset: {root if flat else train} has one class folder, {class_names[0]!r}, and a classifier needs two "
             "or more; add another class, or give the folder that has the class folders."
         )
+    for name in class_names:
+        if name != printable(name):
+            raise ValueError(
+                f"dataset: the class folder {printable(name)!r} of {root} has a name that cannot be printed; rename it."
+            )
     if not flat:
+        beside = sorted({*all_splits} & {*class_names})
+        if beside:
+            raise ValueError(
+                f"dataset: {root} has the class folder {beside[0]!r} beside {train.name!r}, which has one of that name "
+                f"too; move its images into {train / beside[0]}."
+            )
         _check_same_classes(folder, train, _folders(folder), class_names)
+    strays = [*_strays(root), *([] if flat else _strays(folder))]
+    if strays:
+        names = ", ".join(printable(os.path.relpath(path, root)) for path in strays[:NAMED])
+        more = ", ..." if len(strays) > NAMED else ""
+        _warn_once(f"{root}: {len(strays)} beside the class folders have no class and are left out: {names}{more}")
     files, others = [], []
     for label, name in enumerate(class_names):
         paths, no_images = list_files(folder / name)
         others += no_images
-        if not paths and flat and splits.kind_of(name):
-            raise ValueError(
-                f"dataset: {root} has class folders beside {name!r}, which has no images; remove {folder / name}, or "
-                f"move the class folders into {root / 'train'}."
-            )
         if not paths:
             raise ValueError(f"dataset: the class folder {folder / name} has no images; add some or remove the class.")
         if flat:
@@ -187,22 +207,60 @@ def _folders(root):
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def _has_images(folder):
-    return any(path.is_file() and is_image_name(path) and not is_hidden(path.name) for path in folder.iterdir())
+def _strays(folder):
+    """Return the images that lie in a folder itself, and links to nothing, which might have been folders."""
+    with os.scandir(folder) as entries:
+        found = [e.path for e in entries if not is_hidden(e.name) and (is_image_name(e.name) or e.is_symlink())]
+    return sorted(path for path in found if not os.path.isdir(path))
 
 
-def _walk(folder, above):
-    """Yield the files below a folder; `above` are the real paths of the folders on the way."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if is_hidden(name):
-            continue
-        if not os.path.isdir(path):
-            yield path
-        elif os.path.realpath(path) in above:
-            _warn_once(f"{path}: is a link back to a folder that it is in, and is not followed")
-        else:
-            yield from _walk(path, (*above, os.path.realpath(path)))
+def _check_flat(root):
+    """Refuse what looks like splits among class folders, or in them: it would be a class, or be trained on."""
+    inner = {name: _folders(root / name) for name in _folders(root)}
+    kinds = {splits.kind_of(name) for name in inner} - {None}
+    for name in inner:
+        kind = splits.kind_of(name)
+        # A railway station's train may be a class, but not where its folder has folders, or stands beside a test.
+        if kind and (kind != "train" or inner[name] or kinds != {"train"} or not list_files(root / name)[0]):
+            raise ValueError(
+                f"dataset: {root} has class folders beside {name!r}, which is the name of a split; move the class "
+                f"folders into {root / 'train'}, or rename or remove {root / name}."
+            )
+        within = [part for part in inner[name] if splits.kind_of(part)]
+        if within:
+            raise ValueError(
+                f"dataset: {root / name} has a folder {within[0]!r}, which is the name of a split; splits come first: "
+                f"{root / within[0] / name}."
+            )
+    alike = [set(names) for name, names in inner.items() if not _strays(root / name)]
+    if len(inner) > 1 and len(alike) == len(inner) and alike[0] and all(names == alike[0] for names in alike):
+        raise ValueError(
+            f"dataset: the folders {', '.join(inner)} of {root} have folders of the same names, so they look like "
+            "splits; call them train, validation and test, or give one of them."
+        )
+
+
+def _walk(folder):
+    """Yield (path, whether it is a regular file, or a link to nothing) of all that is no folder below a folder."""
+    waiting = [(folder, (os.path.realpath(folder),))]  # and the real paths of the folders on the way
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            with os.scandir(folder) as listed:
+                entries = [entry for entry in listed if not is_hidden(entry.name)]
+        except OSError as error:
+            raise OSError(
+                f"dataset: the folder {folder} cannot be read ({error.strerror}); mend or remove it."
+            ) from None
+        for entry in entries:
+            if not os.path.isdir(entry.path) if entry.is_symlink() else not entry.is_dir():
+                yield entry.path, entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+                continue
+            real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
+            if real in above:
+                _warn_once(f"{entry.path}: is a link back to a folder that it is in, and is not followed")
+            else:
+                waiting.append((entry.path, (*above, real)))
 
 
 @functools.cache  # training and evaluation list the same folder

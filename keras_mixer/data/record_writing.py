@@ -15,7 +15,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data import checking, folders, sources
+from keras_mixer.data import checking, folders, image_limits, sources
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.records import FORMAT, VERSION, sha256
 from keras_mixer.data.splits import select
@@ -62,8 +62,12 @@ def write_records(
         ValueError: for bad arguments, class folders (see `folders.folder_images`) or images.
         OSError: if the output exists or cannot be written, for instance on a full disk.
     """
+    for name, path in (("dataset", root), ("output", output)):
+        if not os.fspath(path):
+            raise ValueError(f"{name}: must name a folder, got an empty text.")
     sources.check_paths(dataset=root, output=output)
-    root, output = pathlib.Path(root), pathlib.Path(output).resolve()
+    root, output = (pathlib.Path(os.path.expanduser(path)) for path in (root, output))
+    output = output.resolve()
     checking.check_policy(on_bad_image, max_bad_fraction)
     if num_shards is not None and num_shards < 1:
         raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
@@ -130,13 +134,7 @@ def _write_split(folder, split, files, num_shards, seed, bad):
             shards.append(
                 {"file": path.name, "examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
             )
-    lost = {label for _, label in files} - labels
-    if lost:
-        name = next(name for name, label in files if label in lost)
-        raise ValueError(
-            f"dataset: every image is bad in the class folder of {name}, so split {split} would have none of that "
-            "class; replace them or remove the class."
-        )
+    checking.check_classes_left(files, [(None, label) for label in labels], split)
     return shards, converted
 
 
@@ -150,8 +148,9 @@ def _example(encoded, label, path):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _size(path):
-    return os.path.getsize(path) if os.path.isfile(path) else 0
+def _size(path):  # of a file that may become a record
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    return size if size <= image_limits.MAX_BYTES else 0
 
 
 def _sync(path):

@@ -38,7 +38,7 @@ def select(split, splits, name):
         >>> select("val[:50%]", {"Valid": 200}, "photos")
         ('Valid', 0, 100)
     """
-    match = re.fullmatch(r"([\w -]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
     base = match and _find(match[1], splits)
     if not base:
         raise ValueError(f"split: {name} has no split {split!r}; it has {', '.join(splits)}, and parts as train[:99%].")
@@ -63,6 +63,8 @@ def default_split(splits, training, name):
     """
     for kind in ["train"] if training else ["validation", "test"]:
         found = sorted((NAMES[kind].index(split.lower()), split) for split in splits if kind_of(split) == kind)
+        if len(found) > 1 and found[0][0] == found[1][0]:  # they differ in case alone
+            raise ValueError(f"split: {name} has both {found[0][1]} and {found[1][1]}; choose one of them.")
         if found:
             return found[0][1]
     raise ValueError(

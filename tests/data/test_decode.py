@@ -73,6 +73,45 @@ def test_of_16_bits_the_upper_8_are_kept():
         decode_graph(encode(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"))
 
 
+def grey_tiff(bits, photometric):
+    """A raw TIFF of 16 levels of grey."""
+    levels = np.linspace(0, 2**bits - 1, 16).astype(np.uint16)
+    packed = levels.tobytes()
+    if bits == 12:
+        pairs = levels.reshape(-1, 2).astype(int)
+        packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+    tags = {256: 16, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_grey_of_many_bits_has_its_levels_in_either_sense(bits):
+    expected = (np.linspace(0, 2**bits - 1, 16).astype(int) >> bits - 8).astype(np.uint8)
+    assert decode_graph(grey_tiff(bits, 1))[0, :, 0].numpy().tolist() == expected.tolist()
+    if bits == 16:  # white is zero
+        assert decode_graph(grey_tiff(bits, 0))[0, :, 0].numpy().tolist() == (255 - expected).tolist()
+
+
+def two_colours(bits=8):
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 1, 1, bits, 0, 8, 2835, 2835, 2, 0)
+    return b"BM" + struct.pack("<IHHI", 70, 0, 0, 62) + header + b"\0\0\0\0\xff\xff\xff\0" + bytes([0, 1] * 4)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        (two_colours(), "a bitmap of 8 bits in black and white, which Pillow misreads; save it as PNG"),
+        (b"Pf\n4 3\n-1.0\n" + np.linspace(0, 1, 12, dtype=np.float32).tobytes(), "32-bit numbers"),
+        (grey_tiff(16, 1)[:40], "a TIFF, AVIF or HEIC that is damaged, or of a kind that Pillow does not read"),
+    ],
+)
+def test_what_pillow_would_misread_is_refused(encoded, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        decode.decode_image(encoded)
+
+
 def test_decoding_in_eager_mode_equals_that_in_a_graph():
     for encoded in (PLAIN["bmp palette"], PLAIN["webp alpha"], OTHERS["avif"], JPEGS["jpeg"], with_orientation(6)):
         np.testing.assert_array_equal(decode.decode_image(encoded), decode_graph(encoded))

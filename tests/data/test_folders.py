@@ -71,7 +71,20 @@ def test_a_single_class_is_refused(tmp_path, paths):
     [
         (["train/cat/", "train/dog/", "Training/cat/"], "has the folders Training and train, each for training"),
         (["val/cat/", "val/dog/", "test/cat/"], "has the folders test, val, but no folder train with class folders"),
-        (["cat/", "dog/", "test/cat/", "test/dog/"], "has class folders beside 'test', which has folders itself; move"),
+        (["cat/", "dog/", "test/cat/", "test/dog/"], "has class folders beside 'test', which is the name of a split"),
+        (["cat/", "dog/", "test/"], "has class folders beside 'test', which is the name of a split; move the class"),
+        (["cat/", "dog/", "train/", "val/"], "has class folders beside 'train', which is the name of a split"),
+        (
+            ["training_set/a/", "training_set/b/", "test_set/a/", "test_set/b/"],
+            "have folders of the same names, so they",
+        ),
+        (
+            ["cat/train/", "cat/test/", "dog/train/", "dog/test/"],
+            "has a folder 'test', .* splits come first: .*test/cat",
+        ),
+        (["train/cat/", "train/dog/", "test/cat/", "test/dog/", "cat/"], "has the class folder 'cat' beside 'train'"),
+        (["train/cat/", "train/dog/", "Test/cat/", "Test/dog/", "test/cat/", "test/dog/"], "has both Test and test"),
+        (["ca\nt/", "dog/"], r"the class folder 'ca..nt' of .* has a name that cannot be printed; rename it"),
         (["a.png", "b.png"], "has no class folders; expected"),
         (["train/cat/", "train/dog/"], "has no default for evaluation; choose one of train"),
     ],
@@ -135,6 +148,27 @@ def test_linked_folders_and_files_are_followed(tmp_path):
     (tmp_path / "photos" / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "more")
     (tmp_path / "photos" / "dog" / "one.png").symlink_to(tmp_path / "elsewhere" / "one.png")
     assert opened(tmp_path / "photos") == (("cat", "dog", "eel"), 3 + 2 + 1, 3)
+
+
+def test_images_without_a_class_and_links_to_nothing_are_named(tmp_path, caplog):
+    write(tmp_path, "train/cat/", "train/dog/", "test/cat/a.png", "test/dog/a.png", "stray.png", "train/lost.jpg")
+    (tmp_path / "train" / "kitty").symlink_to(tmp_path / "nowhere")
+    sources.open_source(str(tmp_path), training=True)
+    expected = "3 beside the class folders have no class and are left out: stray.png, train/kitty, train/lost.jpg"
+    assert expected in caplog.text
+
+
+def test_a_pipe_is_no_image(tmp_path, caplog):
+    write(tmp_path, "cat/", "dog/")
+    os.mkfifo(tmp_path / "cat" / "z.jpg")  # reading it would wait for ever
+    assert opened(tmp_path) == (("cat", "dog"), 2, 2)
+    assert "left out: cat/z.jpg" in caplog.text
+
+
+def test_a_wrapper_that_links_back_is_refused(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="is a link back to a folder that it is in; remove it"):
+        sources.open_source(str(tmp_path), training=True)
 
 
 def test_a_link_back_is_named_and_not_followed(tmp_path, caplog):

@@ -224,6 +224,26 @@ def test_a_class_whose_images_are_all_bad_is_named(images, tmp_path):
         record_writing.write_records(images, tmp_path / "records", on_bad_image="skip", max_bad_fraction=0.6)
 
 
+@pytest.mark.parametrize("function", ["records", "training"])
+def test_skipping_does_not_empty_a_class(images, tmp_path, function):
+    for path in (images / "train" / "bee").iterdir():
+        path.write_bytes(b"")
+    kwargs = dict(on_bad_image="skip", max_bad_fraction=0.6)
+    with pytest.raises(ValueError, match=r"every image is bad in the class folder of .*bee.00.png, so split train"):
+        if function == "records":
+            record_writing.write_records(images, tmp_path / "records", **kwargs)
+        else:
+            sources.open_source(str(images), training=True, **kwargs)
+
+
+def test_a_file_of_too_many_bytes_is_not_read(images, tmp_path):
+    with open(images / "train" / "ant" / "huge.png", "wb") as file:
+        file.truncate(2**43)  # a hole: 8 TiB by its length, which no memory holds
+    kwargs = dict(on_bad_image="skip", max_bad_fraction=0.5)
+    manifest = record_writing.write_records(images, tmp_path / "records", **kwargs)
+    assert "more than 67108864 bytes" in manifest["splits"]["train"]["skipped"][0]["reason"]
+
+
 def test_hidden_files_and_folders_are_ignored(images, tmp_path):
     for hidden in (".git", "train/.cache", "train/ant/.thumbnails"):
         (images / hidden).mkdir()
@@ -342,10 +362,10 @@ def test_a_failed_write_is_one_sentence_and_leaves_nothing(images, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["images"]
 
 
-def test_a_disk_without_room_is_noticed_before_writing(images, tmp_path):
-    with open(images / "train" / "ant" / "huge.png", "wb") as file:
-        file.truncate(2**43)  # a hole: 8 TiB by its length
-    with pytest.raises(OSError, match="output: cannot write .*the images take 8,796,0.* bytes, and .* are free"):
+def test_a_disk_without_room_is_noticed_before_writing(images, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(OSError, match=r"output: cannot write .*the images take [\d,]+ bytes, and 100 are free"):
         record_writing.write_records(images, tmp_path / "records")
     assert [p.name for p in tmp_path.iterdir()] == ["images"]
 

@@ -208,7 +208,9 @@ def test_flat_folder_with_an_empty_train_beside_its_classes_is_refused(tmp_path)
     _write_images(tmp_path / "ant", 3)
     _write_images(tmp_path / "bee", 3)
     (tmp_path / "train").mkdir()
-    with pytest.raises(ValueError, match="has class folders beside 'train', which has no images; remove .*train, or"):
+    with pytest.raises(
+        ValueError, match="has class folders beside 'train', which is the name of a split; move .* or remove .*train"
+    ):
         sources.open_source(str(tmp_path), training=True)
     (tmp_path / "train").rmdir()
     assert sources.open_source(str(tmp_path), training=True).class_names == ("ant", "bee")

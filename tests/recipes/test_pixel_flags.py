@@ -1,6 +1,7 @@
 """How files become pixels is chosen once, in training; evaluation, prediction and export follow the run."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -87,16 +88,50 @@ def test_prediction_evaluation_and_export_follow_the_run(run, photos):
             "crop_area: must be two numbers with a comma between, got 'half'; write --crop_area=0.05,1.",
         ),
         ("--crop_aspect=1", "crop_aspect: must be the smallest and the largest, positive, got (1.0,)."),
+        (
+            "--augmentation=none --flip_rate=0",
+            "flip_rate: has no effect, since --augmentation=none only resizes; leave it out.",
+        ),
         ("--flip_rate=2", "flip_rate: must be a fraction in [0, 1], got 2.0; use 0 for no mirror images."),
     ],
 )
 def test_values_that_make_no_sense_are_refused_in_one_sentence(photos, tmp_path, flag, message):
     process = run_recipe(
-        "pretrain", f"--dataset={photos}", flag, "--batch_size=4", f"--workdir={tmp_path / 'run'}", check=False
+        "pretrain", f"--dataset={photos}", *flag.split(), "--batch_size=4", f"--workdir={tmp_path / 'run'}", check=False
     )
     assert process.returncode == 2
     assert process.stderr.splitlines()[-1] == f"error: {message}"
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_takes_the_crop_of_a_fine_tuned_run(run, photos):
+    tuned = photos.parent / "tuned"
+    flags = ["--crop=resize", "--total_steps=3", "--batch_size=4", "--image_size=16", "--nopictures"]
+    run_recipe("finetune", f"--weights={run}", f"--dataset={photos}", *flags, f"--workdir={tuned}")
+    evaluated = photos.parent / "tuned_evaluated"
+    run_recipe("evaluate", f"--weights={tuned}", f"--dataset={photos}", f"--workdir={evaluated}", "--nopictures")
+    result = json.loads((evaluated / "result.json").read_text())
+    assert result["crop"] == "resize"
+    assert result["loss"] == pytest.approx(json.loads((tuned / "result.json").read_text())["loss"], abs=1e-6)
+
+
+def test_odd_files_cost_themselves_alone(run, photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(2**43)
+    (tmp_path / "good.png").write_bytes((photos / "cat" / "1.png").read_bytes())
+    names = [tmp_path / name for name in ("pipe.jpg", "huge.jpg", "good.png")]
+    process = run_recipe("predict", f"--weights={run}", "--json", *names, check=False)
+    assert process.returncode == 1
+    assert len(process.stdout.splitlines()) == 1
+    errors = [
+        f"{names[0]}: is missing or no regular file",
+        f"{names[1]}: image cannot be decoded (more than 67108864 bytes)",
+    ]
+    assert all(f"error: {text}; replace or remove it." in process.stderr for text in errors)
+    process = run_recipe("predict", f"--weights={run}", "", check=False)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "image: must name a file, a folder or a pattern, got an empty text." in process.stderr
 
 
 def test_a_damaged_jpeg_is_named_and_libjpeg_says_nothing(run, photos, tmp_path):
