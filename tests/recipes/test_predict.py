@@ -93,7 +93,7 @@ def test_unreadable_files_are_named_and_the_others_go_on(run, forked, photos, tm
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 4
     assert errors[0].startswith(f"error: {tmp_path}/1.png: image cannot be decoded")
-    assert errors[1].startswith(f"error: {tmp_path}/3.png: cannot be read (No such file or directory)")
+    assert errors[1].startswith(f"error: {tmp_path}/3.png: is missing or no regular file; replace or remove it.")
     assert errors[2].startswith(f"error: {tmp_path}/\\udcff.png: image cannot be decoded")
     assert errors[3] == "error: 3 of 4 files could not be read."
 
