@@ -21,7 +21,7 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 NO_HEIC = "run pip install 'keras_mixer[heic]' to read HEIC photographs"
 
 
-BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284  # tags of a TIFF
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR = 258, 259, 262, 284  # tags of a TIFF
 INVERSE = {6: 8, 8: 6}  # of an orientation; the others are their own
 
 
@@ -123,8 +123,9 @@ def _pixels(picture, alpha):
     if picture.format == "TIFF":
         depths = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
         bits, white_is_zero = max(9, *depths), picture.tag_v2.get(PHOTOMETRIC) == 0
-        if max(depths) > 8 and len(depths) > 1 and picture.tag_v2.get(PLANAR) == 2:
-            raise FaultyPictureError("a TIFF of 16 bits in separate planes, which Pillow misreads; save it as PNG")
+        planes = picture.tag_v2.get(PLANAR) == 2 and picture.tag_v2.get(COMPRESSION, 1) == 1
+        if max(depths) > 8 and len(depths) > 1 and planes:
+            raise FaultyPictureError("a TIFF of 16 bits in separate planes, not compressed, which Pillow misreads; save it as PNG")
     transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     width, height = picture.size
     pixels = np.empty((height, width, 4 if transparent and alpha is None else 3), np.uint8)
