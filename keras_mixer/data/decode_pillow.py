@@ -125,7 +125,7 @@ def _pixels(picture, alpha):
         bits, white_is_zero = max(9, *depths), picture.tag_v2.get(PHOTOMETRIC) == 0
         planes = picture.tag_v2.get(PLANAR) == 2 and picture.tag_v2.get(COMPRESSION, 1) == 1
         if max(depths) > 8 and len(depths) > 1 and planes:
-            raise FaultyPictureError("a TIFF of 16 bits in separate planes, not compressed, which Pillow misreads; save it as PNG")
+            raise FaultyPictureError("an uncompressed TIFF of 16 bits in planes, which Pillow misreads; save it as PNG")
     transparent = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
     width, height = picture.size
     pixels = np.empty((height, width, 4 if transparent and alpha is None else 3), np.uint8)

@@ -94,6 +94,22 @@ def test_grey_of_many_bits_has_its_levels_in_either_sense(bits):
         assert decode_graph(grey_tiff(bits, 0))[0, :, 0].numpy().tolist() == (255 - expected).tolist()
 
 
+def planes_tiff():
+    """A raw TIFF of 3 x 2 pixels of 16 bits, its colours in planes."""
+    tags = {256: 2, 257: 3, 259: 1, 262: 2, 277: 3, 278: 3, 284: 2}
+    of_planes = {258: (3, [16] * 3), 273: (4, [8, 20, 32]), 279: (4, [12] * 3)}
+    start, behind, entries = 44, b"", []
+    for tag in sorted([*tags, *of_planes]):
+        if tag in tags:
+            entries.append(struct.pack("<HHIHH", tag, 3, 1, tags[tag], 0))
+        else:
+            kind, values = of_planes[tag]
+            entries.append(struct.pack("<HHII", tag, kind, 3, start + 2 + 12 * 10 + 4 + len(behind)))
+            behind += struct.pack("<3H" if kind == 3 else "<3I", *values)
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0) + behind
+    return b"II*\0" + struct.pack("<I", start) + bytes(range(36)) + directory
+
+
 def two_colours(bits=8):
     header = struct.pack("<IiiHHIIiiII", 40, 8, 1, 1, bits, 0, 8, 2835, 2835, 2, 0)
     return b"BM" + struct.pack("<IHHI", 70, 0, 0, 62) + header + b"\0\0\0\0\xff\xff\xff\0" + bytes([0, 1] * 4)
@@ -103,6 +119,7 @@ def two_colours(bits=8):
     ("encoded", "message"),
     [
         (two_colours(), "a bitmap of 8 bits in black and white, which Pillow misreads; save it as PNG"),
+        (planes_tiff(), "an uncompressed TIFF of 16 bits in planes, which Pillow misreads; save it as PNG"),
         (b"Pf\n4 3\n-1.0\n" + np.linspace(0, 1, 12, dtype=np.float32).tobytes(), "32-bit numbers"),
         (grey_tiff(16, 1)[:40], "a TIFF, AVIF or HEIC that is damaged, or of a kind that Pillow does not read"),
     ],
