@@ -80,11 +80,6 @@ def make_images(input_shape, input_tensor, patch_size):
             raise ValueError(
                 f"MLPMixer: input_tensor must be a Keras tensor such as keras.Input returns, got {type(input_tensor)}."
             )
-        if [source is input_tensor for source in keras.utils.get_source_inputs(input_tensor)] != [True]:
-            raise ValueError(
-                "MLPMixer: input_tensor must be what keras.Input returns, not the output of other layers; build the "
-                "model without it and call it on that output."
-            )
         shape = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != shape:
             raise ValueError(

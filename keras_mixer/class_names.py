@@ -33,20 +33,20 @@ def imagenet_classes(name):
 
 
 def decode_predictions(predictions, top=5, classes=None):
-    """Return the classes with the highest scores of each image, best first.
+    """Return the classes with the highest probabilities of each image, best first.
 
     Args:
-        predictions: (B, K) finite scores, probabilities or logits; an array or a tensor.
+        predictions: (B, K) probabilities in [0, 1]; an array or a tensor.
         top: how many classes to return for each image, at most K.
         classes: "imagenet1k", "imagenet21k" or a list of K names. None takes ImageNet's names for K = 1,000 and
             ImageNet-21k's for K = 21,843, in the order of the released heads.
 
     Returns:
-        A list for each image of (class id, name, score): the WordNet synset id, or the index for a list of names.
+        A list for each image of (class id, name, probability): the WordNet synset id, or the index for a list of names.
 
     Raises:
-        ValueError: if the scores are not (B, K), real and finite, `classes` is neither a name nor a list, K is not the
-            number of names, or `top` is not in [1, K].
+        ValueError: if the predictions are not (B, K), real, finite and in [0, 1], as logits are not; if `classes` is
+            neither a name nor a list, K is not the number of names, or `top` is not in [1, K].
 
     Example:
         >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=2, classes=["cat", "dog", "fox"])
@@ -94,6 +94,18 @@ def _scores(predictions):
             f"decode_predictions: predictions must be real numbers, integer or floating, got the dtype {scores.dtype}."
         )
     scores = scores.astype(np.float64)
+    if (
+        scores.ndim == 2
+        and scores.size
+        and np.isfinite(scores).all()
+        and not 0 <= scores.min() <= scores.max() <= 1 + 1e-6
+    ):
+        worst = scores.min() if scores.min() < 0 else scores.max()
+        raise ValueError(
+            f"decode_predictions: predictions must be probabilities in [0, 1], got {worst:.4g}, as logits have; give "
+            "keras.ops.softmax(predictions), or the sigmoid where each class has its own, or build the model with "
+            "classifier_activation='softmax'."
+        )
     if scores.ndim != 2 or not np.isfinite(scores).all():
         raise ValueError(
             "decode_predictions: predictions must be finite scores of shape (images, classes), got the shape "

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_mixer import random_draws
 from keras_mixer.arguments import check_bool, check_grid, check_positive_int, check_rate, check_rematerialize
+from keras_mixer.composite import CompositeLayer
 
 LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
 
@@ -25,7 +26,7 @@ _register = keras.saving.register_keras_serializable(package="keras_mixer")
 
 
 @_register
-class PatchEmbed(keras.layers.Layer):
+class PatchEmbed(CompositeLayer):
     """Cut images into patches and project each to C channels, with one strided convolution (paper section 2).
 
     Args:
@@ -60,6 +61,10 @@ class PatchEmbed(keras.layers.Layer):
     def build(self, input_shape):
         self._grid(input_shape)
         self.conv.build(input_shape)
+        self.restore_parts()
+
+    def parts(self):
+        return {"conv": self.conv}
 
     def call(self, images):
         grid = self.conv(images)  # (B, H, W, 3) -> (B, H/P, W/P, C)
@@ -96,7 +101,7 @@ class Dropout(keras.layers.Dropout):
 
 
 @_register
-class MlpBlock(keras.layers.Layer):
+class MlpBlock(CompositeLayer):
     """Dense, tanh GELU, Dense back to the input's size, along the channels or along the tokens (paper section 2).
 
     Args:
@@ -134,6 +139,10 @@ class MlpBlock(keras.layers.Layer):
             self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         self.dense_0.build((None, size))
         self.dense_1.build((None, self.hidden_dim))
+        self.restore_parts()
+
+    def parts(self):
+        return {name: getattr(self, name) for name in ("dense_0", "dense_1") if hasattr(self, name)}
 
     def call(self, x, training=None):
         if self.over == "tokens":
@@ -187,6 +196,9 @@ class StochasticDepth(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 
+    def build(self, input_shape):  # no weights, but Keras quantises only a model of which every layer is built
+        pass
+
     def call(self, x, training=None):
         return x * self.draw(x) if training and self.rate else x
 
@@ -204,7 +216,7 @@ class StochasticDepth(keras.layers.Layer):
 
 
 @_register
-class MixerBlock(keras.layers.Layer):
+class MixerBlock(CompositeLayer):
     """Token mixing, then channel mixing, each after a LayerNorm and inside a residual (paper section 2).
 
     Args:
@@ -257,8 +269,13 @@ class MixerBlock(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        for layer in (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing):
+        for layer in (*self.parts().values(), self.stochastic_depth):
             layer.build(input_shape)
+        self.restore_parts()
+
+    def parts(self):
+        layers = (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing)
+        return {layer.name: layer for layer in layers}
 
     def call(self, x, training=None):
         factors = ()
@@ -278,7 +295,6 @@ class MixerBlock(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        names = (
-            "tokens_mlp_dim channels_mlp_dim dropout_rate stochastic_depth_rate rescale_stochastic_depth rematerialize"
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+        names = ("tokens_mlp_dim", "channels_mlp_dim", "dropout_rate", "stochastic_depth_rate")
+        names += ("rescale_stochastic_depth", "rematerialize")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

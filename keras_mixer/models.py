@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mixer import arguments, layers
+from keras_mixer import arguments, composite, layers
 
 # Paper Table 1; S/8 is released as a checkpoint only. Order: P, N, C, D_S, D_C.
 VARIANTS = {
@@ -39,7 +39,7 @@ class MLPMixer(keras.Model):
         classifier_activation: "softmax", "sigmoid" or any Keras activation of the float32 logits; None for the logits.
         pooling: with `include_top=False`: None gives tokens (B, S, C) after the last LayerNorm, "avg" their mean
             `pre_logits` (B, C), "max" their maximum (B, C).
-        input_tensor: what `keras.Input` returned, to use as the images instead of `input_shape`.
+        input_tensor: what `keras.Input` or other layers returned, to use as the images instead of `input_shape`.
         dropout_rate: fraction dropped after each Dense layer of the MLPs while training.
         stochastic_depth_rate: fraction of images for which the last block's branches are dropped while training; it
             grows linearly from 0 in the first block.
@@ -70,18 +70,19 @@ class MLPMixer(keras.Model):
         hidden_dim,
         tokens_mlp_dim,
         channels_mlp_dim,
-        weights=None,
         include_top=True,
+        weights=None,
+        input_tensor=None,
         input_shape=None,
+        pooling=None,
         classes=None,
         classifier_activation="softmax",
-        pooling=None,
-        input_tensor=None,
+        name=None,
+        *,
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
         rescale_stochastic_depth=False,
         rematerialize=False,
-        name=None,
     ):
         sizes = dict(
             patch_size=patch_size,
@@ -139,7 +140,10 @@ class MLPMixer(keras.Model):
             x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)  # (B, K)
             if activation is not None:
                 x = keras.layers.Activation(activation, dtype="float32", name="predictions")(x)
-        super().__init__(images, x, name=name or "mlp_mixer")
+        sources = keras.utils.get_source_inputs(images)
+        # With other layers before it, it is saved and cloned as the graph of all of them, a plain Keras model.
+        self._has_layers_before = sources[0] is not images
+        super().__init__(sources if len(sources) > 1 else sources[0], x, name=name or "mlp_mixer")
 
         self._own_config = dict(
             **sizes,
@@ -157,6 +161,8 @@ class MLPMixer(keras.Model):
             self.load_report = checkpoint.load_into(self, new_head=True)
 
     def get_config(self):
+        if self._has_layers_before:
+            return keras.Model(self.inputs, self.outputs, name=self.name).get_config()
         own = self._own_config | {"input_shape": list(self._own_config["input_shape"])}
         if callable(own["classifier_activation"]):
             own["classifier_activation"] = keras.activations.serialize(own["classifier_activation"])
@@ -164,13 +170,16 @@ class MLPMixer(keras.Model):
             **own,
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self._build_policy),
-            "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
+            "trainable": self.trainable,
+            "parts": composite.get_state(composite.all_parts({layer.name: layer for layer in self.layers})),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        if "layers" in config:
+            return keras.Model.from_config(config, custom_objects)
         config = dict(config)
-        frozen = config.pop("frozen_layers", [])
+        trainable, state = config.pop("trainable", True), config.pop("parts", None)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"), custom_objects=custom_objects)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
@@ -178,10 +187,14 @@ class MLPMixer(keras.Model):
             model = cls(**config)
         finally:
             keras.config.set_dtype_policy(before)
-        for name in frozen:
-            model.get_layer(name).trainable = False
+        model.trainable = trainable
+        if state:
+            composite.set_state(composite.all_parts({layer.name: layer for layer in model.layers}), state)
         return model
 
+
+# A whole model in the older .h5 format names its class without its package.
+keras.saving.get_custom_objects()["MLPMixer"] = MLPMixer
 
 _VARIANT_DOC = """Mixer-{size}/{patch}: {num_blocks} blocks, patches of {patch_size} px, {hidden_dim} channels.
 
@@ -198,28 +211,29 @@ def _variant(size, patch, params):
     function_name, config = f"Mixer{size}{patch}", VARIANTS[f"{size}{patch}".lower()]
 
     def build(
-        weights=None,
         include_top=True,
+        weights=None,
+        input_tensor=None,
         input_shape=None,
+        pooling=None,
         classes=None,
         classifier_activation="softmax",
-        pooling=None,
-        input_tensor=None,
+        name=None,
+        *,
         dropout_rate=0.0,
         stochastic_depth_rate=0.0,
         rescale_stochastic_depth=False,
         rematerialize=False,
-        name=None,
     ):
         return MLPMixer(
             **config,
-            weights=weights,
             include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
             input_shape=input_shape,
+            pooling=pooling,
             classes=classes,
             classifier_activation=classifier_activation,
-            pooling=pooling,
-            input_tensor=input_tensor,
             dropout_rate=dropout_rate,
             stochastic_depth_rate=stochastic_depth_rate,
             rescale_stochastic_depth=rescale_stochastic_depth,
@@ -242,11 +256,12 @@ MixerL32 = _variant("L", 32, 206_939_264)
 MixerH14 = _variant("H", 14, 432_350_952)
 
 
-def preprocess_input(images):
+def preprocess_input(images, data_format=None):
     """Map pixel values from [0, 255] to the model's [-1, 1].
 
     Args:
         images: (..., H, W, 3), uint8 or float in [0, 255]; a NumPy array or a tensor. It is not changed.
+        data_format: taken for likeness with `keras.applications`; the map is that of every pixel, in any format.
 
     Returns:
         float32, the same shape; a NumPy array for a NumPy array.
@@ -255,6 +270,10 @@ def preprocess_input(images):
         >>> preprocess_input(np.array([0, 255], "uint8"))
         array([-1.,  1.], dtype=float32)
     """
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ValueError(
+            f"preprocess_input: data_format must be None, 'channels_last' or 'channels_first', got {data_format!r}."
+        )
     if images is None or isinstance(images, (str, bytes)):
         raise ValueError(f"preprocess_input: images must be an array or tensor of pixels, got {images!r}.")
     if isinstance(images, np.ndarray):

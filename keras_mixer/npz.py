@@ -45,6 +45,8 @@ def from_mapping(arrays, source="a mapping of arrays"):
 def _as_numpy(name, value):
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which NumPy has not
+            value = value.float()
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:

@@ -23,6 +23,8 @@ def open_file(weights):
         ValueError: if it is not of a known format, or not whole.
     """
     if isinstance(weights, Mapping):
+        if isinstance(weights.get("state_dict"), Mapping):  # as many training programs save it, beside other things
+            weights = weights["state_dict"]
         return npz.from_mapping(weights)
     if not isinstance(weights, (str, os.PathLike)):
         raise ValueError(

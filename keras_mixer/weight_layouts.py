@@ -9,6 +9,7 @@ from keras_mixer.models import VARIANTS
 from keras_mixer.npz import ArrayFile
 
 _SHOWN = 12  # lines of a +/- list
+PARALLEL = "module."
 
 
 def released_shapes(patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, tokens, classes, channels=3):
@@ -142,7 +143,8 @@ _KERAS_H5 = [
 
 
 def in_released_layout(file):
-    """Return an ArrayFile whose names and axes are the released layout's, whatever known layout `file` is in."""
+    """Return an ArrayFile with the released layout's names, axes and dtypes, whatever known layout `file` is in."""
+    file = _in_float32(_without_prefix(file))
     if any(name.startswith(("embedding/", "Mixer/")) for name in file.specs):
         return _translated(file, _OLDER, "read from the older key layout", squeeze=True)
     if "stem.proj.weight" in file.specs:
@@ -151,6 +153,25 @@ def in_released_layout(file):
     if any(name.startswith("layers/") for name in file.specs):
         return _translated(file, _KERAS_H5, "read by class and position from a Keras weights file")
     return file
+
+
+def _without_prefix(file):
+    """Drop what PyTorch puts before every name of a model that was trained on several devices."""
+    if not file.specs or not all(name.startswith(PARALLEL) for name in file.specs):
+        return file
+    specs = {name.removeprefix(PARALLEL): spec for name, spec in file.specs.items()}
+    note = f"names without their {PARALLEL!r}"
+    return ArrayFile(file.source, specs, lambda name: file.read(PARALLEL + name), file.grid, (*file.notes, note))
+
+
+def _in_float32(file):
+    """Cast arrays of half precision, which holds no value that float32 has not."""
+    half = {dtype for _, dtype in file.specs.values()} & {"float16", "bfloat16"}
+    if not half:
+        return file
+    specs = {name: (shape, "float32" if dtype in half else dtype) for name, (shape, dtype) in file.specs.items()}
+    read = lambda name: file.read(name).astype(np.float32) if file.specs[name][1] in half else file.read(name)
+    return ArrayFile(file.source, specs, read, file.grid, (*file.notes, f"cast from {' and '.join(sorted(half))}"))
 
 
 def _translated(file, patterns, note, channels_first=False, squeeze=False):

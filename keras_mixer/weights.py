@@ -8,7 +8,7 @@ import os
 import keras
 import numpy as np
 
-from keras_mixer import npz, released, resolution, weight_files, weight_layouts
+from keras_mixer import npz, released, resolution, stem_channels, weight_files, weight_layouts
 
 logger = logging.getLogger("keras_mixer")
 
@@ -69,6 +69,10 @@ class Checkpoint:
         """
         wanted = sizes["tokens_mlp_dim"]
         growth = self._growth(wanted, grid) if self.tokens and self.tokens_mlp_dim else None
+        of_file = weight_layouts.sizes_of(self.file.specs)["image channels"]
+        if (channels, of_file) in stem_channels.FITTING:
+            self.notes.append(stem_channels.FITTING[channels, of_file])
+            channels = of_file
         expected = weight_layouts.released_shapes(
             **{**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
             tokens=self.tokens or math.prod(grid or (14, 14)),
@@ -149,7 +153,8 @@ class Checkpoint:
         if rounded:
             report.notes.append(f"rounded to the model's {', '.join(sorted(rounded))}")
         if old_grid != grid:
-            report.notes.append(f"token MLPs resized from {_by(old_grid)} to {_by(grid)} patches")
+            sizes = " to ".join(f"{rows} x {columns}" for rows, columns in (old_grid, grid))
+            report.notes.append(f"token MLPs resized from {sizes} patches")
         new_head = "head/kernel" in variables and self.num_classes != variables["head/kernel"].shape[1]
         report.unused += sorted(
             n for n in self.file.specs if n not in variables or (n.startswith("head/") and new_head)
@@ -166,6 +171,8 @@ class Checkpoint:
             names = [f"{mlp}/Dense_{i}/{part}" for i in (0, 1) for part in ("kernel", "bias")] if mlp else [name]
             arrays = [npz.read_finite(self.file, n) for n in names]
             before = [array.shape for array in arrays]
+            if name == "stem/kernel" and before[0][2] != variable.shape[2]:
+                arrays = [stem_channels.fit(arrays[0], variable.shape[2])]
             if mlp:
                 hidden_dim = variables[names[0]].shape[1]
                 arrays = resolution.resize_token_mlp(*arrays, old_grid, grid, hidden_dim)
@@ -174,7 +181,7 @@ class Checkpoint:
                     raise ValueError(
                         f"weights: {n} of {self.source} is {array.shape}, of the model {variables[n].shape}."
                     )
-                if mlp and old_grid != grid:
+                if old_shape != array.shape or (mlp and old_grid != grid):
                     report.resized[n] = (old_shape, array.shape)
                 else:
                     report.loaded.append(n)
@@ -290,7 +297,3 @@ def _float32(name, variable):
         return array
 
     return get
-
-
-def _by(grid):
-    return f"{grid[0]} x {grid[1]}"

@@ -10,8 +10,26 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "keras_mixer"
 # Modules of the same rank may import each other, and those of a lower rank.
-WEIGHTS = ("weights", "resolution", "released", "weight_files", "weight_layouts", "fetch", "npz", "class_names")
-RANKS = {"_version": 0, "arguments": 0, "random_draws": 0, "layers": 1, "models": 2, **dict.fromkeys(WEIGHTS, 3)}
+WEIGHTS = (
+    "weights",
+    "resolution",
+    "released",
+    "weight_files",
+    "weight_layouts",
+    "fetch",
+    "npz",
+    "class_names",
+    "stem_channels",
+)
+RANKS = {
+    "_version": 0,
+    "arguments": 0,
+    "composite": 0,
+    "random_draws": 0,
+    "layers": 1,
+    "models": 2,
+    **dict.fromkeys(WEIGHTS, 3),
+}
 # These are above all, and nothing below them imports them.
 TOP = {"serving": 4, "export": 5}
 # These know no model, and not each other.

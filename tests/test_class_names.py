@@ -36,18 +36,25 @@ def test_head_is_recognised_by_its_number_of_classes(size, index, expected):
 
 
 def test_own_names_come_with_their_index_best_first():
-    scores = keras.ops.convert_to_tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 0.0]])
+    scores = keras.ops.convert_to_tensor([[0.25, 0.5, 0.375], [0.5, 0.0, 0.5]])
     assert keras_mixer.decode_predictions(scores, top=2, classes=["a", "b", "c"]) == [
-        [(1, "b", 3.0), (2, "c", 2.0)],
-        [(0, "a", 0.0), (2, "c", 0.0)],
+        [(1, "b", 0.5), (2, "c", 0.375)],
+        [(0, "a", 0.5), (2, "c", 0.5)],
     ]
+
+
+@pytest.mark.parametrize("row", [[-2.0, 3.0, 0.1], [0.2, 1.5, 0.0], [-0.1, 0.6, 0.5]])
+def test_logits_are_refused_with_the_way_out(row):
+    message = r"must be probabilities in \[0, 1\], got .*, as logits have; give keras.ops.softmax\(predictions\), or"
+    with pytest.raises(ValueError, match=f"^decode_predictions: predictions {message}"):
+        keras_mixer.decode_predictions([row], classes=["a", "b", "c"], top=1)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "float16", "bfloat16"])
 def test_scores_of_every_real_dtype_are_ranked(dtype):
-    scores = keras.ops.cast(np.array([[1, 100, 0]]), dtype)
+    scores = keras.ops.cast(np.array([[0, 1, 0]]), dtype)
     ((*ranked,),) = keras_mixer.decode_predictions(scores, top=3, classes=["a", "b", "c"])
-    assert ranked == [(1, "b", 100.0), (0, "a", 1.0), (2, "c", 0.0)]
+    assert ranked == [(1, "b", 1.0), (0, "a", 0.0), (2, "c", 0.0)]
 
 
 @pytest.mark.parametrize(("scores", "kwargs", "message"), [

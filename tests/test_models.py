@@ -87,10 +87,10 @@ def test_blocks_and_variants_get_the_flag(name):
         assert getattr(keras_mixer.MixerS32(**{name: True}).get_layer("block_7"), name)
 
 
-def test_the_new_arguments_stand_last_so_that_positions_keep_their_meaning():
-    last = ["dropout_rate", "stochastic_depth_rate", "rescale_stochastic_depth", "rematerialize", "name"]
+def test_what_keras_applications_do_not_have_stands_last():
+    last = ["dropout_rate", "stochastic_depth_rate", "rescale_stochastic_depth", "rematerialize"]
     for build in (keras_mixer.MLPMixer, keras_mixer.MixerB16):
-        assert list(inspect.signature(build).parameters)[-5:] == last
+        assert list(inspect.signature(build).parameters)[-4:] == last
 
 
 def test_rematerialisation_trains_to_the_same_weights():
@@ -215,10 +215,6 @@ def test_every_parameter_gets_a_gradient():
         ),
         (dict(classifier_activation=lambda x: x), "classifier_activation must not be a lambda"),
         (dict(input_tensor=np.zeros((1, 32, 32, 3))), "input_tensor must be a Keras tensor"),
-        (
-            dict(input_tensor=keras.layers.Rescaling(0.5)(keras.Input((32, 32, 3))), input_shape=None),
-            "input_tensor must be what keras.Input returns, not the output of other layers",
-        ),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(kwargs, message):
