@@ -180,6 +180,7 @@ class MLPMixer(keras.Model):
             return keras.Model.from_config(config, custom_objects)
         config = dict(config)
         trainable, state = config.pop("trainable", True), config.pop("parts", None)
+        frozen = config.pop("frozen_layers", [])  # of a file that was saved before there were `parts`
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"), custom_objects=custom_objects)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
@@ -188,6 +189,8 @@ class MLPMixer(keras.Model):
         finally:
             keras.config.set_dtype_policy(before)
         model.trainable = trainable
+        for name in frozen:
+            model.get_layer(name).trainable = False
         if state:
             composite.set_state(composite.all_parts({layer.name: layer for layer in model.layers}), state)
         return model

@@ -66,7 +66,9 @@ def find(weights):
         facts = json.loads((folder / "export.json").read_text("utf-8"))
         ids, names, size = facts["class_ids"], facts["class_names"], tuple(facts["image_size"])
         crop, activation = facts["crop"], facts["activation"]
-        pixels = {field.name: facts[field.name] for field in dataclasses.fields(PixelSettings)}
+        pixels = {
+            f.name: facts[f.name] for f in dataclasses.fields(PixelSettings) if f.name in facts
+        }  # older have none
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"weights: {folder} is a SavedModel, but not one of recipes/export.py (export.json is missing or damaged)."

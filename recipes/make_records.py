@@ -12,6 +12,7 @@ import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import contextlib
+import os
 import pathlib
 import tempfile
 
@@ -34,6 +35,7 @@ flags.DEFINE_boolean("verify", False, "Make nothing: compare the records in --ou
 
 
 def main(_):
+    FLAGS.output = os.path.expanduser(FLAGS.output)
     if FLAGS.verify:
         manifest = records.verify_records(FLAGS.output)
         print(f"{FLAGS.output} is what its manifest promises: {_summary(manifest)}.")

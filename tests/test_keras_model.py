@@ -190,3 +190,11 @@ def test_a_layer_alone_keeps_its_frozen_part(tmp_path, way):
     model.get_layer("mlp").dense_1.trainable = False
     again = way(model, tmp_path)
     assert [w.trainable for w in again.weights] == [True, True, False, False]
+
+
+def test_a_configuration_of_before_the_parts_is_read():
+    config = mixer().get_config()
+    del config["parts"], config["trainable"]
+    model = keras_mixer.MLPMixer.from_config(config | {"frozen_layers": ["block_1"]})
+    frozen = {w.path.split("/")[0] for w in model.weights if not w.trainable}
+    assert frozen == {"block_1"}
