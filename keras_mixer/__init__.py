@@ -1,6 +1,7 @@
 """MLP-Mixer (Tolstikhin et al. 2021) for Keras 3."""
 
 import importlib
+from typing import Any
 
 from keras_mixer._version import __version__ as __version__
 from keras_mixer.class_names import decode_predictions
@@ -37,13 +38,16 @@ __all__ = [
     "decode_predictions",
     "list_weights",
     "load_checkpoint",
+    "load_run",
     "preprocess_input",
     "save_checkpoint",
 ]
 
 
-def __getattr__(name):
-    """Import `keras_mixer.export` when it is first used: it needs TensorFlow, which another backend does not."""
+def __getattr__(name: str) -> Any:
+    """Import what needs TensorFlow when it is first used; a model on another backend does not need it."""
     if name == "export":
         return importlib.import_module("keras_mixer.export")
+    if name == "load_run":
+        return importlib.import_module("keras_mixer.runs").load_run
     raise AttributeError(f"module 'keras_mixer' has no attribute {name!r}")

@@ -104,7 +104,7 @@ def _scores(predictions):
         raise ValueError(
             f"decode_predictions: predictions must be probabilities in [0, 1], got {worst:.4g}, as logits have; give "
             "keras.ops.softmax(predictions), or the sigmoid where each class has its own, or build the model with "
-            "classifier_activation='softmax'."
+            "classifier_activation='softmax'; or use keras_mixer.load_run, which knows the names and what a run needs."
         )
     if scores.ndim != 2 or not np.isfinite(scores).all():
         raise ValueError(

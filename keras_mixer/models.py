@@ -5,18 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_mixer import arguments, composite, layers
+from keras_mixer.paper import VARIANTS
 
-# Paper Table 1; S/8 is released as a checkpoint only. Order: P, N, C, D_S, D_C.
-VARIANTS = {
-    "s8": dict(patch_size=8, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
-    "s16": dict(patch_size=16, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
-    "s32": dict(patch_size=32, num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
-    "b16": dict(patch_size=16, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
-    "b32": dict(patch_size=32, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
-    "l16": dict(patch_size=16, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
-    "l32": dict(patch_size=32, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
-    "h14": dict(patch_size=14, num_blocks=32, hidden_dim=1280, tokens_mlp_dim=640, channels_mlp_dim=5120),
-}
 DEFAULT_CLASSES = 1000
 
 

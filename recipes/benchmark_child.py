@@ -48,7 +48,7 @@ def prepare(spec, throughput):
 
 def scaled_sizes(spec):
     """Sizes of --model, with its depth or width changed; the tokens' hidden units stay."""
-    from starting_point import MODELS
+    from keras_mixer.paper import MODELS
 
     sizes = dict(MODELS[spec["model"]])
     sizes["num_blocks"] = max(1, round(sizes["num_blocks"] * spec.get("depth_factor", 1)))

@@ -15,7 +15,7 @@ from keras_mixer.analysis import output, peers, throughput
 
 FLAGS = flags.FLAGS
 RECIPES = pathlib.Path(__file__).resolve().parent
-# The names of starting_point.py, which imports Keras.
+# The names of keras_mixer.paper.
 MODELS = ("tiny", "s8", "s16", "s32", "b16", "b32", "l16", "l32", "h14")
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 BUSY = 0.3  # cores that others use, above which a machine is not idle

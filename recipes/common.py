@@ -22,12 +22,12 @@ import keras_mixer
 import quiet_decoders
 from keras_mixer.data import crops, permutations, pipeline, sources
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.paper import MODELS
 from keras_mixer.training import strategies
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
 from keras_mixer.training.workdir import SaveError
-from starting_point import MODELS
 
 FLAGS = flags.FLAGS
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_FINITE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -97,14 +97,18 @@ def define_pixel_flags(of_run=False):
     flags.DEFINE_boolean(
         "antialias", default["antialias"], f"Filter before images are shrunk, which the authors do not.{end}"
     )
+    flags.DEFINE_integer("channels", default["channels"], f"Of the images: 3, or 1 for grey, such as X-rays.{end}")
 
 
 def pixel_settings(start=None):
     """Return the `PixelSettings` of the flags, where they are not given those of the run of a `StartingPoint`."""
+    return start.pixels(**given_pixels()) if start else PixelSettings(**given_pixels())
+
+
+def given_pixels():
+    """Return the fields of `PixelSettings` that the flags give, name -> value."""
     values = {f.name: FLAGS[f.name].value for f in dataclasses.fields(PixelSettings)}
-    given = {name: value for name, value in values.items() if value is not None}
-    of_run = {name: start.settings[name] for name in values if start and name in start.settings}
-    return PixelSettings(**of_run | given)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def run(main, positional=False):
@@ -226,7 +230,7 @@ def build_model(classes, **kwargs):
     return keras_mixer.MLPMixer(
         **MODELS[FLAGS.model],
         weights=FLAGS.weights,
-        input_shape=(side, side, 3),
+        input_shape=(side, side, FLAGS.channels),
         classes=classes,
         classifier_activation=None,
         name=f"mixer_{FLAGS.model}",

@@ -45,7 +45,7 @@ def main(_):
     trained_model.check_batch(strategy)
     start = trained_model.find()
     trained_model.set_crop(start)
-    side, pixels = trained_model.image_size(start), common.pixel_settings(start)
+    side, pixels = start.side(FLAGS.image_size), common.pixel_settings(start)
     loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)
 
@@ -57,7 +57,7 @@ def main(_):
 
     # ---- Every image once ----
     with strategy.scope():
-        model = trained_model.build(start, side, classes=start.num_classes, classifier_activation=None)
+        model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
     folder = trained_model.open_results_folder(strategy)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()

@@ -27,8 +27,8 @@ import trained_model
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
 from keras_mixer.data import checking, crops, decode, folders, pipeline, sources
+from keras_mixer.paper import MODELS
 from keras_mixer.serving import model_card, version_folder
-from starting_point import MODELS
 
 FORMATS = {"saved_model": None, "litert": "model.tflite", "onnx": "model.onnx"}
 CALIBRATION_IMAGES = 200
@@ -70,24 +70,23 @@ def main(_):
     start = trained_model.find()
     if start.num_classes is None:
         raise ValueError(f"weights: {start.name} has no head, so it names no class; give weights that have one.")
-    if trained_model.permutation(start)[0] != "none":
+    if start.permutation[0] != "none":
         raise ValueError(
             f"weights: {start.name} was trained on images whose pixels are permuted, which nobody sends a server; give "
             "weights of a run with --permutation=none."
         )
-    side, crop = trained_model.image_size(start), trained_model.crop_of(start)
+    side, crop = start.side(FLAGS.image_size), trained_model.check_crop() or start.crop()
     pixels = common.pixel_settings(start)
     int8 = "litert" in formats and FLAGS.litert_quantization == "int8"
     calibration = calibration_images(start, side, crop, pixels) if int8 else None
 
     # ---- Model and files ----
-    activation = "sigmoid" if start.settings.get("loss") == "sigmoid" else "softmax"
-    options = dict(classes=start.num_classes, classifier_activation=activation, name=model_name(start))
-    model = trained_model.build(start, side, **options)
+    options = dict(classes=start.num_classes, classifier_activation=start.activation, name=model_name(start))
+    model = start.build(side, pixels.channels, **options)
     print(f"{start.name}: {model.count_params():,} parameters, {side} px, {start.num_classes:,} classes, crop {crop}")
     try:
         if "saved_model" in formats:
-            classes = trained_model.classes_of(start)
+            classes = start.names()
             folder = export.saved_model(
                 model,
                 output,

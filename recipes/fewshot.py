@@ -42,7 +42,7 @@ def main(_):
     trained_model.check_batch(strategy)
     start = trained_model.find()
     trained_model.set_crop(start)
-    side = trained_model.image_size(start)
+    side = start.side(FLAGS.image_size)
 
     # ---- Data: which examples each seed draws; images of others are never decoded ----
     train_source, test_source = common.open_sources()
@@ -55,7 +55,7 @@ def main(_):
 
     # ---- Features, computed once ----
     with strategy.scope():
-        model = trained_model.build(start, side, include_top=False, pooling="avg")
+        model = start.build(side, common.pixel_settings(start).channels, include_top=False, pooling="avg")
     folder = trained_model.open_results_folder(strategy)
     train_features, train_labels = features_of(train_source, model, strategy, start, side, folder)
     test_features, test_labels = features_of(test_source, model, strategy, start, side, folder)
@@ -96,7 +96,7 @@ def main(_):
 
 def features_of(source, model, strategy, start, side, folder):
     """Return features (N, C) and labels (N,) of every image of a source, from --workdir where they are kept."""
-    shown = (side, FLAGS.crop, common.pixel_settings(start), trained_model.permutation(start))
+    shown = (side, FLAGS.crop, common.pixel_settings(start), start.permutation)
     parts = (trained_model.weights_key(model), subsets.content_key(source), *shown)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
     path = folder / f"features_{key[:16]}.npz"

@@ -20,13 +20,13 @@ import tensorflow as tf
 from absl import flags
 
 import class_reports
-import keras_mixer
-import starting_point
 import sweep
 import trained_classes
 import training_run
+from keras_mixer import starting_point
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.evaluation import reports
+from keras_mixer.paper import MODELS
 from keras_mixer.training import loop, lora, losses, strategies
 
 FLAGS = flags.FLAGS
@@ -87,10 +87,9 @@ def main(_):
     # ---- Model: the checkpoint's body, a new head of zeros ----
     side = FLAGS.image_size
     with strategy.scope():
-        model = keras_mixer.MLPMixer(
-            **start.sizes,
-            weights=start.weights,
-            input_shape=(side, side, 3),
+        model = start.build(
+            side,
+            channels=FLAGS.channels,
             classes=len(train_source.class_names),
             classifier_activation=None,
             dropout_rate=FLAGS.dropout_rate,
@@ -169,11 +168,12 @@ def set_defaults(task, start):
     elif FLAGS.weights is None and not FLAGS["dataset"].present:
         chosen["image_size"] = 2 * (start.image_size or 16)  # something to see without flags
     chosen.setdefault("image_size", start.image_size or 224)
+    chosen["channels"] = start.channels
     for name, value in chosen.items():
         if not FLAGS[name].present and FLAGS[name].value in (None, FLAGS[name].default):
             FLAGS[name].value = value
     if FLAGS.model is None:
-        FLAGS.model = next((n for n, sizes in starting_point.MODELS.items() if same_sizes(sizes, start.sizes)), "mixer")
+        FLAGS.model = next((n for n, sizes in MODELS.items() if same_sizes(sizes, start.sizes)), "mixer")
 
 
 def same_sizes(sizes, others):

@@ -4,18 +4,15 @@ import common  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import hashlib
-import os
 import pathlib
 
 import keras
 import numpy as np
 from absl import flags
 
-import keras_mixer
-import starting_point
-from keras_mixer.class_names import NAMES
-from keras_mixer.data import permutations, pipeline
-from keras_mixer.data.crops import EVALUATION_CROPS
+from keras_mixer import starting_point
+from keras_mixer.data import crops, permutations, pipeline
+from keras_mixer.paper import MODELS
 from keras_mixer.training import strategies, workdir
 
 FLAGS = flags.FLAGS
@@ -23,7 +20,7 @@ DEFAULT_WEIGHTS = "runs/pretrain"
 WEIGHTS_HELP = (
     f"A released name, a .npz, .keras, .weights.h5 or .safetensors file, or a run's workdir; default {DEFAULT_WEIGHTS}."
 )
-MODEL_HELP = f"Variant, which a released name needs: {', '.join(starting_point.MODELS)}; default what the file holds."
+MODEL_HELP = f"Variant, which a released name needs: {', '.join(MODELS)}; default what the file holds."
 SIZE_HELP = "Image side in pixels; default the one that the weights were trained at."
 
 
@@ -60,61 +57,16 @@ def find():
     return starting_point.find(DEFAULT_WEIGHTS, FLAGS.model)
 
 
-def image_size(start):
-    """Return --image_size, or the side that the weights were trained at."""
-    side = start.image_size if FLAGS.image_size is None else FLAGS.image_size
-    if side is None:
-        raise ValueError(f"image_size: the patches of {start.name} form no square; give --image_size.")
-    if side != start.image_size and permutation(start)[0] != "none":
-        raise ValueError(
-            f"image_size: {start.name} was trained on images of {start.image_size} px, permuted, and knows no other; "
-            f"leave out --image_size={side}."
-        )
-    return side
-
-
-def permutation(start):
-    """Return (kind, seed) of the permutation of pixels that the run which made the weights was trained with."""
-    return start.settings.get("permutation", "none"), start.settings.get("permutation_seed", 0)
-
-
-def pixel_order(start, side):
-    """Return the order, for `permutations.permute`, that these weights want the pixels of an image in."""
-    kind, seed = permutation(start)
-    return permutations.draw_order(kind, side, start.sizes["patch_size"], seed)
-
-
-def build(start, side, **kwargs):
-    """Build the Mixer of a checkpoint for images of `side` pixels; `kwargs` are `MLPMixer`'s."""
-    return keras_mixer.MLPMixer(**start.sizes, weights=start.weights, input_shape=(side, side, 3), **kwargs)
-
-
-def crop_of(start):
-    """Return --crop, or how the run that made the weights was evaluated: photographs are cropped, drawn signs not."""
-    if FLAGS.crop is not None:
-        if FLAGS.crop not in EVALUATION_CROPS:
-            raise ValueError(f"crop: must be resmall, resize or none, got {FLAGS.crop!r}.")
-        return FLAGS.crop
-    dataset = start.settings.get("dataset")
-    drawn = dataset is not None and (dataset == "digits" or dataset.startswith("vtab-"))
-    if dataset is not None and not drawn and not os.path.isdir(os.path.expanduser(dataset)):
-        from keras_mixer.data.tfds_source import GLYPHS  # takes seconds to import
-
-        drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
-    return "none" if drawn else start.settings.get("crop") or "resmall"
+def check_crop():
+    """Return --crop, None where it is not given."""
+    if FLAGS.crop not in (None, *crops.EVALUATION_CROPS):
+        raise ValueError(f"crop: must be resmall, resize or none, got {FLAGS.crop!r}.")
+    return FLAGS.crop
 
 
 def set_crop(start):
     """Set --crop, where it is not given, to how the photographs of the run that made the weights were evaluated."""
     FLAGS.crop = FLAGS.crop or start.settings.get("crop") or "resmall"
-
-
-def classes_of(start):
-    """Return what `decode_predictions` takes as the names: ImageNet's, the run's own, or the numbers of the classes."""
-    if start.class_names is not None and all(isinstance(name, str) for name in start.class_names):
-        return list(start.class_names)
-    imagenet = next((name for name, size in NAMES.items() if size == start.num_classes), None)
-    return imagenet or [str(k) for k in range(start.num_classes)]
 
 
 def weights_key(model):
@@ -127,7 +79,7 @@ def weights_key(model):
 
 def eval_batches(strategy, source, start, side, crop):
     """Return one pass over a source as the weights of `start` want it, shared by the replicas of a strategy."""
-    kind, seed = permutation(start)
+    kind, seed = start.permutation
     options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=common.pixel_settings(start))
 
     def of_part(part):

@@ -43,7 +43,7 @@ def main(_):
     folder = output.open_folder(FLAGS.output)
 
     name = start.name
-    if trained_model.permutation(start)[0] != "none":
+    if start.permutation[0] != "none":
         name += ", trained on permuted images"
 
     # ---- One picture per block, and the stem ----

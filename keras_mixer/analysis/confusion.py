@@ -66,7 +66,7 @@ def write_mistakes(path, images, captions, title="", columns=6):
 
     Args:
         path: of the PNG; its folder is made where it is missing.
-        images: (B, H, W, 3) float in [-1, 1].
+        images: (B, H, W, 3 or 1) float in [-1, 1].
         captions: B lists of lines.
         title: a line above the images.
         columns: images per row.
@@ -84,7 +84,7 @@ def write_mistakes(path, images, captions, title="", columns=6):
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
-        axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
+        axes.imshow(np.clip((image + 1) / 2, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title("\n".join(_plain(line, 28) for line in caption), fontsize=6, y=0, pad=-3, va="top")
     _save(figure, path)
 

@@ -36,7 +36,7 @@ def write_contact_sheet(path, images, labels, class_names, title="", columns=8):
 
     Args:
         path: of the PNG; its folder is made where it is missing.
-        images: (B, H, W, 3) float in [-1, 1].
+        images: (B, H, W, 3 or 1) float in [-1, 1].
         labels: (B, K) float, weights of the classes.
         class_names: K names.
         title: a line above the images.
@@ -47,8 +47,8 @@ def write_contact_sheet(path, images, labels, class_names, title="", columns=8):
         OSError: where the file cannot be written.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or images.shape[-1] != 3 or not len(images) or len(labels) != len(images):
-        raise ValueError(f"images: must be (B, H, W, 3) with B labels, got {images.shape} and {len(labels)} labels.")
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images) or len(labels) != len(images):
+        raise ValueError(f"images: must be (B, H, W, 3 or 1), and B labels, got {images.shape}, {len(labels)} labels.")
     if not (images.min() >= -1.001 and images.max() <= 1.001):
         raise ValueError(f"images: must be in [-1, 1], got {images.min():.4g} to {images.max():.4g}.")
     captions = [caption(label, class_names) for label in labels]
@@ -64,7 +64,7 @@ def write_contact_sheet(path, images, labels, class_names, title="", columns=8):
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, image, text in zip(grid.flat, images, captions, strict=False):
-        axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
+        axes.imshow(np.clip((image + 1) / 2, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(text, fontsize=7, y=0, pad=-3, va="top")
     with output.replacing(path) as file:
         figure.savefig(file, format="png", dpi=144)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_mixer.data import augment, crops, decode
+from keras_mixer.data import augment, crops, decode, grey
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 from keras_mixer.data.randaugment import randaugment
 from keras_mixer.data.streams import Rows
@@ -60,7 +60,7 @@ def train_batches(
             of them. keras_cv then augments and mixes within the part.
 
     Yields:
-        images (B, H, W, 3) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count.
+        images (B, H, W, channels) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count.
 
     Raises:
         ValueError: for a size, rate or magnitude outside its range, an unknown augmentation, fewer images than a
@@ -119,7 +119,7 @@ def train_batches(
             labels = augment.smooth_labels(labels, label_smoothing)
         if augmentation == "keras_cv":
             images, labels = keras_cv_augment(images, labels)
-        images, key = to_model_range(images), augment.fold_seed(seed, step, 1)
+        images, key = to_model_range(grey.to_channels(images, pixels.channels)), augment.fold_seed(seed, step, 1)
         if mixup_alpha and cutmix_alpha:
             return tf.cond(
                 tf.random.stateless_uniform([], augment.fold_seed(seed, step, 2)) < 0.5,
@@ -190,8 +190,8 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
         part: as for `train_batches`. Each part has equally many batches, the last one all filling where need be.
 
     Yields:
-        images (B, H, W, 3) float32 in [-1, 1]; labels (B,) int64; mask (B,) float32, 1 for an image, 0 for filling; B
-        is batch_size / count.
+        images (B, H, W, channels) float32 in [-1, 1]; labels (B,) int64; mask (B,) float32, 1 for an image, 0 for
+        filling; B is batch_size / count.
 
     Raises:
         ValueError: for a non-positive size, an unknown crop, or a batch that cannot be divided into the parts.
@@ -216,6 +216,9 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
+    def scaled(images, *rest):
+        return to_model_range(grey.to_channels(images, pixels.channels)), *rest
+
     records = source.records(None, 0) if rows is None else source.records(None, 0, rows)
     data = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     num_batches, count = -(-source.num_examples // batch_size), source.num_examples
@@ -228,7 +231,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
         )
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))
     data = data.batch(size, drop_remainder=True)
-    data = data.map(lambda images, *rest: (to_model_range(images), *rest), num_parallel_calls=BATCHES_AHEAD)
+    data = data.map(scaled, num_parallel_calls=BATCHES_AHEAD)
     return data.prefetch(BATCHES_AHEAD)
 
 

@@ -15,9 +15,10 @@ class PixelSettings:
         alpha: what shows through transparent pixels, "white" or "black"; "drop" shows the colours stored under them.
         exif_rotation: whether a photograph is turned upright as its EXIF data says.
         antialias: whether bilinear resizing filters before it shrinks an image.
+        channels: of the images that the model gets: 3, or 1 for grey ones; see `grey.to_channels`.
 
     Raises:
-        ValueError: for another alpha.
+        ValueError: for another alpha or number of channels.
 
     Example:
         >>> PixelSettings().alpha
@@ -27,9 +28,12 @@ class PixelSettings:
     alpha: str = "white"
     exif_rotation: bool = True
     antialias: bool = False
+    channels: int = 3
 
     def __post_init__(self):
         check_alpha(self.alpha)
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels: must be 3, or 1 for grey images, got {self.channels!r}.")
 
 
 def check_alpha(alpha):

@@ -15,7 +15,8 @@ def model_card(facts, card):
     """
     height, width = facts["image_size"]
     names, top = facts["class_names"], facts["top"]
-    shape = f"(B, {height}, {width}, 3)"
+    shape = f"(B, {height}, {width}, {facts['channels']})"
+    colours = "RGB" if facts["channels"] == 3 else "grey"
     shown = ", ".join(_plain(name) for name in names[:CLASSES_SHOWN])
     more = (
         f", and {len(names) - CLASSES_SHOWN:,} more in `assets/class_names.txt`" if len(names) > CLASSES_SHOWN else ""
@@ -54,10 +55,10 @@ The probabilities of an image are the {facts["activation"]} of the logits{_MEANI
 
 | signature | `images` | answers |
 |---|---|---|
-| `serving_default` | uint8 {shape}, RGB | {answers} |
-| `serving_float` | float32 {shape}, RGB in [0, 255] | the same, and `status` string (B,) |
+| `serving_default` | uint8 {shape}, {colours} | {answers} |
+| `serving_float` | float32 {shape}, {colours} in [0, 255] | the same, and `status` string (B,) |
 | `serving_bytes` | string (B,), bytes of JPEG, PNG, still GIF or WebP, plain BMP files | the same, and `status` |
-| `features` | uint8 {shape}, RGB | `pre_logits` float32 (B, {facts["features"]}) |
+| `features` | uint8 {shape}, {colours} | `pre_logits` float32 (B, {facts["features"]}) |
 
 B is any number, 0 too. Pixels are given as they are: the model maps [0, 255] to [-1, 1] itself. `serving_bytes`
 {turned}, {_ALPHA[facts["alpha"]]}, and takes

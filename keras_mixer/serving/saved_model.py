@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
-from keras_mixer.data import crops, decode_plain, image_limits
+from keras_mixer.data import crops, decode_plain, grey, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
 from keras_mixer.serving import model_card, signatures, version_folder, warmup
 
@@ -42,7 +42,7 @@ def saved_model(
     probabilities that Keras gives, to 1e-5 in float32.
 
     Args:
-        model: an `MLPMixer` with a head whose activation is None, softmax or sigmoid, for RGB images.
+        model: an `MLPMixer` with a head whose activation is None, softmax or sigmoid, for RGB or grey images.
         output: the folder of the versions, which is made if missing.
         class_names: K names, or K pairs (id, name) as `imagenet_classes` gives; None for "0", "1", ...
         version: whole number, 1 where None; TensorFlow Serving takes the largest.
@@ -52,7 +52,7 @@ def saved_model(
         activation: "softmax" or "sigmoid" of the logits; None for the model's own, softmax where it gives logits.
         storage: "float32", or "bfloat16" or "float16", half the bytes: weights are rounded, and cast when used.
         jit_compile: True compiles the Mixer with XLA, again for each size of a batch.
-        warmup_images: (N, H, W, 3) uint8 for the warm-up requests; None for grey ones.
+        warmup_images: (N, H, W, channels) uint8 for the warm-up requests; None for grey ones.
         card: more to tell in model_card.md, a dict of names and values, such as {"Trained on": "digits"}.
         overwrite: True replaces an older folder of this version, at the moment when the new one is whole.
 
@@ -71,7 +71,8 @@ def saved_model(
     check_bool("saved_model", jit_compile=jit_compile, overwrite=overwrite)
     check_positive_int("saved_model", top=top)
     activation = _check_model(model, activation)
-    height, width = size = model.input_shape[1:3]
+    height, width, channels = model.input_shape[1:]
+    size, pixels = (height, width), dataclasses.replace(pixels, channels=channels)
     num_classes = model.get_layer("head").units
     ids, names = check_class_names(class_names, num_classes)
     version = 1 if version is None else version
@@ -83,9 +84,9 @@ def saved_model(
         raise ValueError(f"saved_model: storage must be float32, bfloat16 or float16, got {storage!r}.")
     if warmup_images is not None:
         warmup_images = np.asarray(warmup_images)
-        if warmup_images.dtype != np.uint8 or warmup_images.shape[1:] != (*size, 3) or not len(warmup_images):
+        if warmup_images.dtype != np.uint8 or warmup_images.shape[1:] != (*size, channels) or not len(warmup_images):
             raise ValueError(
-                f"saved_model: warmup_images must be uint8 of shape (N, {height}, {width}, 3), got "
+                f"saved_model: warmup_images must be uint8 of shape (N, {height}, {width}, {channels}), got "
                 f"{warmup_images.dtype} of shape {warmup_images.shape}."
             )
     top = min(int(top), num_classes)
@@ -101,13 +102,12 @@ def saved_model(
         except tf.errors.OpError as error:
             raise version_folder.unwritable(folder.with_name(str(version)), error) from None
         names_file.unlink()
-        difference = _compare(folder, served, model, activation, names, (crop, pixels.antialias))
+        difference = _compare(folder, served, model, activation, names, (crop, pixels))
         facts = {
             "format": "keras_mixer SavedModel 1",
             "model": model.name,
             "image_size": [height, width],
-            "channels": "RGB",
-            "value_range": [0, 255],
+                        "value_range": [0, 255],
             "crop": crop,
             **dataclasses.asdict(pixels),
             "activation": activation,
@@ -132,7 +132,7 @@ def saved_model(
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (folder / "model_card.md").write_text(model_card.model_card(facts, card), "utf-8")
         try:
-            warmup.write_warmup(folder, size, warmup_images)
+            warmup.write_warmup(folder, (*size, channels), warmup_images)
         except tf.errors.OpError as error:
             raise version_folder.unwritable(folder.with_name(str(version)), error) from None
     return version_folder.check_output(output) / str(version)
@@ -178,8 +178,9 @@ def _check_model(model, activation):
     config = model.get_config()
     if not config["include_top"]:
         raise ValueError(f"saved_model: model {model.name!r} has no head; build it with include_top=True.")
-    if config["input_shape"][2] != 3:
-        raise ValueError(f"saved_model: model must take RGB images, not those of {config['input_shape'][2]} channels.")
+    if config["input_shape"][2] not in (1, 3):
+        found = config["input_shape"][2]
+        raise ValueError(f"saved_model: model must take RGB or grey images, not those of {found} channels.")
     own = config["classifier_activation"]
     own = None if own is None else getattr(keras.activations.get(own), "__name__", repr(own))
     own = None if own == "linear" else own
@@ -209,12 +210,12 @@ def _compare(folder, served, model, activation, names, cropped):
     Raises:
         ValueError: if it is more than rounding.
     """
-    height, width = model.input_shape[1:3]
+    height, width, channels = model.input_shape[1:]
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (3, height, width, 3), np.uint8)
+    images = rng.integers(0, 256, (3, height, width, channels), np.uint8)
     photo = rng.integers(0, 256, (height + 5, 2 * width + 3, 3), np.uint8)
-    crop, antialias = cropped
-    images[2] = crops.evaluation_crop(photo, crop, (height, width), antialias)
+    crop, pixels = cropped
+    images[2] = grey.to_channels(crops.evaluation_crop(photo, crop, (height, width), pixels.antialias), channels)
     files = [tf.io.encode_png(image).numpy() for image in (photo, photo)]
     expected, features = _by_keras(served, model, activation, images)
     loaded = tf.saved_model.load(str(folder)).signatures

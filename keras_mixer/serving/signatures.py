@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_mixer.data import crops, decode
+from keras_mixer.data import crops, decode, grey
 
 OK = "ok"
 UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decode_plain`
@@ -18,7 +18,7 @@ class ServedMixer(tf.Module):
         activation: "softmax" or "sigmoid", of the logits.
         class_names: path of a text file with the name of class k in line k.
         crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
-        pixels: a `PixelSettings`, of encoded images.
+        pixels: a `PixelSettings`, of encoded images; its channels are those of the model.
         top: classes named for an image.
         storage: dtype of the floating variables; they are cast where they are used.
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
@@ -42,13 +42,13 @@ class ServedMixer(tf.Module):
             class_names, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
         )
         self.class_names = tf.lookup.StaticHashTable(names, default_value="")
-        images = tf.TensorSpec([None, *self._size, 3], tf.float32)
+        images = tf.TensorSpec([None, *self._size, pixels.channels], tf.float32)
         # One function, which every signature calls, so that the graph holds the blocks once.
         self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
 
     def signatures(self):
         """Return the name and the function of each signature."""
-        images = lambda dtype: [tf.TensorSpec([None, *self._size, 3], dtype, "images")]
+        images = lambda dtype: [tf.TensorSpec([None, *self._size, self._pixels.channels], dtype, "images")]
         encoded = [tf.TensorSpec([None], tf.string, "images")]
         return {
             "serving_default": tf.function(self._of_uint8, input_signature=images(tf.uint8)),
@@ -73,17 +73,16 @@ class ServedMixer(tf.Module):
     def _of_bytes(self, encoded):
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
         images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
-        probabilities, _ = self.mixer(tf.cast(images, tf.float32))
+        probabilities, _ = self.mixer(tf.cast(grey.to_channels(images, self._pixels.channels), tf.float32))
         return self._outputs(probabilities, status)
 
     def _checked(self, images):
-        height, width = self._size
-        kind = images.dtype.name
-        rule = f"images: must be {kind} of shape (B, {height}, {width}, 3){_YOURS}"
-        return _check_shape(images, (height, width, 3), rule)
+        ends = (*self._size, self._pixels.channels)
+        rule = f"images: must be {images.dtype.name} of shape (B, {', '.join(map(str, ends))}){_YOURS}"
+        return _check_shape(images, ends, rule)
 
     def _mixer(self, images):
-        """(B, height, width, 3) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
+        """(B, height, width, channels) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
         with keras.StatelessScope(state_mapping=self.replaced()):
             pre_logits, logits = self._layers(images / 127.5 - 1.0)
         return self._activation(logits), pre_logits

@@ -13,19 +13,19 @@ BATCH = 8  # of the larger requests
 PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME, NAME, KEY, VALUE = 6, 1, 1, 2, 3, 1, 1, 2
 
 
-def write_warmup(folder, size, images=None):
+def write_warmup(folder, shape, images=None):
     """Write the requests of a version: one image and several, for each signature that gives probabilities.
 
     Args:
         folder: of the version, pathlib.Path.
-        size: (height, width) of the model.
-        images: (N, height, width, 3) uint8; None for grey, which takes almost no room in the file.
+        shape: (height, width, channels) of the model's images.
+        images: (N, height, width, channels) uint8; None for grey, which takes almost no room in the file.
 
     Returns:
         The number of requests.
     """
     if images is None:
-        images = np.full((BATCH, *size, 3), 128, np.uint8)
+        images = np.full((BATCH, *shape), 128, np.uint8)
     requests = []
     for batch in dict.fromkeys((1, len(images))):
         files = np.array([tf.io.encode_jpeg(image).numpy() for image in images[:batch]], object)

@@ -166,7 +166,7 @@ def test_a_missing_peer_names_the_extra(tmp_path):
 def test_it_knows_the_models_of_the_other_recipes(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     assert (
-        tuple(sorted(importlib.import_module("starting_point").MODELS, key=_as_in_the_paper))
+        tuple(sorted(importlib.import_module("keras_mixer.paper").MODELS, key=_as_in_the_paper))
         == importlib.import_module("benchmark_shared").MODELS
     )
 
