@@ -4,7 +4,7 @@
     python examples/serving_client.py --rest cat.jpg dog.png           REST, port 8501
     python examples/serving_client.py --health
 
-gRPC needs pip install tensorflow-serving-api, REST only Python. --signature=serving_default sends pixels instead of
+gRPC needs pip install 'keras_mixer[serving]', REST only Python. --signature=serving_default sends pixels instead of
 files, of images that have the model's size. Exit code 0; 1 where the model refused some of the pictures, or --health
 finds no version that is ready; 2 where there is no answer or bad input, in one sentence.
 """
@@ -47,7 +47,7 @@ def by_grpc(options):
         from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
         from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
     except ImportError as error:
-        raise NoAnswer(f"gRPC needs {error.name}: pip install tensorflow-serving-api, or give --rest.") from None
+        raise NoAnswer(f"gRPC needs {error.name}: pip install 'keras_mixer[serving]', or give --rest.") from None
     finally:
         os.dup2(stderr, 2)
     unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]

@@ -56,6 +56,21 @@ def check_grid(height, width, patch_size):
     return height // patch_size, width // patch_size
 
 
+def check_known_shape(shape, built):
+    """Raise a ValueError for images whose shape is not known when a step is traced; `built` is (H, W, channels).
+
+    Keras leaves sides open as soon as it has seen images of two shapes, so one of them was not the model's.
+    """
+    rank = getattr(shape, "rank", len(built) + 1)  # TensorFlow may not know even this; others always do
+    if rank is None or None in tuple(shape)[1:]:
+        found = f"(B, {', '.join('?' if s is None else str(s) for s in tuple(shape)[1:])})" if rank else "unknown"
+        raise ValueError(
+            f"images: must have the shape (B, {', '.join(map(str, built))}), for which this model was built, but some "
+            f"of another shape were given now or before (together their shape is {found}); resize them, or build a "
+            "model for them with input_shape."
+        )
+
+
 def check_activation(activation):
     """Return `classifier_activation` as a function, or None for None."""
     if activation is None:

@@ -27,6 +27,10 @@ class CompositeLayer(keras.layers.Layer):
             set_state(all_parts(self.parts()), self._state)
             self._state = None
 
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape, which most of them keep."""
+        return input_shape
+
     def get_config(self):
         return {**super().get_config(), "parts": get_state(all_parts(self.parts()))}
 

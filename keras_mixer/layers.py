@@ -6,12 +6,12 @@ D hidden units of an MLP.
 
 import contextvars
 import functools
+import inspect
 
 import keras
 from keras import ops
 
-from keras_mixer import random_draws
-from keras_mixer.arguments import check_bool, check_grid, check_positive_int, check_rate, check_rematerialize
+from keras_mixer import arguments, random_draws
 from keras_mixer.composite import CompositeLayer
 
 LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
@@ -45,7 +45,7 @@ class PatchEmbed(CompositeLayer):
 
     def __init__(self, hidden_dim, patch_size, **kwargs):
         super().__init__(**kwargs)
-        check_positive_int("PatchEmbed", hidden_dim=hidden_dim, patch_size=patch_size)
+        arguments.check_positive_int("PatchEmbed", hidden_dim=hidden_dim, patch_size=patch_size)
         self.hidden_dim = int(hidden_dim)
         self.patch_size = int(patch_size)
         self.conv = keras.layers.Conv2D(
@@ -60,6 +60,7 @@ class PatchEmbed(CompositeLayer):
 
     def build(self, input_shape):
         self._grid(input_shape)
+        self.image_shape = tuple(input_shape[1:])
         self.conv.build(input_shape)
         self.restore_parts()
 
@@ -67,6 +68,7 @@ class PatchEmbed(CompositeLayer):
         return {"conv": self.conv}
 
     def call(self, images):
+        arguments.check_known_shape(images.shape, self.image_shape)
         grid = self.conv(images)  # (B, H, W, 3) -> (B, H/P, W/P, C)
         rows, columns = self._grid(images.shape)
         return ops.reshape(grid, (-1, rows * columns, self.hidden_dim))  # -> (B, S, C)
@@ -76,7 +78,7 @@ class PatchEmbed(CompositeLayer):
         return (input_shape[0], rows * columns, self.hidden_dim)
 
     def _grid(self, shape):
-        return check_grid(*shape[1:3], self.patch_size)
+        return arguments.check_grid(*shape[1:3], self.patch_size)
 
     def get_config(self):
         return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}
@@ -87,7 +89,7 @@ class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout` whose draws, from `random_draws.uniform`, do not depend on how a batch is divided."""
 
     def __init__(self, rate, **kwargs):
-        check_rate("Dropout", rate=rate)
+        arguments.check_rate("Dropout", rate=rate)
         super().__init__(float(rate), **kwargs)
 
     def call(self, inputs, training=None):
@@ -121,8 +123,8 @@ class MlpBlock(CompositeLayer):
 
     def __init__(self, hidden_dim, over="channels", dropout_rate=0.0, **kwargs):
         super().__init__(**kwargs)
-        check_positive_int("MlpBlock", hidden_dim=hidden_dim)
-        check_rate("MlpBlock", dropout_rate=dropout_rate)
+        arguments.check_positive_int("MlpBlock", hidden_dim=hidden_dim)
+        arguments.check_rate("MlpBlock", dropout_rate=dropout_rate)
         if over not in ("channels", "tokens"):
             raise ValueError(f"MlpBlock: over must be 'channels' or 'tokens', got {over!r}.")
         self.hidden_dim = int(hidden_dim)
@@ -158,9 +160,6 @@ class MlpBlock(CompositeLayer):
     def _drop(self, x, shape, training):
         return self.dropout(ops.reshape(x, shape), training=training) if self.dropout is not None and training else x
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         own = {"hidden_dim": self.hidden_dim, "over": self.over, "dropout_rate": self.dropout_rate}
         return {**super().get_config(), **own}
@@ -189,8 +188,8 @@ class StochasticDepth(keras.layers.Layer):
 
     def __init__(self, rate, rescale=False, seed=None, **kwargs):
         super().__init__(**kwargs)
-        check_rate("StochasticDepth", rate=rate)
-        check_bool("StochasticDepth", rescale=rescale)
+        arguments.check_rate("StochasticDepth", rate=rate)
+        arguments.check_bool("StochasticDepth", rescale=rescale)
         self.rate = float(rate)
         self.rescale = bool(rescale)
         self.seed = seed
@@ -249,9 +248,9 @@ class MixerBlock(CompositeLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
-        check_bool("MixerBlock", rescale_stochastic_depth=rescale_stochastic_depth)
-        check_rematerialize("MixerBlock", rematerialize, dropout_rate)
+        arguments.check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
+        arguments.check_bool("MixerBlock", rescale_stochastic_depth=rescale_stochastic_depth)
+        arguments.check_rematerialize("MixerBlock", rematerialize, dropout_rate)
         self.tokens_mlp_dim = int(tokens_mlp_dim)
         self.channels_mlp_dim = int(channels_mlp_dim)
         self.dropout_rate = float(dropout_rate)
@@ -291,10 +290,6 @@ class MixerBlock(CompositeLayer):
         y = self.channel_mixing(self.layer_norm_1(x), training=training)  # (B, S, C), mixed over C
         return x + (y * factors[1] if factors else y)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        names = ("tokens_mlp_dim", "channels_mlp_dim", "dropout_rate", "stochastic_depth_rate")
-        names += ("rescale_stochastic_depth", "rematerialize")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = inspect.signature(MixerBlock).parameters
+        return {**super().get_config(), **{name: getattr(self, name) for name in own if name != "kwargs"}}

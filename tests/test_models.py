@@ -251,3 +251,12 @@ def test_preprocess_input_maps_pixels_to_the_model_range():
         assert result.dtype == np.float32
         np.testing.assert_allclose(result, expected, atol=1e-7)
     assert pixels[255] == 255
+
+
+def test_images_of_another_shape_are_refused_whatever_was_seen_before():
+    """Keras opens sides that varied when it traces again, where nothing could tell that an image does not fit."""
+    model = keras_mixer.MLPMixer(4, 1, 8, 8, 8, input_shape=(16, 16, 3), classes=2)
+    model.predict(np.zeros((1, 16, 16, 3), np.float32), verbose=0)
+    for shape in ((1, 20, 20, 3), (1, 24, 20, 3), (1, 16, 16, 1)):
+        with pytest.raises(ValueError, match=r"images: must have the shape \(B, 16, 16, 3\), for which this model"):
+            model.predict(np.zeros(shape, np.float32), verbose=0)

@@ -107,7 +107,7 @@ def saved_model(
             "format": "keras_mixer SavedModel 1",
             "model": model.name,
             "image_size": [height, width],
-                        "value_range": [0, 255],
+            "value_range": [0, 255],
             "crop": crop,
             **dataclasses.asdict(pixels),
             "activation": activation,

@@ -80,7 +80,9 @@ def check_version(output, version, overwrite):
     """Return the path of a version, or raise an error if it is not free."""
     target = output / str(version)
     if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(f"output: {target} exists; choose another version, or overwrite to replace it.")
+        raise FileExistsError(
+            f"output: {target} exists; choose another --version, or --overwrite (overwrite=True) to replace it."
+        )
     if os.path.lexists(target) and (target.is_symlink() or not (target / "saved_model.pb").is_file()):
         raise FileExistsError(f"output: {target} is not an exported model, so it is kept; choose another version.")
     return target

@@ -160,7 +160,7 @@ def test_pairs_as_of_imagenet_are_ids_and_names():
 
 def test_an_existing_version_is_refused(folder, model):
     before = _files(folder)
-    with pytest.raises(FileExistsError, match=r"3 exists; choose another version, or overwrite to replace it\.$"):
+    with pytest.raises(FileExistsError, match=r"3 exists; choose another --version, or --overwrite \(overwrite=True\)"):
         export.saved_model(model, folder.parent, version=3)
     assert _files(folder) == before
 

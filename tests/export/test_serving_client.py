@@ -218,7 +218,7 @@ def test_grpc_without_its_packages_names_what_to_install(pictures):
     command = [sys.executable, "-I", "-S", str(CLIENT), "small.png"]
     process = subprocess.run(command, cwd=pictures, capture_output=True, text=True)
     assert process.returncode == 2
-    assert process.stderr == "error: gRPC needs grpc: pip install tensorflow-serving-api, or give --rest.\n"
+    assert process.stderr == "error: gRPC needs grpc: pip install 'keras_mixer[serving]', or give --rest.\n"
 
 
 def test_the_warm_up_file_through_grpc(ports, server):

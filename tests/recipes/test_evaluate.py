@@ -171,7 +171,7 @@ def test_a_folder_without_labels_is_refused(run, forked, tmp_path):
         (["--loss=mse"], "loss: must be 'softmax' or 'sigmoid', got 'mse'"),
         (["--image_size=18"], "the image height 18 is not a positive multiple of the patch size 4"),
         (["--real_labels=nowhere.json"], "real_labels: cannot read nowhere.json (No such file or directory)"),
-        (["--model=b16"], "is not of --model=b16"),
+        (["--model=b16"], "is not of the model b16"),
         (["digits"], "'digits' is not a flag"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",

@@ -95,7 +95,7 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
     assert f"weights: {tmp_path}/10 is a SavedModel, but not one of recipes/export.py" in process.stderr
     process = predict.run(f"--weights={exported[0]}", "--image_size=32")
     assert process.returncode == 2
-    assert "1 was exported for 16 x 16 pixels, got 32; leave --image_size out" in process.stderr
+    assert "1 was exported for 16 x 16 pixels, got 32; leave image_size out" in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
             ["--formats=litert", "--overwrite", "--litert_quantization=int8", "--calibration_images=recipes"],
             "calibration_images: recipes has no images",
         ),
-        ([], "served/1 exists; choose another version, or overwrite to replace it"),
+        ([], "served/1 exists; choose another --version, or --overwrite (overwrite=True) to replace it"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) and v else "",
 )
