@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -110,7 +111,10 @@ def _read_header(archive, member):
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"an array of the .npy version {version}")
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(file, max_header_size=MAX_HEADER)
+        try:
+            shape, fortran_order, dtype = read(file, max_header_size=MAX_HEADER)
+        except (SyntaxError, tokenize.TokenError):  # NumPy takes what it cannot parse for an older version's header
+            raise ValueError(f"a header that makes no sense in {member.filename!r}") from None
         if dtype.hasobject:
             raise ValueError(f"pickled objects in {member.filename!r}, which could run any code")
         size = file.tell() + dtype.itemsize * math.prod(shape)

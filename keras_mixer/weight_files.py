@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_mixer import fetch, npz, weight_layouts
+from keras_mixer import fetch, hub, keras_h5, npz, weight_layouts
 
 SUFFIXES = (".npz", ".keras", ".weights.h5", ".safetensors")
 
 
 def open_file(weights):
-    """Return an ArrayFile of a path, a URL (http, https, file or gs), or a mapping from names to arrays.
+    """Return an ArrayFile of a path, a URL (http, https, file, gs or hf), or a mapping from names to arrays.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -32,30 +32,36 @@ def open_file(weights):
             f"arrays; got {type(weights).__name__}."
         )
     text = os.fspath(weights)
+    if hub.is_hub(text):
+        path = hub.fetch(text, SUFFIXES)
+        return _opener(path.name)(path)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme and not fetch.is_url(text):
         raise ValueError(
-            f"weights: {text!r} has the scheme {scheme[1]!r}, but a URL must be one of http, https, file or gs; fetch "
-            "the file and give its path."
+            f"weights: {text!r} has the scheme {scheme[1]!r}, but a URL must be one of http, https, file, gs or hf; "
+            "fetch the file and give its path."
         )
     name = urllib.parse.urlsplit(text).path if scheme else text  # a URL may go on with a query
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), None)
-    if suffix is None:
+    opener = _opener(name)
+    if opener is None:
         from keras_mixer import released
 
         raise ValueError(
             f"weights: {text!r} is neither a released name ({', '.join(released.NAMES)}) nor the path or URL of a file "
             f"that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
         )
-    opener = {".npz": npz.open_npz, ".keras": open_keras, ".weights.h5": open_h5, ".safetensors": open_safetensors}[
-        suffix
-    ]
     if fetch.is_url(text):
         return opener(fetch.fetch_url(text, verify=lambda path: npz.check_finite(opener(path))))
     path = pathlib.Path(os.path.expanduser(text))
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
     return opener(path)
+
+
+def _opener(name):
+    """Return the function that opens a file of this name, None for one of another suffix."""
+    openers = (npz.open_npz, open_keras, keras_h5.open_h5, open_safetensors)
+    return next((f for suffix, f in zip(SUFFIXES, openers, strict=True) if name.lower().endswith(suffix)), None)
 
 
 def open_keras(path):
@@ -87,35 +93,6 @@ def open_keras(path):
         return keras.ops.convert_to_numpy(variables[name])
 
     return npz.ArrayFile(str(path), specs, read, grid)
-
-
-def open_h5(path):
-    """Return an ArrayFile of a Keras weights file; Keras names its layers by class and position."""
-    import h5py  # a dependency of Keras; slow to import, so only here
-
-    specs, optimizer = {}, []
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ValueError(f"weights: {name} of {path} points into another file; it is not loaded.")
-            if name.startswith("optimizer/"):  # of a compiled model that was saved
-                optimizer.append(name)
-            else:
-                specs[name] = (item.shape, item.dtype.name)
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(note)
-    except OSError as error:
-        raise ValueError(f"weights: {path} is no whole HDF5 file ({error}).") from None
-
-    def read(name):
-        with h5py.File(path, "r") as file:
-            return file[name][()]
-
-    notes = (f"{len(optimizer)} arrays of the optimizer left out",) if optimizer else ()
-    return npz.ArrayFile(str(path), specs, read, notes=notes)
 
 
 def open_safetensors(path):

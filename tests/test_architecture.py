@@ -17,6 +17,8 @@ WEIGHTS = (
     "weight_files",
     "weight_layouts",
     "fetch",
+    "hub",
+    "keras_h5",
     "npz",
     "class_names",
     "stem_channels",

@@ -58,3 +58,29 @@ def test_half_precision_is_cast_and_said(checkpoint, dtype):
     model = tiny.build(weights=half)
     np.testing.assert_array_equal(model.get_layer("head").kernel, half["head/kernel"].astype("float32"))
     assert f"cast from {dtype}" in str(model.load_report)
+
+
+def _wrapped(head):
+    mixer = tiny.build(include_top=head)
+    if head:
+        return mixer, keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(2.0), mixer])
+    images = keras.Input((32, 32, 3))
+    return mixer, keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(mixer(images))))
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_weights_of_a_model_around_a_mixer_are_those_of_the_mixer(tmp_path, head):
+    mixer, outer = _wrapped(head)
+    outer.save_weights(tmp_path / "outer.weights.h5")
+    model = tiny.build(weights=tmp_path / "outer.weights.h5", include_top=head)
+    for ours, theirs in zip(model.weights, mixer.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert head or "2 arrays of the layers around the Mixer left out" in str(model.load_report)
+
+
+def test_weights_of_a_model_with_two_mixers_say_what_to_do(tmp_path):
+    images = keras.Input((32, 32, 3))
+    both = [tiny.build(name=name)(images) for name in ("one", "two")]
+    keras.Model(images, keras.layers.Concatenate()(both)).save_weights(tmp_path / "two.weights.h5")
+    with pytest.raises(ValueError, match=r"two.weights.h5 holds 2 Mixers; load it with load_weights into a model"):
+        tiny.build(weights=tmp_path / "two.weights.h5")

@@ -563,7 +563,7 @@ def test_truncated_keras_and_h5_files_give_one_sentence(arrays, tmp_path):
     ("no/such.npz", FileNotFoundError, "there is no file 'no/such.npz'"),
     (5, ValueError, "a mapping from names to arrays; got int"),
     ({}, ValueError, "- MixerBlock_0"),
-    ("ftp://host/a.npz", ValueError, "has the scheme 'ftp', but a URL must be one of http, https, file or gs"),
+    ("ftp://host/a.npz", ValueError, "has the scheme 'ftp', but a URL must be one of http, https, file, gs or hf"),
     ("http://host/a.tar?name=a.npz", ValueError, "is neither a released name"),
 ])  # fmt: skip
 def test_weights_that_are_nothing_give_one_sentence(weights, error, message):
