@@ -1,35 +1,39 @@
 """Checks of the arguments of layers and models, each refusing in one sentence that names the argument and its value."""
 
 import numbers
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_mixer.types import Grid, Tensor
+
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
 
 
-def check_positive_int(owner, **values):
+def check_positive_int(owner: str, **values: Any) -> None:
     """Raise a ValueError that names the first argument which is not a positive integer."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}.")
 
 
-def check_rate(owner, **values):
+def check_rate(owner: str, **values: Any) -> None:
     """Raise a ValueError that names the first argument which is not a fraction in [0, 1)."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
             raise ValueError(f"{owner}: {name} must be a fraction in [0, 1), got {value!r}.")
 
 
-def check_bool(owner, **values):
+def check_bool(owner: str, **values: Any) -> None:
     """Raise a ValueError that names the first argument which is neither True nor False."""
     for name, value in values.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{owner}: {name} must be True or False, got {value!r}.")
 
 
-def check_rematerialize(owner, rematerialize, dropout_rate):
+def check_rematerialize(owner: str, rematerialize: bool, dropout_rate: float) -> None:
     """Raise a ValueError for rematerialisation with dropout, which would drop other units the second time."""
     check_bool(owner, rematerialize=rematerialize)
     if rematerialize and dropout_rate:
@@ -39,7 +43,7 @@ def check_rematerialize(owner, rematerialize, dropout_rate):
         )
 
 
-def check_grid(height, width, patch_size):
+def check_grid(height: int | None, width: int | None, patch_size: int) -> Grid:
     """Return the (rows, columns) of patches in an image, or raise a ValueError that names both numbers."""
     for name, side in (("height", height), ("width", width)):
         if side is None:
@@ -53,10 +57,12 @@ def check_grid(height, width, patch_size):
                 f"input_shape: the image {name} {side} is not a positive multiple of the patch size {patch_size}; "
                 f"use for example {near}."
             )
+    assert height is not None
+    assert width is not None
     return height // patch_size, width // patch_size
 
 
-def check_known_shape(shape, built):
+def check_known_shape(shape: Any, built: tuple[int, ...]) -> None:
     """Raise a ValueError for images whose shape is not known when a step is traced; `built` is (H, W, channels).
 
     Keras leaves sides open as soon as it has seen images of two shapes, so one of them was not the model's.
@@ -71,7 +77,7 @@ def check_known_shape(shape, built):
         )
 
 
-def check_activation(activation):
+def check_activation(activation: str | Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
     """Return `classifier_activation` as a function, or None for None."""
     if activation is None:
         return None
@@ -88,7 +94,7 @@ def check_activation(activation):
         ) from None
 
 
-def make_images(input_shape, input_tensor, patch_size):
+def make_images(input_shape: Any, input_tensor: Tensor | None, patch_size: int) -> tuple[Tensor, tuple[int, int, int]]:
     """Return the input as a Keras tensor, and its (H, W, channels)."""
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):

@@ -4,16 +4,19 @@ import functools
 import numbers
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+
+from keras_mixer.types import Tensor
 
 NAMES = {"imagenet1k": 1000, "imagenet21k": 21843}
 _CLASSES_RULE = "classes must be 'imagenet1k', 'imagenet21k' or a list with a name for each class"
 
 
 @functools.cache
-def imagenet_classes(name):
+def imagenet_classes(name: str) -> tuple[tuple[str, str], ...]:
     """Return a tuple of (WordNet synset id, lemmas), one for each class of a released head, in its order.
 
     Args:
@@ -29,10 +32,12 @@ def imagenet_classes(name):
     if name not in NAMES:
         raise ValueError(f"imagenet_classes: name must be 'imagenet1k' or 'imagenet21k', got {name!r}.")
     text = (pathlib.Path(__file__).parent / "assets" / f"{name}.tsv").read_text("utf-8")
-    return tuple(tuple(line.split("\t")) for line in text.splitlines())
+    return tuple((line.split("\t")[0], line.split("\t")[1]) for line in text.splitlines())
 
 
-def decode_predictions(predictions, top=5, classes=None):
+def decode_predictions(
+    predictions: Tensor, top: int = 5, classes: str | Sequence[Any] | np.ndarray | None = None
+) -> list[list[tuple[Any, str, float]]]:
     """Return the classes with the highest probabilities of each image, best first.
 
     Args:
@@ -64,7 +69,8 @@ def decode_predictions(predictions, top=5, classes=None):
     if isinstance(classes, str):
         if classes not in NAMES:
             raise ValueError(f"decode_predictions: {_CLASSES_RULE}, got {classes!r}.")
-        ids, names = zip(*imagenet_classes(classes), strict=True)
+        ids: Sequence[Any] = [identity for identity, _ in imagenet_classes(classes)]
+        names = [words for _, words in imagenet_classes(classes)]
     else:
         ordered = isinstance(classes, (Sequence, np.ndarray)) and not isinstance(classes, bytes)
         names = list(classes) if ordered and np.iterable(classes) else []
@@ -80,7 +86,7 @@ def decode_predictions(predictions, top=5, classes=None):
     return [[(ids[k], names[k], float(row[k])) for k in order] for row, order in zip(scores, best, strict=True)]
 
 
-def _scores(predictions):
+def _scores(predictions: Tensor) -> np.ndarray:
     """Return predictions as finite float64 (B, K), which ranks every real dtype; unsigned integers have no negative."""
     try:
         scores = np.asarray(keras.ops.convert_to_numpy(predictions))

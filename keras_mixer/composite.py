@@ -4,7 +4,11 @@ Keras saves and clones a layer by its configuration, and that of its parts is in
 and quantised weights find no place.
 """
 
+from collections.abc import Mapping
+
 import keras
+
+from keras_mixer.types import Config, Shape
 
 
 class CompositeLayer(keras.layers.Layer):
@@ -15,27 +19,27 @@ class CompositeLayer(keras.layers.Layer):
 
     _state = None  # of the parts, which `from_config` found, until they are built
 
-    def parts(self):
+    def parts(self) -> dict[str, keras.layers.Layer]:
         """Return name -> layer of each part that has weights."""
         raise TypeError(f"{type(self).__name__}: must name its parts.")
 
-    def restore_parts(self):
+    def restore_parts(self) -> None:
         """Freeze and quantise the parts, which are just built, as the configuration says, or with this layer."""
-        if not self.trainable:
+        if not self.trainable:  # type: ignore[has-type]  # a property of Keras
             self.trainable = False  # of the parts too, which are younger than this layer
         if self._state:
             set_state(all_parts(self.parts()), self._state)
             self._state = None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape, which most of them keep."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "parts": get_state(all_parts(self.parts()))}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "CompositeLayer":
         config = dict(config)
         state = config.pop("parts", None)
         layer = super().from_config(config)
@@ -43,7 +47,7 @@ class CompositeLayer(keras.layers.Layer):
         return layer
 
 
-def all_parts(layers):
+def all_parts(layers: Mapping[str, keras.layers.Layer]) -> dict[str, keras.layers.Layer]:
     """Return path -> layer of named layers and of their parts, such as "token_mixing/dense_0", wholes before parts."""
     found = {}
     for name, layer in layers.items():
@@ -53,7 +57,7 @@ def all_parts(layers):
     return found
 
 
-def get_state(layers):
+def get_state(layers: Mapping[str, keras.layers.Layer]) -> Config:
     """Return what `set_state` restores, as JSON values, of the path -> layer of `all_parts`."""
     quantized = {path: layer for path, layer in layers.items() if getattr(layer, "quantization_mode", None)}
     return {
@@ -65,7 +69,7 @@ def get_state(layers):
     }
 
 
-def set_state(layers, state):
+def set_state(layers: Mapping[str, keras.layers.Layer], state: Config) -> None:
     """Freeze and quantise built layers, path -> layer, as `get_state` found them."""
     for path, layer in layers.items():
         if path in state["trainable"]:  # else it was not built, and is as what holds it

@@ -13,6 +13,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
 
 logger = logging.getLogger("keras_mixer")
 ATTEMPTS = 5
@@ -22,24 +24,26 @@ CHUNK = 2**20
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that are worth another attempt
 
 
-def is_url(text):
+def is_url(text: str) -> bool:
     """Whether `text` is a URL that can be fetched."""
     return text.lower().startswith(("http://", "https://", "file://", "gs://"))
 
 
-def cache_folder():
+def cache_folder() -> pathlib.Path:
     """Return the folder of this package in the Keras cache, ~/.keras/models/keras_mixer unless KERAS_HOME says else."""
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
     return pathlib.Path(home) / "models" / "keras_mixer"
 
 
-def fetch_url(url, verify):
+def fetch_url(url: str, verify: Callable[[pathlib.Path], None]) -> pathlib.Path:
     """Return the cached copy of any URL's file, fetched and verified where it is not there yet; see `fetch`."""
     folder = cache_folder() / "urls" / hashlib.sha256(url.encode()).hexdigest()[:16]
     return fetch(url, folder / pathlib.PurePosixPath(urllib.parse.urlsplit(url).path).name, verify)
 
 
-def fetch(url, path, verify, size=None, hint=""):
+def fetch(
+    url: str, path: pathlib.Path, verify: Callable[[pathlib.Path], None], size: int | None = None, hint: str = ""
+) -> pathlib.Path:
     """Return `path`, having fetched it from `url` unless it is there.
 
     A partial download is kept beside it and resumed, by this process or a later one; only what `verify` accepts gets
@@ -70,7 +74,7 @@ def fetch(url, path, verify, size=None, hint=""):
     return path
 
 
-def https_url(url):
+def https_url(url: str) -> str:
     """Return the https address of a gs URL, and any other URL as it is; STORAGE_EMULATOR_HOST is honoured."""
     if not url.lower().startswith("gs://"):
         return url
@@ -78,7 +82,7 @@ def https_url(url):
     return f"{host}/{url[len('gs://') :]}"
 
 
-def check_size(path, size):
+def check_size(path: pathlib.Path, size: int | None) -> None:
     """Raise a ValueError unless the file has exactly this many bytes; `size` None accepts any."""
     found = path.stat().st_size
     if size is not None and found != size:
@@ -88,7 +92,7 @@ def check_size(path, size):
 
 
 @contextlib.contextmanager
-def _locked(path):
+def _locked(path: pathlib.Path) -> Iterator[None]:
     """Hold the file's lock, which the system releases when a process ends, however it ends."""
     with open(path.with_name(path.name + ".lock"), "wb") as lock:
         try:
@@ -99,7 +103,9 @@ def _locked(path):
         yield
 
 
-def _download_verified(url, path, partial, verify, size):
+def _download_verified(
+    url: str, path: pathlib.Path, partial: pathlib.Path, verify: Callable[[pathlib.Path], None], size: int | None
+) -> None:
     resumed = partial.exists() and partial.stat().st_size > 0
     _download(url, partial, size)
     try:
@@ -121,7 +127,7 @@ def _download_verified(url, path, partial, verify, size):
     os.replace(partial, path)
 
 
-def _download(url, partial, size):
+def _download(url: str, partial: pathlib.Path, size: int | None) -> None:
     for attempt in range(ATTEMPTS):
         try:
             return _download_once(url, partial, size)
@@ -134,14 +140,14 @@ def _download(url, partial, size):
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if attempt == ATTEMPTS - 1 or isinstance(getattr(error, "reason", None), FileNotFoundError):
                 raise
-            reason = getattr(error, "reason", None) or error
+            reason = str(getattr(error, "reason", None) or error)
         wait = FIRST_WAIT * 2**attempt
         logger.warning("weights: %s: %s; attempt %d of %d in %.0f s", url, reason, attempt + 2, ATTEMPTS, wait)
         time.sleep(wait)
     raise ConnectionError(f"{ATTEMPTS} attempts")
 
 
-def _download_once(url, partial, size):
+def _download_once(url: str, partial: pathlib.Path, size: int | None) -> None:
     done = partial.stat().st_size if partial.exists() else 0
     if size is not None and done >= size:
         if done == size:
@@ -173,18 +179,18 @@ def _download_once(url, partial, size):
             raise http.client.IncompleteRead(b"", total - done)
 
 
-def _progress(partial, total, done):
+def _progress(partial: pathlib.Path, total: int | None, done: int) -> Any:
     from tqdm import tqdm
 
     # disable=None: no bar where standard error is no terminal.
     return tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=partial.stem, disable=None)
 
 
-def _record(path):
+def _record(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _check_sha256(path, content):
+def _check_sha256(path: pathlib.Path, content: pathlib.Path) -> str:
     """Return the sha256 of `content`; raise a ValueError if it is not the one recorded for `path`."""
     with open(content, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -199,7 +205,7 @@ def _check_sha256(path, content):
 
 
 @contextlib.contextmanager
-def _explained(url, path, hint):
+def _explained(url: str, path: pathlib.Path, hint: str) -> Iterator[None]:
     """Give every failure of the network or the disk one sentence: what, where, and the way out."""
     way_out = f"; {hint}" if hint else f"; or put the file at {path} by hand"
     try:

@@ -7,12 +7,14 @@ D hidden units of an MLP.
 import contextvars
 import functools
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mixer import arguments, random_draws
 from keras_mixer.composite import CompositeLayer
+from keras_mixer.types import Config, Grid, Shape, Tensor
 
 LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
 
@@ -43,7 +45,7 @@ class PatchEmbed(CompositeLayer):
         (2, 12, 8)
     """
 
-    def __init__(self, hidden_dim, patch_size, **kwargs):
+    def __init__(self, hidden_dim: int, patch_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         arguments.check_positive_int("PatchEmbed", hidden_dim=hidden_dim, patch_size=patch_size)
         self.hidden_dim = int(hidden_dim)
@@ -58,29 +60,29 @@ class PatchEmbed(CompositeLayer):
             name="conv",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self._grid(input_shape)
-        self.image_shape = tuple(input_shape[1:])
+        self.image_shape = tuple(int(side or 0) for side in input_shape[1:])  # none is None, see _grid
         self.conv.build(input_shape)
         self.restore_parts()
 
-    def parts(self):
+    def parts(self) -> dict[str, keras.layers.Layer]:
         return {"conv": self.conv}
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         arguments.check_known_shape(images.shape, self.image_shape)
         grid = self.conv(images)  # (B, H, W, 3) -> (B, H/P, W/P, C)
         rows, columns = self._grid(images.shape)
         return ops.reshape(grid, (-1, rows * columns, self.hidden_dim))  # -> (B, S, C)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         rows, columns = self._grid(input_shape)
         return (input_shape[0], rows * columns, self.hidden_dim)
 
-    def _grid(self, shape):
-        return arguments.check_grid(*shape[1:3], self.patch_size)
+    def _grid(self, shape: Shape) -> Grid:
+        return arguments.check_grid(shape[1], shape[2], self.patch_size)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "hidden_dim": self.hidden_dim, "patch_size": self.patch_size}
 
 
@@ -88,11 +90,11 @@ class PatchEmbed(CompositeLayer):
 class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout` whose draws, from `random_draws.uniform`, do not depend on how a batch is divided."""
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate: float, **kwargs: Any) -> None:
         arguments.check_rate("Dropout", rate=rate)
         super().__init__(float(rate), **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if not training or not self.rate:
             return inputs
         shape = ops.shape(inputs)
@@ -121,7 +123,7 @@ class MlpBlock(CompositeLayer):
         (2, 16, 8)
     """
 
-    def __init__(self, hidden_dim, over="channels", dropout_rate=0.0, **kwargs):
+    def __init__(self, hidden_dim: int, over: str = "channels", dropout_rate: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         arguments.check_positive_int("MlpBlock", hidden_dim=hidden_dim)
         arguments.check_rate("MlpBlock", dropout_rate=dropout_rate)
@@ -131,7 +133,7 @@ class MlpBlock(CompositeLayer):
         self.over = over
         self.dropout_rate = float(dropout_rate)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         size = input_shape[1] if self.over == "tokens" else input_shape[2]
         kwargs = {"kernel_initializer": kernel_initializer.get(), "dtype": self.dtype_policy}
         self.dense_0 = keras.layers.Dense(self.hidden_dim, activation=gelu, name="dense_0", **kwargs)
@@ -143,10 +145,10 @@ class MlpBlock(CompositeLayer):
         self.dense_1.build((None, self.hidden_dim))
         self.restore_parts()
 
-    def parts(self):
+    def parts(self) -> dict[str, keras.layers.Layer]:
         return {name: getattr(self, name) for name in ("dense_0", "dense_1") if hasattr(self, name)}
 
-    def call(self, x, training=None):
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         if self.over == "tokens":
             x = ops.transpose(x, (0, 2, 1))  # (B, S, C) -> (B, C, S)
         rows, size = x.shape[1:]
@@ -157,10 +159,10 @@ class MlpBlock(CompositeLayer):
         x = self._drop(ops.reshape(x, (-1, rows, size)), (-1, rows, size), training)
         return ops.transpose(x, (0, 2, 1)) if self.over == "tokens" else x  # (B, S, C)
 
-    def _drop(self, x, shape, training):
+    def _drop(self, x: Tensor, shape: Shape, training: bool | None) -> Tensor:
         return self.dropout(ops.reshape(x, shape), training=training) if self.dropout is not None and training else x
 
-    def get_config(self):
+    def get_config(self) -> Config:
         own = {"hidden_dim": self.hidden_dim, "over": self.over, "dropout_rate": self.dropout_rate}
         return {**super().get_config(), **own}
 
@@ -186,7 +188,7 @@ class StochasticDepth(keras.layers.Layer):
         True
     """
 
-    def __init__(self, rate, rescale=False, seed=None, **kwargs):
+    def __init__(self, rate: float, rescale: bool = False, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         arguments.check_rate("StochasticDepth", rate=rate)
         arguments.check_bool("StochasticDepth", rescale=rescale)
@@ -195,22 +197,22 @@ class StochasticDepth(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 
-    def build(self, input_shape):  # no weights, but Keras quantises only a model of which every layer is built
-        pass
+    def build(self, input_shape: Shape) -> None:
+        """Do nothing, for there are no weights; but Keras quantises only a model of which every layer is built."""
 
-    def call(self, x, training=None):
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         return x * self.draw(x) if training and self.rate else x
 
-    def draw(self, x):
+    def draw(self, x: Tensor) -> Tensor:
         """Return the factor of each image's branch, (B, 1, ...) in the dtype of x."""
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
         keep = ops.cast(random_draws.uniform(shape, self.seed_generator) >= self.rate, x.dtype)
         return keep / (1 - self.rate) if self.rescale else keep
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": self.rate, "rescale": self.rescale, "seed": self.seed}
 
 
@@ -239,14 +241,14 @@ class MixerBlock(CompositeLayer):
 
     def __init__(
         self,
-        tokens_mlp_dim,
-        channels_mlp_dim,
-        dropout_rate=0.0,
-        stochastic_depth_rate=0.0,
-        rescale_stochastic_depth=False,
-        rematerialize=False,
-        **kwargs,
-    ):
+        tokens_mlp_dim: int,
+        channels_mlp_dim: int,
+        dropout_rate: float = 0.0,
+        stochastic_depth_rate: float = 0.0,
+        rescale_stochastic_depth: bool = False,
+        rematerialize: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         arguments.check_positive_int("MixerBlock", tokens_mlp_dim=tokens_mlp_dim, channels_mlp_dim=channels_mlp_dim)
         arguments.check_bool("MixerBlock", rescale_stochastic_depth=rescale_stochastic_depth)
@@ -267,29 +269,29 @@ class MixerBlock(CompositeLayer):
             stochastic_depth_rate, rescale_stochastic_depth, dtype=dtype, name="stochastic_depth"
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for layer in (*self.parts().values(), self.stochastic_depth):
             layer.build(input_shape)
         self.restore_parts()
 
-    def parts(self):
+    def parts(self) -> dict[str, keras.layers.Layer]:
         layers = (self.layer_norm_0, self.token_mixing, self.layer_norm_1, self.channel_mixing)
         return {layer.name: layer for layer in layers}
 
-    def call(self, x, training=None):
-        factors = ()
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
+        factors: tuple[Tensor, ...] = ()
         if training and self.stochastic_depth_rate:
             # Drawn here and passed on: drawn inside, the second computation would drop other branches than the first.
             factors = self.stochastic_depth.draw(x), self.stochastic_depth.draw(x)
         mix = functools.partial(self._mix, training)
         return (keras.remat(mix) if training and self.rematerialize else mix)(x, *factors)
 
-    def _mix(self, training, x, *factors):
+    def _mix(self, training: bool | None, x: Tensor, *factors: Tensor) -> Tensor:
         y = self.token_mixing(self.layer_norm_0(x), training=training)  # (B, S, C), mixed over S
         x = x + (y * factors[0] if factors else y)
         y = self.channel_mixing(self.layer_norm_1(x), training=training)  # (B, S, C), mixed over C
         return x + (y * factors[1] if factors else y)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         own = inspect.signature(MixerBlock).parameters
         return {**super().get_config(), **{name: getattr(self, name) for name in own if name != "kwargs"}}

@@ -1,11 +1,14 @@
 """MLP-Mixer as a functional Keras model, the eight variants of the paper and its code, and `preprocess_input`."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mixer import arguments, composite, layers
 from keras_mixer.paper import VARIANTS
+from keras_mixer.types import Config, Tensor, Weights
 
 DEFAULT_CLASSES = 1000
 
@@ -55,25 +58,25 @@ class MLPMixer(keras.Model):
 
     def __init__(
         self,
-        patch_size,
-        num_blocks,
-        hidden_dim,
-        tokens_mlp_dim,
-        channels_mlp_dim,
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        patch_size: int,
+        num_blocks: int,
+        hidden_dim: int,
+        tokens_mlp_dim: int,
+        channels_mlp_dim: int,
+        include_top: bool = True,
+        weights: Weights | None = None,
+        input_tensor: Tensor | None = None,
+        input_shape: tuple[int, int, int] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+        name: str | None = None,
         *,
-        dropout_rate=0.0,
-        stochastic_depth_rate=0.0,
-        rescale_stochastic_depth=False,
-        rematerialize=False,
-    ):
+        dropout_rate: float = 0.0,
+        stochastic_depth_rate: float = 0.0,
+        rescale_stochastic_depth: bool = False,
+        rematerialize: bool = False,
+    ) -> None:
         sizes = dict(
             patch_size=patch_size,
             num_blocks=num_blocks,
@@ -135,7 +138,7 @@ class MLPMixer(keras.Model):
         self._has_layers_before = sources[0] is not images
         super().__init__(sources if len(sources) > 1 else sources[0], x, name=name or "mlp_mixer")
 
-        self._own_config = dict(
+        self._own_config: Config = dict(
             **sizes,
             include_top=bool(include_top),
             input_shape=input_shape,
@@ -150,7 +153,7 @@ class MLPMixer(keras.Model):
         if weights is not None:
             self.load_report = checkpoint.load_into(self, new_head=True)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         if self._has_layers_before:
             return keras.Model(self.inputs, self.outputs, name=self.name).get_config()
         own = self._own_config | {"input_shape": list(self._own_config["input_shape"])}
@@ -165,7 +168,7 @@ class MLPMixer(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Config | None = None) -> keras.Model:
         if "layers" in config:
             return keras.Model.from_config(config, custom_objects)
         config = dict(config)
@@ -200,24 +203,24 @@ _VARIANT_DOC = """Mixer-{size}/{patch}: {num_blocks} blocks, patches of {patch_s
     """
 
 
-def _variant(size, patch, params):
+def _variant(size: str, patch: int, params: int) -> Callable[..., MLPMixer]:
     function_name, config = f"Mixer{size}{patch}", VARIANTS[f"{size}{patch}".lower()]
 
     def build(
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        include_top: bool = True,
+        weights: Weights | None = None,
+        input_tensor: Tensor | None = None,
+        input_shape: tuple[int, int, int] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+        name: str | None = None,
         *,
-        dropout_rate=0.0,
-        stochastic_depth_rate=0.0,
-        rescale_stochastic_depth=False,
-        rematerialize=False,
-    ):
+        dropout_rate: float = 0.0,
+        stochastic_depth_rate: float = 0.0,
+        rescale_stochastic_depth: bool = False,
+        rematerialize: bool = False,
+    ) -> MLPMixer:
         return MLPMixer(
             **config,
             include_top=include_top,
@@ -249,7 +252,7 @@ MixerL32 = _variant("L", 32, 206_939_264)
 MixerH14 = _variant("H", 14, 432_350_952)
 
 
-def preprocess_input(images, data_format=None):
+def preprocess_input(images: Tensor, data_format: str | None = None) -> Tensor:
     """Map pixel values from [0, 255] to the model's [-1, 1].
 
     Args:

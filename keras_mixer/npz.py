@@ -9,9 +9,12 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+
+from keras_mixer.types import Grid, Path
 
 MAX_HEADER = 4096  # bytes of one array's header; NumPy writes 128
 # The released files are not compressed. A compressed one is read too, within this much growth: weights hardly
@@ -36,14 +39,14 @@ class ArrayFile:
     notes: tuple[str, ...] = ()
 
 
-def from_mapping(arrays, source="a mapping of arrays"):
+def from_mapping(arrays: Mapping[str, Any], source: str = "a mapping of arrays") -> ArrayFile:
     """Return an ArrayFile of a name-to-array mapping; PyTorch tensors are accepted as values."""
     arrays = {str(name): _as_numpy(name, value) for name, value in arrays.items()}
     specs = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
     return ArrayFile(source, specs, arrays.__getitem__)
 
 
-def _as_numpy(name, value):
+def _as_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which NumPy has not
@@ -54,7 +57,7 @@ def _as_numpy(name, value):
         raise ValueError(f"weights: the value of {name!r} is no array ({error}).") from None
 
 
-def read_finite(file, name):
+def read_finite(file: ArrayFile, name: str) -> np.ndarray:
     """Return one array of an ArrayFile; raise a ValueError if a value is NaN or infinite."""
     array = file.read(name)
     finite = np.isfinite(array)
@@ -66,14 +69,14 @@ def read_finite(file, name):
     return array
 
 
-def check_finite(file):
+def check_finite(file: ArrayFile) -> None:
     """Read every floating array of an ArrayFile once; raise a ValueError for one that is not whole or not finite."""
     for name, (_, dtype) in file.specs.items():
         if "float" in dtype:
             read_finite(file, name)
 
 
-def open_npz(path):
+def open_npz(path: Path) -> ArrayFile:
     """Return an ArrayFile of an .npz archive, without reading or unpickling an array.
 
     Raises:
@@ -97,14 +100,14 @@ def open_npz(path):
         grid = _parse_grid(archive.comment)
     specs = {name: (shape, dtype.name if dtype.isnative else dtype.str) for name, (shape, _, dtype) in headers.items()}
 
-    def read(name):
+    def read(name: str) -> np.ndarray:
         with _reading(path):
             return _read_array(archive, name, *headers[name])
 
     return ArrayFile(str(path), specs, read, grid)
 
 
-def _read_header(archive, member):
+def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return (shape, fortran_order, dtype) of a member, having read no more than its header."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -125,7 +128,9 @@ def _read_header(archive, member):
     return shape, fortran_order, dtype
 
 
-def _read_array(archive, name, shape, fortran_order, dtype):
+def _read_array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], fortran_order: bool, dtype: np.dtype
+) -> np.ndarray:
     with archive.open(name + ".npy") as file:
         version = np.lib.format.read_magic(file)
         file.read(int.from_bytes(file.read(2 if version == (1, 0) else 4), "little"))
@@ -136,7 +141,7 @@ def _read_array(archive, name, shape, fortran_order, dtype):
 
 
 @contextlib.contextmanager
-def _reading(path):
+def _reading(path: Path) -> Iterator[None]:
     """Turn all that can be wrong with an archive into one sentence."""
     try:
         yield
@@ -157,7 +162,7 @@ def _reading(path):
         ) from None
 
 
-def describe(path, error):
+def describe(path: Path, error: Exception | str) -> str:
     """Say what a file is that was refused with `error`: a web page, empty, cut off, or what the error says."""
     with open(path, "rb") as file:
         start = file.read(256).lstrip()
@@ -170,7 +175,7 @@ def describe(path, error):
     return str(error).rstrip(".") or type(error).__name__
 
 
-def _parse_grid(comment):
+def _parse_grid(comment: bytes) -> Grid | None:
     text = comment.decode("ascii", "replace")
     if not text.startswith(GRID_COMMENT):
         return None
@@ -181,7 +186,7 @@ def _parse_grid(comment):
     return rows, columns
 
 
-def output_path(owner, path):
+def output_path(owner: str, path: Path) -> pathlib.Path:
     """Return the path of an .npz file to write, with ~ expanded; raise where it cannot be one.
 
     Raises:
@@ -208,7 +213,7 @@ def output_path(owner, path):
     return path
 
 
-def write_npz(path, arrays: Mapping[str, Callable[[], np.ndarray]], grid=None):
+def write_npz(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]], grid: Grid | None = None) -> None:
     """Write an .npz archive as `np.savez` does, atomically and the same bytes for the same arrays.
 
     Args:
@@ -245,7 +250,7 @@ def write_npz(path, arrays: Mapping[str, Callable[[], np.ndarray]], grid=None):
         raise
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -6,16 +6,19 @@ number; here every part draws for the whole batch and keeps its rows, so that on
 
 import contextvars
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_mixer.types import Tensor
 
 # (index of this part's first image, images in the global batch), or None where a call sees the whole batch. The index
 # may be an integer tensor. Set it inside the function that a device runs: the threads of a strategy inherit no context.
 global_batch: contextvars.ContextVar = contextvars.ContextVar("global_batch", default=None)
 
 
-def uniform(shape, seed_generator):
+def uniform(shape: tuple[Any, ...], seed_generator: keras.random.SeedGenerator) -> Tensor:
     """Draw uniform numbers for the images of this part, the same as a draw for the whole batch gives them.
 
     The seed advances by one, whatever the part; so parts must start from the same seed. Time and memory are those of

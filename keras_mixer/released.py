@@ -4,29 +4,31 @@ import functools
 import json
 import os
 import pathlib
+from typing import Any
 
 from keras_mixer import fetch, npz, weight_layouts
 from keras_mixer.models import VARIANTS
+from keras_mixer.types import Sizes
 
 NAMES = ("imagenet1k", "imagenet", "imagenet21k", "sam", "gsam")
 VARIABLE = "KERAS_MIXER_WEIGHTS"  # a directory or base URL with a copy of the released files
 _ALIASES = {"imagenet": "imagenet1k"}
 
 
-def is_name(text):
+def is_name(text: str) -> bool:
     """Whether `text` is the name of a kind of released weights."""
     return text in NAMES
 
 
 @functools.cache
-def _facts():
+def _facts() -> dict[str, Any]:
     return json.loads((pathlib.Path(__file__).parent / "assets" / "checkpoints.json").read_text("utf-8"))
 
 
 class WeightsTable(list):
     """A list of dicts, one for each released file, that prints as a table."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = (
             "model",
             "weights",
@@ -54,7 +56,7 @@ class WeightsTable(list):
     __repr__ = __str__
 
 
-def list_weights():
+def list_weights() -> WeightsTable:
     """Return every checkpoint that the authors released, as a list of dicts that prints as a table.
 
     Each has `model` (the function that builds it), `weights` (the name to give it), `classes`, `bytes`, `url`;
@@ -88,13 +90,13 @@ def list_weights():
     return table
 
 
-def _name_and_variant(path):
+def _name_and_variant(path: str) -> tuple[str, str]:
     """ "sam/Mixer-B_32.npz" -> ("sam", "b32")."""
     name, file = path.split("/")
     return name, file.removeprefix("Mixer-").removesuffix(".npz").replace("_", "").lower()
 
 
-def fetch_released(name, sizes):
+def fetch_released(name: str, sizes: Sizes) -> pathlib.Path:
     """Return the path of a released file, fetched into the cache unless it or a copy (`VARIABLE`) is there.
 
     Args:
@@ -108,8 +110,8 @@ def fetch_released(name, sizes):
     name = _ALIASES.get(name, name)
     variant = weight_layouts.variant_of(**{key: size for key, size in sizes.items() if key != "tokens_mlp_dim"})
     existing = {_name_and_variant(fact["path"]): fact for fact in _facts()["files"]}
-    fact = existing.get((name, variant))
-    if fact is None:
+    fact = existing.get((name, variant or ""))
+    if fact is None or variant is None:
         own = [n for n, v in existing if v == variant]
         label = f"Mixer{variant.upper()}" if variant else "a model of these sizes"
         others = ", ".join(f"Mixer{v.upper()}" for n, v in existing if n == name)
@@ -130,7 +132,7 @@ def fetch_released(name, sizes):
     return fetch.fetch(url, cached, lambda file: _verify(file, variant, fact["classes"]), fact["bytes"], hint)
 
 
-def _verify(path, variant, classes):
+def _verify(path: pathlib.Path, variant: str, classes: int) -> None:
     """Raise a ValueError unless the file holds exactly the variant's arrays at 224 px, float32 and finite."""
     config = VARIANTS[variant]
     tokens = (224 // config["patch_size"]) ** 2

@@ -5,8 +5,12 @@ Shapes use one letter each: S tokens of the old grid, T of the new one, D hidden
 
 import numpy as np
 
+from keras_mixer.types import Grid
 
-def grid_factor(old_grid, new_grid):
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # kernel, bias, kernel, bias of a token MLP
+
+
+def grid_factor(old_grid: Grid, new_grid: Grid) -> Grid | None:
     """Return (rows, columns) that multiply `old_grid` to `new_grid`, or None where they are not both whole.
 
     Example:
@@ -19,7 +23,15 @@ def grid_factor(old_grid, new_grid):
     return new_rows // old_rows, new_columns // old_columns
 
 
-def resize_token_mlp(kernel_0, bias_0, kernel_1, bias_1, old_grid, new_grid, hidden_dim=None):
+def resize_token_mlp(
+    kernel_0: np.ndarray,
+    bias_0: np.ndarray,
+    kernel_1: np.ndarray,
+    bias_1: np.ndarray,
+    old_grid: Grid,
+    new_grid: Grid,
+    hidden_dim: int | None = None,
+) -> Arrays:
     """Return the four arrays of a token MLP for another grid of patches (paper appendix C).
 
     Args:
@@ -47,7 +59,7 @@ def resize_token_mlp(kernel_0, bias_0, kernel_1, bias_1, old_grid, new_grid, hid
     hidden_dim = old_dim * copies if hidden_dim is None else hidden_dim
     if tuple(old_grid) == tuple(new_grid) and hidden_dim == old_dim:
         return arrays
-    if copies > 1 and hidden_dim == old_dim * copies:
+    if factor and copies > 1 and hidden_dim == old_dim * copies:
         return _block_diagonal(*arrays, old_grid, factor)
     if hidden_dim == old_dim:
         return _resampled(*arrays, old_grid, new_grid)
@@ -58,13 +70,15 @@ def resize_token_mlp(kernel_0, bias_0, kernel_1, bias_1, old_grid, new_grid, hid
     )
 
 
-def _block_diagonal(kernel_0, bias_0, kernel_1, bias_1, grid, factor):
+def _block_diagonal(
+    kernel_0: np.ndarray, bias_0: np.ndarray, kernel_1: np.ndarray, bias_1: np.ndarray, grid: Grid, factor: Grid
+) -> Arrays:
     """Give each part of the fine grid, a rectangle of the old size, its own copy of the MLP."""
     (rows, columns), (down, across) = grid, factor
     copies, dim = down * across, kernel_0.shape[1]
     # Part (a, b) holds the old tokens (r, c) at row a * rows + r and column b * columns + c of the fine grid.
-    tokens = np.arange(copies * rows * columns).reshape(down, rows, across, columns)
-    tokens = tokens.transpose(0, 2, 1, 3).reshape(copies, rows * columns)  # (copies, S)
+    fine = np.arange(copies * rows * columns).reshape(down, rows, across, columns)
+    tokens = fine.transpose(0, 2, 1, 3).reshape(copies, rows * columns)  # (copies, S)
     new_0 = np.zeros((tokens.size, copies * dim), kernel_0.dtype)
     new_1 = np.zeros((copies * dim, tokens.size), kernel_1.dtype)
     new_bias_1 = np.empty(tokens.size, bias_1.dtype)
@@ -76,7 +90,9 @@ def _block_diagonal(kernel_0, bias_0, kernel_1, bias_1, grid, factor):
     return new_0, np.tile(bias_0, copies), new_1, new_bias_1
 
 
-def _resampled(kernel_0, bias_0, kernel_1, bias_1, old_grid, new_grid):
+def _resampled(
+    kernel_0: np.ndarray, bias_0: np.ndarray, kernel_1: np.ndarray, bias_1: np.ndarray, old_grid: Grid, new_grid: Grid
+) -> Arrays:
     """Let the MLP see its own grid: resample the new tokens to it, and its output back.
 
     Both resamplings are linear, so they fold into the kernels. Their rows sum to one: tokens that are the same
@@ -87,12 +103,12 @@ def _resampled(kernel_0, bias_0, kernel_1, bias_1, old_grid, new_grid):
     return to_old.T @ kernel_0, bias_0, kernel_1 @ to_new.T, to_new @ bias_1
 
 
-def _resampling(from_grid, to_grid):
+def _resampling(from_grid: Grid, to_grid: Grid) -> np.ndarray:
     """Matrix (tokens of `to_grid`, tokens of `from_grid`) of a separable bilinear resize with antialiasing."""
     return np.kron(_resampling_1d(from_grid[0], to_grid[0]), _resampling_1d(from_grid[1], to_grid[1]))
 
 
-def _resampling_1d(old, new):
+def _resampling_1d(old: int, new: int) -> np.ndarray:
     """Matrix (new, old): a triangle as wide as the coarser spacing around each new centre, rows that sum to one."""
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     weights = np.maximum(0, 1 - np.abs(np.arange(old) - centres[:, None]) / max(1, old / new))

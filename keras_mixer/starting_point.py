@@ -34,7 +34,7 @@ class StartingPoint:
     """
 
     weights: str
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
     image_size: int | None
     channels: int
     num_classes: int | None

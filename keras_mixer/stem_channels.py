@@ -9,7 +9,7 @@ FITTING = {
 }
 
 
-def fit(kernel, channels):
+def fit(kernel: np.ndarray, channels: int) -> np.ndarray:
     """Return a stem's kernel (P, P, channels, C) that gives for equal channels what `kernel` gives.
 
     Args:

@@ -6,16 +6,19 @@ import re
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 
-from keras_mixer import fetch, hub, keras_h5, npz, weight_layouts
+from keras_mixer import fetch, hub, keras_h5, mixer_variables, npz
+from keras_mixer.npz import ArrayFile
+from keras_mixer.types import Path, Weights
 
 SUFFIXES = (".npz", ".keras", ".weights.h5", ".safetensors")
 
 
-def open_file(weights):
+def open_file(weights: Weights) -> ArrayFile:
     """Return an ArrayFile of a path, a URL (http, https, file, gs or hf), or a mapping from names to arrays.
 
     Raises:
@@ -24,7 +27,7 @@ def open_file(weights):
     """
     if isinstance(weights, Mapping):
         if isinstance(weights.get("state_dict"), Mapping):  # as many training programs save it, beside other things
-            weights = weights["state_dict"]
+            return npz.from_mapping(weights["state_dict"])
         return npz.from_mapping(weights)
     if not isinstance(weights, (str, os.PathLike)):
         raise ValueError(
@@ -33,8 +36,7 @@ def open_file(weights):
         )
     text = os.fspath(weights)
     if hub.is_hub(text):
-        path = hub.fetch(text, SUFFIXES)
-        return _opener(path.name)(path)
+        text = os.fspath(hub.fetch(text, SUFFIXES))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme and not fetch.is_url(text):
         raise ValueError(
@@ -58,13 +60,13 @@ def open_file(weights):
     return opener(path)
 
 
-def _opener(name):
+def _opener(name: str) -> Callable[[Path], ArrayFile] | None:
     """Return the function that opens a file of this name, None for one of another suffix."""
     openers = (npz.open_npz, open_keras, keras_h5.open_h5, open_safetensors)
     return next((f for suffix, f in zip(SUFFIXES, openers, strict=True) if name.lower().endswith(suffix)), None)
 
 
-def open_keras(path):
+def open_keras(path: Path) -> ArrayFile:
     """Return an ArrayFile of a saved Keras model that holds a Mixer's layers, by the names of the layers."""
     path = pathlib.Path(path)
     if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
@@ -82,20 +84,20 @@ def open_keras(path):
             reason = reason.replace(str(link), "it").rstrip(".")
             raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
     try:
-        variables = weight_layouts.mixer_variables(model)
-        grid = weight_layouts.mixer_grid(model)
+        variables = mixer_variables.mixer_variables(model)
+        grid = mixer_variables.mixer_grid(model)
     except ValueError as error:
         reason = str(error).removeprefix("weights: ").rstrip(".")
         raise ValueError(f"weights: {path} holds no weights that can be used here ({reason}).") from None
     specs = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
 
-    def read(name):
+    def read(name: str) -> np.ndarray:
         return keras.ops.convert_to_numpy(variables[name])
 
     return npz.ArrayFile(str(path), specs, read, grid)
 
 
-def open_safetensors(path):
+def open_safetensors(path: Path) -> ArrayFile:
     """Return an ArrayFile of a .safetensors file."""
     try:
         import safetensors
@@ -113,7 +115,7 @@ def open_safetensors(path):
     except safetensors.SafetensorError as error:
         raise ValueError(f"weights: {path} is no whole .safetensors file ({error}).") from None
 
-    def read(name):
+    def read(name: str) -> np.ndarray:
         with safetensors.safe_open(path, framework="np") as file:
             return file.get_tensor(name)
 

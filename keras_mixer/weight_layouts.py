@@ -1,18 +1,30 @@
 """Names and shapes of a checkpoint's arrays: the released layout, and the three others that are read."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_mixer import layers as mixer_layers
 from keras_mixer.models import VARIANTS
 from keras_mixer.npz import ArrayFile
+from keras_mixer.types import Grid, Spec
 
 _SHOWN = 12  # lines of a +/- list
 PARALLEL = "module."
+Patterns = list[tuple[str, str]]  # of a name in the file, and what it becomes
 
 
-def released_shapes(patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, tokens, classes, channels=3):
+def released_shapes(
+    patch_size: int,
+    num_blocks: int,
+    hidden_dim: int,
+    tokens_mlp_dim: int,
+    channels_mlp_dim: int,
+    tokens: int,
+    classes: int | None,
+    channels: int = 3,
+) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of the released layout; without a head where `classes` is None.
 
     Example:
@@ -42,13 +54,13 @@ def released_shapes(patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels
     return shapes
 
 
-def variant_of(**sizes):
+def variant_of(**sizes: int | None) -> str | None:
     """Return the name of the variant that has these sizes, or None; D_S is left out, for it grows with the image."""
     names = [name for name, variant in VARIANTS.items() if all(variant[key] == size for key, size in sizes.items())]
     return names[0] if names else None
 
 
-def check_specs(file, shapes):
+def check_specs(file: ArrayFile, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise a ValueError unless an ArrayFile holds exactly these arrays, as float32.
 
     Its first line says which sizes differ; then comes a +/- list of arrays, in the order of the forward pass.
@@ -71,7 +83,7 @@ def check_specs(file, shapes):
     )
 
 
-def _place(name):
+def _place(name: str) -> tuple[int, int]:
     """Sort key of the forward pass: stem, blocks, pre_head_layer_norm, head, then what belongs to none of them."""
     part = name.split("/")[0]
     block = re.fullmatch(r"MixerBlock_(\d+)", part)
@@ -79,7 +91,7 @@ def _place(name):
     return (1, int(block[1])) if block else (places.get(part, 4), 0)
 
 
-def _difference(found, expected, count):
+def _difference(found: Mapping[str, Spec], expected: Mapping[str, Spec], count: int) -> str:
     """Say, as the end of a sentence about the file, in which sizes it differs from the model."""
     if not {*found} & {*expected}:
         return "holds none of this model's arrays"
@@ -95,7 +107,7 @@ def _difference(found, expected, count):
     return f"{text}; the file has the sizes of Mixer{variant.upper()}" if variant and sizes else text
 
 
-def sizes_of(specs):
+def sizes_of(specs: Mapping[str, Spec]) -> dict[str, Any]:
     """Return each size by name, None where the array that tells it is missing; biases tell it in any order of axes."""
     ones = {name: shape[0] for name, (shape, _) in specs.items() if len(shape) == 1}
     stem, _ = specs.get("stem/kernel", ((), ""))
@@ -142,7 +154,7 @@ _KERAS_H5 = [
 ]
 
 
-def in_released_layout(file):
+def in_released_layout(file: ArrayFile) -> ArrayFile:
     """Return an ArrayFile with the released layout's names, axes and dtypes, whatever known layout `file` is in."""
     file = _in_float32(_without_prefix(file))
     if any(name.startswith(("embedding/", "Mixer/")) for name in file.specs):
@@ -155,7 +167,7 @@ def in_released_layout(file):
     return file
 
 
-def _without_prefix(file):
+def _without_prefix(file: ArrayFile) -> ArrayFile:
     """Drop what PyTorch puts before every name of a model that was trained on several devices."""
     if not file.specs or not all(name.startswith(PARALLEL) for name in file.specs):
         return file
@@ -164,7 +176,7 @@ def _without_prefix(file):
     return ArrayFile(file.source, specs, lambda name: file.read(PARALLEL + name), file.grid, (*file.notes, note))
 
 
-def _in_float32(file):
+def _in_float32(file: ArrayFile) -> ArrayFile:
     """Cast arrays of half precision, which holds no value that float32 has not."""
     half = {dtype for _, dtype in file.specs.values()} & {"float16", "bfloat16"}
     if not half:
@@ -174,11 +186,14 @@ def _in_float32(file):
     return ArrayFile(file.source, specs, read, file.grid, (*file.notes, f"cast from {' and '.join(sorted(half))}"))
 
 
-def _translated(file, patterns, note, channels_first=False, squeeze=False):
+def _translated(
+    file: ArrayFile, patterns: Patterns, note: str, channels_first: bool = False, squeeze: bool = False
+) -> ArrayFile:
     names = {name: _rename(name, patterns) for name in file.specs}
     if squeeze:
         names = _renumber_norms(names)
-    sources, specs = {}, {}
+    sources: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {}
+    specs: dict[str, Spec] = {}
     for name, (shape, dtype) in file.specs.items():
         new = names[name]
         axes = tuple(range(len(shape)))
@@ -194,14 +209,14 @@ def _translated(file, patterns, note, channels_first=False, squeeze=False):
         sources[new] = (name, axes, new_shape)
         specs[new] = (new_shape, dtype)
 
-    def read(new):
+    def read(new: str) -> np.ndarray:
         name, axes, shape = sources[new]
         return file.read(name).transpose(axes).reshape(shape)
 
     return ArrayFile(file.source, specs, read, file.grid, (*file.notes, note))
 
 
-def _rename(name, patterns):
+def _rename(name: str, patterns: Patterns) -> str:
     for pattern, replacement in patterns:
         match = re.fullmatch(pattern, name)
         if match:
@@ -212,81 +227,20 @@ def _rename(name, patterns):
     return name
 
 
-def _renumber_norms(names):
+def _renumber_norms(names: dict[str, str]) -> dict[str, str]:
     """Number a block's LayerNorms 0 and 1 in their order: the older code counted all of a block's layers together."""
-    numbers = {}
+    numbers: dict[str, set[int]] = {}
     for new in names.values():
         if match := re.fullmatch(r"(MixerBlock_\d+/LayerNorm_)(\d+)/\w+", new):
             numbers.setdefault(match[1], set()).add(int(match[2]))
 
-    def renumber(match):
+    def renumber(match: re.Match[str]) -> str:
         return f"{match[1]}{sorted(numbers[match[1]]).index(int(match[2]))}/"
 
     return {old: re.sub(r"(MixerBlock_\d+/LayerNorm_)(\d+)/", renumber, new) for old, new in names.items()}
 
 
-def mixer_variables(model):
-    """Return released name -> Keras variable, in the order of the forward pass, of a model with a Mixer's layers.
-
-    Raises:
-        ValueError: if the model lacks one of the layers, or holds them quantised.
-    """
-    layers = _mixer_layers(model)
-    variables = _of_dense("stem", layers["stem"].conv)
-    i = 0
-    while f"block_{i}" in layers:
-        block, name = layers[f"block_{i}"], f"MixerBlock_{i}"
-        for layer, title in ((block.layer_norm_0, "LayerNorm_0"), (block.layer_norm_1, "LayerNorm_1")):
-            variables |= {f"{name}/{title}/scale": layer.gamma, f"{name}/{title}/bias": layer.beta}
-        for mlp in ("token_mixing", "channel_mixing"):
-            for j, dense in enumerate((getattr(block, mlp).dense_0, getattr(block, mlp).dense_1)):
-                variables |= _of_dense(f"{name}/{mlp}/Dense_{j}", dense)
-        i += 1
-    norm = layers["pre_head_layer_norm"]
-    variables |= {"pre_head_layer_norm/scale": norm.gamma, "pre_head_layer_norm/bias": norm.beta}
-    if "head" in layers:
-        variables |= _of_dense("head", layers["head"])
-    return variables
-
-
-def _of_dense(name, layer):
-    if getattr(layer, "quantization_mode", None):
-        raise ValueError(f"weights: {name} is quantised ({layer.quantization_mode}), which no checkpoint layout holds.")
-    return {f"{name}/kernel": layer.kernel, f"{name}/bias": layer.bias}
-
-
-def mixer_grid(model):
-    """Return the (rows, columns) of patches of a built model's images."""
-    stem = _mixer_layers(model)["stem"]
-    _, height, width, _ = stem.get_build_config()["input_shape"]
-    return height // stem.patch_size, width // stem.patch_size
-
-
-def _mixer_layers(model):
-    """Return name -> layer of a model, or of the one model inside it that is a Mixer."""
-    if not isinstance(getattr(model, "layers", None), list):
-        raise ValueError(
-            f"weights: model must be an MLPMixer or a Keras model that holds its layers, got {type(model).__name__}."
-        )
-    layers = {layer.name: layer for layer in model.layers}
-    if "stem" not in layers:
-        inner = [{part.name: part for part in getattr(layer, "layers", [])} for layer in layers.values()]
-        mixers = [parts for parts in inner if "stem" in parts]
-        layers = mixers[0] if len(mixers) == 1 else layers
-    missing = [name for name in ("stem", "block_0", "pre_head_layer_norm") if name not in layers]
-    if missing:
-        raise ValueError(f"weights: the model {model.name!r} has no layer {missing[0]!r}; it is no Mixer.")
-    for name, kind in (("stem", mixer_layers.PatchEmbed), ("block_0", mixer_layers.MixerBlock)):
-        if not isinstance(layers[name], kind):
-            found = type(layers[name]).__name__
-            raise ValueError(
-                f"weights: the layer {name!r} of the model {model.name!r} is a {found}, not a {kind.__name__}; it is "
-                "no Mixer."
-            )
-    return layers
-
-
-def check_grid(grid):
+def check_grid(grid: Any) -> Grid:
     """Return the argument `grid` as (rows, columns) of int; raise a ValueError unless it is two positive integers."""
     sides = grid if isinstance(grid, (tuple, list)) else ()
     whole = [isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides]

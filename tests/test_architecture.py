@@ -19,6 +19,8 @@ WEIGHTS = (
     "fetch",
     "hub",
     "keras_h5",
+    "mixer_variables",
+    "checkpoint",
     "npz",
     "class_names",
     "stem_channels",
@@ -26,6 +28,7 @@ WEIGHTS = (
 RANKS = {
     "_version": 0,
     "paper": 0,
+    "types": 0,
     "arguments": 0,
     "composite": 0,
     "random_draws": 0,

@@ -9,8 +9,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT
+from sklearn.datasets import load_sample_images
 
 import keras_mixer
+from keras_mixer import weight_layouts
+from keras_mixer.paper import VARIANTS
 
 SIZES = dict(patch_size=4, num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, input_shape=(16, 16, 3))
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)).astype("float32")
@@ -139,6 +142,29 @@ def test_a_quantised_model_is_saved_and_loads_in_a_new_process(tmp_path, mode, s
         subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=ROOT, capture_output=True)
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), after, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize:UserWarning")
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_quantised_s32_of_the_released_layout_keeps_its_logits(tmp_path, wrapped):
+    rng = np.random.default_rng(0)
+    shapes = weight_layouts.released_shapes(**VARIANTS["s32"], tokens=49, classes=1000)
+    arrays = {name: np.full(shape, name.endswith("scale"), np.float32) for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        if name.endswith("kernel"):
+            arrays[name] = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
+    np.savez(tmp_path / "s32.npz", **arrays)
+    base = keras_mixer.MixerS32(weights=tmp_path / "s32.npz", classifier_activation=None)
+    model = keras.Sequential([keras.Input((224, 224, 3)), keras.layers.Rescaling(1.0), base]) if wrapped else base
+    photo = load_sample_images().images[0]
+    images = keras_mixer.preprocess_input(np.stack([photo[i : i + 224, 3 * i : 3 * i + 224] for i in (0, 70, 130)]))
+    before = model.predict(images, verbose=0)
+    model.quantize("int8")
+    after = model.predict(images, verbose=0)
+    assert min(cosine(a, b) for a, b in zip(before, after, strict=True)) > 0.999  # measured 0.99983
+    model.save(tmp_path / "int8.keras")
+    again = keras.saving.load_model(tmp_path / "int8.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), after)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")

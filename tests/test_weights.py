@@ -20,7 +20,7 @@ from file_server import FileServer
 from numpy_mixer import exact_gelu, forward, random_weights, tanh_gelu
 
 import keras_mixer
-from keras_mixer import models, npz, weight_layouts
+from keras_mixer import mixer_variables, models, npz, weight_layouts
 
 FACTS = json.loads((pathlib.Path(keras_mixer.__file__).parent / "assets" / "checkpoints.json").read_text())
 
@@ -123,7 +123,7 @@ def test_every_format_gives_the_same_weights(golden, arrays, images, tmp_path, k
     assert sorted(report.loaded) == sorted(arrays)
     assert not report.resized
     assert not report.new
-    for name, variable in weight_layouts.mixer_variables(model).items():
+    for name, variable in mixer_variables.mixer_variables(model).items():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), arrays[name], err_msg=name)
     assert np.abs(logits(model, images) - golden["out/logits"]).max() < 2e-6  # measured 4.2e-7
 

@@ -8,7 +8,7 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_mixer import models, weight_layouts
+from keras_mixer import mixer_variables, models
 
 LIMIT = 2**31  # bytes: ONNX files are protocol buffers and LiteRT files flatbuffers, both with signed 32-bit offsets
 ROOM = 2**24  # for all that is not weights
@@ -36,7 +36,7 @@ def float32_model(owner, model):
             f"{config['classifier_activation']!r}."
         )
     try:
-        variables = weight_layouts.mixer_variables(model)
+        variables = mixer_variables.mixer_variables(model)
     except ValueError as error:
         raise ValueError(f"{owner}: {str(error).removeprefix('weights: ')}") from None
     size = 4 * sum(int(np.prod(variable.shape)) for variable in variables.values())
@@ -48,7 +48,7 @@ def float32_model(owner, model):
     if {layer.compute_dtype for layer in model.layers} == {"float32"}:
         return model
     copy = models.MLPMixer.from_config(config | {"dtype": "float32"})
-    for name, variable in weight_layouts.mixer_variables(copy).items():
+    for name, variable in mixer_variables.mixer_variables(copy).items():
         variable.assign(keras.ops.cast(variables[name], "float32"))
     return copy
 

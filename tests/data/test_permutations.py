@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer import weight_layouts
+from keras_mixer import mixer_variables
 from keras_mixer.analysis.permutation_weights import permute_weights
 from keras_mixer.data import permutations, pipeline, sources
 
@@ -135,7 +135,7 @@ class Trainer:
         self.model = keras_mixer.MLPMixer(**SIZES, input_shape=(SIDE, SIDE, 3), classes=10, classifier_activation=None)
         head = self.model.get_layer("head").kernel
         head.assign(keras.random.normal(head.shape, stddev=0.05, seed=3))  # from zero, it alone would learn at first
-        self.variables = weight_layouts.mixer_variables(self.model)
+        self.variables = mixer_variables.mixer_variables(self.model)
         self.arrays = self.weights()
         optimizer = keras.optimizers.AdamW(5e-3, weight_decay=0.1, global_clipnorm=1.0)
         optimizer.build(self.model.trainable_variables)
