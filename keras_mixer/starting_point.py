@@ -78,7 +78,7 @@ class StartingPoint:
         dataset = self.settings.get("dataset")
         drawn = dataset is not None and (dataset == "digits" or dataset.startswith("vtab-"))
         if dataset is not None and not drawn and not os.path.isdir(os.path.expanduser(dataset)):
-            from keras_mixer.data.tfds_source import GLYPHS  # takes seconds to import
+            from keras_mixer.data.tfds import GLYPHS  # takes seconds to import
 
             drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
         return "none" if drawn else self.settings.get("crop") or "resmall"

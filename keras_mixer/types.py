@@ -13,3 +13,6 @@ Sizes = Mapping[str, Any]  # of int: patch_size, num_blocks, hidden_dim, tokens_
 Spec = tuple[tuple[int, ...], str]  # shape and dtype of an array
 Weights = str | os.PathLike[str] | Mapping[str, Any]  # a released name, a path or URL, or names and arrays
 Config = dict[str, Any]
+Size = int | tuple[int, int]  # side of an image in pixels, or height and width
+Range = tuple[float, float]  # smallest and largest
+File = tuple[str, int]  # path of an image, and its label

@@ -8,7 +8,8 @@ import tensorflow as tf
 from absl import flags
 
 from keras_mixer.analysis import input_speed, output
-from keras_mixer.data import augment, crops, decode, pipeline, randaugment, sources
+from keras_mixer.data import augment, crops, decode, pipeline, randaugment
+from keras_mixer.data.source import Source
 
 FLAGS = flags.FLAGS
 NUM_FILES, CLASSES = 64, 1000
@@ -80,7 +81,7 @@ def input_stages(photos, size, batch_size):
     whole = dict(batch_size=batch_size, image_size=size, seed=0, mixup_alpha=MIXUP_ALPHA)
 
     def train_batches(elements, **more):
-        source = sources.Source(
+        source = Source(
             name="photographs",
             num_examples=batch_size,
             class_names=tuple(map(str, range(CLASSES))),

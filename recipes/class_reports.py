@@ -20,7 +20,7 @@ def write(folder, predictions, source, shown, root, pictures=True):
     Args:
         folder: a path.
         predictions: from `evaluation.reports.predict_images`, of every image of `source`.
-        source: see `data.sources`.
+        source: see `data.source`.
         shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
         root: files are named from this folder on.
         pictures: whether to draw, which needs matplotlib.

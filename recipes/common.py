@@ -20,7 +20,7 @@ from absl import app, flags
 import command_line
 import keras_mixer
 import quiet_decoders
-from keras_mixer.data import crops, permutations, pipeline, sources
+from keras_mixer.data import crops, opening, permutations, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.paper import MODELS
 from keras_mixer.training import strategies
@@ -250,7 +250,7 @@ def set_precision_and_seed():
 
 def open_source(training):
     """Open --dataset, the split to train on or the one to evaluate on."""
-    return sources.open_source(
+    return opening.open_source(
         FLAGS.dataset,
         FLAGS.train_split if training else FLAGS.eval_split,
         training=training,

@@ -26,7 +26,7 @@ from absl import flags
 import trained_model
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
-from keras_mixer.data import checking, crops, decode, folders, pipeline, sources
+from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
 from keras_mixer.paper import MODELS
 from keras_mixer.serving import model_card, version_folder
 
@@ -170,7 +170,7 @@ def calibration_images(start, side, crop, pixels):
     dataset = start.settings.get("dataset")
     if dataset is None:
         raise ValueError(f"calibration_images: {start.name} says no dataset; give a folder of images like yours.")
-    source = sources.open_source(
+    source = opening.open_source(
         dataset,
         start.settings.get("train_split"),
         training=True,

@@ -19,7 +19,7 @@ import tempfile
 import tensorflow as tf
 from absl import flags
 
-from keras_mixer.data import folders, record_writing, records, sources
+from keras_mixer.data import folders, opening, record_writing, records
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.")
@@ -76,7 +76,7 @@ def main(_):
 def write_digits(root):
     """Write scikit-learn's digits as root/<split>/<class>/<number>.png."""
     for split in ("train", "test"):
-        source = sources.open_source("digits", split, training=False)
+        source = opening.open_source("digits", split, training=False)
         for name in source.class_names:
             (root / split / name).mkdir(parents=True)
         for i, record in enumerate(source.records(None, 0)):

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import trained_model
 from keras_mixer import exported, runs
-from keras_mixer.data import given_images, pipeline, sources
+from keras_mixer.data import given_images, opening, pipeline
 from keras_mixer.data.folders import printable
 
 FLAGS = flags.FLAGS
@@ -105,7 +105,7 @@ def print_all(predictions, names):
 
 def test_digits(run):
     """Return the names and pixels of the first ten test digits, for a run that knows digits."""
-    digits = sources.open_source("digits", "test[:10]", training=False)
+    digits = opening.open_source("digits", "test[:10]", training=False)
     if tuple(run.class_names) != digits.class_names:
         raise ValueError(f"image: {run.name} knows no digits, so give images, such as cat.jpg or 'photos/*.jpg'.")
     data = pipeline.eval_batches(digits, batch_size=10, image_size=run.image_size)

@@ -116,7 +116,7 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
 
     Args:
         trainer: from `make_trainer`.
-        train_source, eval_source: see `data.sources`.
+        train_source, eval_source: see `data.source`.
         steps: (total_steps, warmup_steps, log_steps, eval_steps).
         extra_settings: name -> JSON value of what determines the run beside the flags.
         crop: of the evaluation.

@@ -41,7 +41,7 @@ TOP = {"serving": 4, "export": 5, "starting_point": 4, "exported": 4, "runs": 5}
 # These know no model, and not each other.
 APART = {"data", "training", "evaluation", "analysis"}
 # This one knows no model either, so they may share it.
-SHARED = {"random_draws"}
+SHARED = {"random_draws", "types"}
 # What the exported graph does to encoded images is what an evaluation does.
 OF_SERVING = {
     f"keras_mixer.data.{name}" for name in ("crops", "decode", "decode_plain", "grey", "image_limits", "pixel_settings")

@@ -25,7 +25,8 @@ from keras import layers
 from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY, make_mixer, make_resnet
 
 from keras_mixer.analysis import output
-from keras_mixer.data import pipeline, sources, streams
+from keras_mixer.data import opening, pipeline, streams
+from keras_mixer.data.source import Source
 from keras_mixer.training import optimizers, schedules
 
 DEFAULTS = {
@@ -78,7 +79,7 @@ def read_images(args):
         return read_idx(args.source, "train"), read_idx(args.source, "t10k")
     parts = []
     for training in (True, False):
-        source = sources.open_source("digits", training=training)
+        source = opening.open_source("digits", training=training)
         record = next(iter(source.records(None, 0).batch(source.num_examples)))
         parts.append((record["image"].numpy(), record["label"].numpy()))
     return parts
@@ -99,7 +100,7 @@ def read_idx(folder, prefix):
 
 def as_source(name, images, labels):
     """Arrays as a `Source`. Clothes are centred and upright as digits are: augmented, they get the same movements."""
-    return sources.Source(
+    return Source(
         name=name,
         num_examples=len(images),
         class_names=tuple(str(label) for label in range(10)),

@@ -25,7 +25,7 @@ from keras import layers
 
 import keras_mixer
 from keras_mixer.analysis import output
-from keras_mixer.data import permutations, pipeline, sources
+from keras_mixer.data import opening, permutations, pipeline
 from keras_mixer.training import optimizers, schedules
 
 LEARNING_RATE, WEIGHT_DECAY, MIXUP_ALPHA, BATCH_SIZE = 3e-3, 0.1, 0.2, 64  # those of recipes/pretrain.py
@@ -61,7 +61,7 @@ MODELS = {"Mixer": make_mixer, "ResNet": make_resnet}
 
 def train(args, make_model, kind, seed):
     """Return top-1 on all images of the evaluation, after each of `args.points` equal parts of the training."""
-    source, test = (sources.open_source(args.dataset, training=training) for training in (True, False))
+    source, test = (opening.open_source(args.dataset, training=training) for training in (True, False))
     classes = len(source.class_names)
     permuted = lambda data: permutations.permute_batches(data, kind, args.image_size, args.patch_size, seed)
     size = dict(batch_size=BATCH_SIZE, image_size=args.image_size)
@@ -95,7 +95,7 @@ def check(args):
         raise ValueError(f"--points: {args.steps} steps cannot be divided into {args.points} equal parts.")
     if args.image_size < args.patch_size or args.image_size % args.patch_size:
         raise ValueError(f"--patch_size: patches of {args.patch_size} px do not divide {args.image_size} px.")
-    if sources.open_source(args.dataset, training=True).num_examples < BATCH_SIZE:
+    if opening.open_source(args.dataset, training=True).num_examples < BATCH_SIZE:
         raise ValueError(f"--dataset: {args.dataset} has fewer training images than a batch of {BATCH_SIZE}.")
     output.open_folder(args.output)
 

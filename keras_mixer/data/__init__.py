@@ -1,1 +1,1 @@
-"""Input pipelines in tf.data: sources (where examples come from) -> decode and crop -> augment -> batches."""
+"""Input pipelines in tf.data: opening (where examples come from) -> decode and crop -> augment -> batches."""

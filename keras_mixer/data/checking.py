@@ -5,18 +5,21 @@ import io
 import logging
 import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from PIL import Image
 
 from keras_mixer.data import decode, decode_pillow, image_limits
 from keras_mixer.data.progress import Progress
+from keras_mixer.types import File
 
 logger = logging.getLogger("keras_mixer")
 MAX_THREADS = 8  # each may hold a decoded image
 
 
-def check_policy(on_bad_image, max_bad_fraction):
+def check_policy(on_bad_image: str, max_bad_fraction: float) -> None:
     """Raise a ValueError unless these are "stop" or "skip", and a fraction in [0, 1)."""
     if on_bad_image not in ("stop", "skip"):
         raise ValueError(f"on_bad_image: must be 'stop' or 'skip', got {on_bad_image!r}.")
@@ -24,12 +27,14 @@ def check_policy(on_bad_image, max_bad_fraction):
         raise ValueError(f"max_bad_fraction: must be at least 0 and less than 1, got {max_bad_fraction}.")
 
 
-def num_threads():
+def num_threads() -> int:
     """Return how many threads to decode in."""
     return min(MAX_THREADS, os.cpu_count() or 1)
 
 
-def without_bad_images(root, split, files, max_bad_fraction):
+def without_bad_images(
+    root: str | os.PathLike[str], split: str, files: Sequence[File], max_bad_fraction: float
+) -> list[File]:
     """Decode every image once, and return those that can be; the others are counted and named in a warning.
 
     Args:
@@ -47,7 +52,7 @@ def without_bad_images(root, split, files, max_bad_fraction):
         concurrent.futures.ThreadPoolExecutor(num_threads()) as threads,
         Progress(f"checked {split}:", len(files), "images") as progress,
     ):
-        for (path, label), (_, fault) in zip(files, threads.map(_fault_only, (path for path, _ in files)), strict=True):
+        for (path, label), fault in zip(files, threads.map(_fault_of, (path for path, _ in files)), strict=True):
             if fault:
                 bad.add(path, fault)
             else:
@@ -72,11 +77,11 @@ def without_bad_images(root, split, files, max_bad_fraction):
 class BadImages:
     """Files left out of a split, with the reason; `max_fraction` None stops at the first."""
 
-    def __init__(self, root, split, total, max_fraction):
+    def __init__(self, root: str | os.PathLike[str], split: str, total: int, max_fraction: float | None) -> None:
         self.root, self.split, self.total, self.max_fraction = root, split, total, max_fraction
-        self.skipped = []
+        self.skipped: list[dict[str, str]] = []
 
-    def add(self, path, reason):
+    def add(self, path: str | os.PathLike[str], reason: str) -> None:
         """Stop, or leave out the file; stop as well above the fraction, with a ValueError."""
         if self.max_fraction is None:
             raise ValueError(f"dataset: {reason[:-1]}, or leave it out with --on_bad_image=skip.")
@@ -91,27 +96,27 @@ class BadImages:
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-def _decoded_height(encoded):
+def _decoded_height(encoded: bytes) -> int:
     return tf.shape(decode.decode_image(encoded))[0]
 
 
-def read_image(path):
+def read_image(path: str | os.PathLike[str]) -> tuple[bytes | None, str | None]:
     """Return (bytes, None), or (None, a sentence on what is wrong); the image is decoded as a whole."""
 
-    def checked(encoded):
+    def checked(encoded: bytes) -> bytes:
         _decoded_height(encoded)
         return encoded
 
     return _read(path, checked)
 
 
-def read_for_records(path):
+def read_for_records(path: str | os.PathLike[str]) -> tuple[bytes | None, bool, str | None]:
     """Return (bytes of a JPEG or PNG, whether they are a PNG made of another kind of file, None for no fault).
 
     What is wrong with a file is a sentence, and there are no bytes then.
     """
 
-    def stored(encoded):
+    def stored(encoded: bytes) -> tuple[bytes, bool]:
         if decode.in_tensorflow(encoded):
             _decoded_height(encoded)
             return encoded, False
@@ -125,7 +130,7 @@ def read_for_records(path):
     return (*(result or (None, False)), fault)
 
 
-def read_bytes(path):
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
@@ -141,7 +146,7 @@ def read_bytes(path):
         raise ValueError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from None
 
 
-def check_classes_left(files, good, split):
+def check_classes_left(files: Sequence[File], good: Sequence[File], split: str) -> None:
     """Raise a ValueError where all files of a class, in a list of (path, label), are bad."""
     lost = {label for _, label in files} - {label for _, label in good}
     if lost:
@@ -152,7 +157,7 @@ def check_classes_left(files, good, split):
         )
 
 
-def _read(path, function):
+def _read(path: str | os.PathLike[str], function: Callable[[bytes], Any]) -> tuple[Any, str | None]:
     """Return (function(bytes of a file), None), or (None, a sentence on what is wrong)."""
     try:
         encoded = read_bytes(path)
@@ -161,10 +166,10 @@ def _read(path, function):
     try:
         return function(encoded), None
     except tf.errors.OpError as error:
-        return None, decode.describe_error(error, path)
+        return None, decode.describe_error(error, os.fspath(path))
     except ValueError as error:
         return None, f"{path}: {decode.BAD_IMAGE} ({error}); replace or remove it."
 
 
-def _fault_only(path):
-    return None, read_image(path)[1]  # so that no finished image waits in memory
+def _fault_of(path: str | os.PathLike[str]) -> str | None:
+    return read_image(path)[1]  # without its bytes, so that no finished image waits in memory

@@ -3,11 +3,14 @@
 The authors resize bilinearly without a filter, the short side of an evaluation by area, and then cut off the fraction.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_mixer.data import decode, exif
 from keras_mixer.data.image_limits import bounded
-from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
+from keras_mixer.types import Range, Size
 
 EVALUATION_CROPS = ("resmall", "resize", "none")
 CROP_AREA = (0.05, 1.0)  # of an inception crop, fraction of the image
@@ -17,8 +20,14 @@ CROP_ASPECT = (0.75, 1.33)  # width / height; 1.33, not 4/3, is the authors'
 
 @tf.autograph.experimental.do_not_convert
 def decode_and_inception_crop(
-    encoded, seed, size, area=CROP_AREA, aspect=CROP_ASPECT, pixels=DEFAULT_PIXELS, python=True
-):
+    encoded: tf.Tensor,
+    seed: Any,
+    size: Size,
+    area: Range = CROP_AREA,
+    aspect: Range = CROP_ASPECT,
+    pixels: PixelSettings = DEFAULT_PIXELS,
+    python: bool = True,
+) -> tf.Tensor:
     """Decode and take an inception crop; of a JPEG only the cropped part is decoded.
 
     Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel. Arguments and
@@ -37,17 +46,17 @@ def decode_and_inception_crop(
     size = _check_crop(size, area, aspect)
     encoded = tf.convert_to_tensor(encoded, tf.string)
 
-    def of_part():
+    def of_part() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
 
-        def part():
+        def part() -> tf.Tensor:
             begin, extent = _inception_window(shape, seed, area, aspect)
             return resize(_decode_jpeg_part(encoded, shape, begin, extent), size, pixels.antialias)
 
         image, fault = bounded(encoded, shape[0], shape[1], part)
         return decode.checked(image, fault)
 
-    def of_whole():
+    def of_whole() -> tf.Tensor:
         image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation, python)
         return inception_crop(image, seed, size, area, aspect, pixels.antialias)
 
@@ -57,7 +66,14 @@ def decode_and_inception_crop(
 
 
 @tf.autograph.experimental.do_not_convert
-def inception_crop(image, seed, size, area=CROP_AREA, aspect=CROP_ASPECT, antialias=False):
+def inception_crop(
+    image: tf.Tensor,
+    seed: Any,
+    size: Size,
+    area: Range = CROP_AREA,
+    aspect: Range = CROP_ASPECT,
+    antialias: bool = False,
+) -> tf.Tensor:
     """Cut out a random part and resize it (Szegedy et al. 2015; the paper's training crop).
 
     Args:
@@ -79,7 +95,7 @@ def inception_crop(image, seed, size, area=CROP_AREA, aspect=CROP_ASPECT, antial
     return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
 
 
-def evaluation_crop(image, crop, size, antialias=False):
+def evaluation_crop(image: tf.Tensor, crop: str, size: Size, antialias: bool = False) -> tf.Tensor:
     """Return the pixels of an image that the model sees in an evaluation.
 
     Args:
@@ -106,7 +122,7 @@ def evaluation_crop(image, crop, size, antialias=False):
     return resize_crop(image, (round(height * 8 / 7), round(width * 8 / 7)), (height, width), antialias)
 
 
-def resmall_crop(image, resize_small, size):
+def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
     """Resize the short side by area averaging, keeping the aspect, and cut out the centre (the paper's Table 3).
 
     Args:
@@ -132,7 +148,7 @@ def resmall_crop(image, resize_small, size):
     return tf.cast(tf.image.resize_with_crop_or_pad(tf.image.resize(image, shape, method="area"), *size), tf.uint8)
 
 
-def resize_crop(image, resize_to, size, antialias=False):
+def resize_crop(image: tf.Tensor, resize_to: Size, size: Size, antialias: bool = False) -> tf.Tensor:
     """Resize both sides, whatever the aspect, and cut out the centre (the paper's Table 2).
 
     Args:
@@ -153,7 +169,7 @@ def resize_crop(image, resize_to, size, antialias=False):
     return tf.image.resize_with_crop_or_pad(resize(image, sides, antialias), *size)
 
 
-def resize(image, size, antialias=False):
+def resize(image: tf.Tensor, size: Size, antialias: bool = False) -> tf.Tensor:
     """Resize bilinearly.
 
     Args:
@@ -174,7 +190,7 @@ def resize(image, size, antialias=False):
     return _resize_antialiased(image, size) if antialias else tf.cast(tf.image.resize(image, size), tf.uint8)
 
 
-def sides_of(name, size):
+def sides_of(name: str, size: Any) -> tuple[int, int]:
     """Return (height, width) for a number of pixels or a pair, or raise a ValueError that starts with `name`."""
     sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
@@ -182,7 +198,7 @@ def sides_of(name, size):
     return sides
 
 
-def check_ranges(area, aspect):
+def check_ranges(area: Range, aspect: Range) -> None:
     """Raise a ValueError unless these are ranges that an inception crop can have."""
     for name, values, limit in (("crop_area", area, 1), ("crop_aspect", aspect, float("inf"))):
         if len(values) != 2 or not LEAST <= values[0] <= values[1] <= limit:
@@ -190,14 +206,14 @@ def check_ranges(area, aspect):
             raise ValueError(f"{name}: must be the smallest and the largest, positive{at_most}, got {tuple(values)}.")
 
 
-def _inception_window(shape, seed, area, aspect):
+def _inception_window(shape: Any, seed: Any, area: Range, aspect: Range) -> tuple[tf.Tensor, tf.Tensor]:
     """Return begin (row, column, 0) and extent (height, width, -1) for `tf.slice`, int32."""
     return tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], axis=0), tf.zeros((1, 0, 4)), seed, 0.0, aspect, area, 100, True
     )[:2]
 
 
-def _decode_jpeg_part(encoded, shape, begin, extent):
+def _decode_jpeg_part(encoded: tf.Tensor, shape: Any, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     # The decoder smooths colour across neighbours, which the edge of a window and one of two columns lack: read more.
     start = tf.maximum(begin - 4, 0)
     stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)
@@ -205,12 +221,12 @@ def _decode_jpeg_part(encoded, shape, begin, extent):
     return tf.slice(part, begin - start, extent)
 
 
-def _check_crop(size, area, aspect):
+def _check_crop(size: Size, area: Range, aspect: Range) -> tuple[int, int]:
     check_ranges(area, aspect)
     return sides_of("size", size)
 
 
-def _resize_antialiased(image, size):
+def _resize_antialiased(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     height, width = size
     before = tf.shape(image)
     rows = _resize_rows(tf.reshape(image, [before[0], -1]), height)  # (height, 3 W)
@@ -220,7 +236,7 @@ def _resize_antialiased(image, size):
     return tf.cast(tf.clip_by_value(pixels + 0.5, 0.0, 255.0), tf.uint8)  # to the nearest level; a cast alone cuts off
 
 
-def _resize_rows(rows, size):
+def _resize_rows(rows: tf.Tensor, size: int) -> tf.Tensor:
     """Resize (H, N) to (size, N) float32 along the first axis, with the weights of `tf.image.resize(antialias=True)`.
 
     Eight results at a time are a small matrix product with the few rows that they need, three times as fast as

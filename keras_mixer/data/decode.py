@@ -19,7 +19,9 @@ IEND = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of a PNG
 
 
 @tf.autograph.experimental.do_not_convert
-def decode_image(encoded, alpha="white", exif_rotation=True, python=True):
+def decode_image(
+    encoded: tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
+) -> tf.Tensor:
     """Decode the bytes of an image file to RGB, (H, W, 3) uint8.
 
     JPEG and PNG have TensorFlow's pixels, which are those of the authors. Grey is repeated, a palette looked up, CMYK
@@ -43,7 +45,9 @@ def decode_image(encoded, alpha="white", exif_rotation=True, python=True):
 
 
 @tf.autograph.experimental.do_not_convert
-def decode_or_fault(encoded, alpha="white", exif_rotation=True, python=True):
+def decode_or_fault(
+    encoded: tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode as `decode_image` does, and return faults that show before decoding instead of raising them.
 
     Returns:
@@ -67,23 +71,23 @@ def decode_or_fault(encoded, alpha="white", exif_rotation=True, python=True):
     return tf.switch_case(tf.where(is_jpeg(encoded), 0, tf.where(is_png(encoded), 1, 2)), branches)
 
 
-def checked(image, fault):
+def checked(image: tf.Tensor, fault: tf.Tensor) -> tf.Tensor:
     """Return an image, whose run fails where `fault`, () string, is not empty."""
     with tf.control_dependencies([tf.debugging.Assert(fault == "", [tf.strings.join([f"{BAD_IMAGE}: ", fault])])]):
         return tf.ensure_shape(tf.identity(image), [None, None, 3])
 
 
-def is_jpeg(encoded):
+def is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     """Return whether the bytes of a file, () string, begin as those of a JPEG; a file's name may lie."""
     return tf.strings.substr(encoded, 0, len(JPEG_START)) == JPEG_START
 
 
-def is_png(encoded):
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
     """Return whether the bytes of a file, () string, begin as those of a PNG."""
     return tf.strings.substr(encoded, 0, len(PNG_START)) == PNG_START
 
 
-def in_tensorflow(encoded):
+def in_tensorflow(encoded: bytes) -> bool:
     """Return whether bytes are decoded by TensorFlow, and not by Pillow.
 
     Example:
@@ -93,7 +97,7 @@ def in_tensorflow(encoded):
     return encoded.startswith((JPEG_START, PNG_START))
 
 
-def describe_error(error, name):
+def describe_error(error: tf.errors.OpError, name: str) -> str:
     """Return one sentence for a TensorFlow error from this module; `name` says which file or record.
 
     Example:
@@ -108,17 +112,17 @@ def describe_error(error, name):
     return f"{name}: {BAD_IMAGE} ({reason}); replace or remove it."
 
 
-def _decode_jpeg(encoded, exif_rotation):
+def _decode_jpeg(encoded: tf.Tensor, exif_rotation: bool) -> tuple[tf.Tensor, tf.Tensor]:
     height, width = tf.unstack(tf.image.extract_jpeg_shape(encoded))[:2]
 
-    def pixels():
+    def pixels() -> tf.Tensor:
         image = tf.io.decode_jpeg(encoded, channels=3)
         return exif.upright(image, exif.jpeg_orientation(encoded)) if exif_rotation else image
 
     return bounded(encoded, height, width, pixels)
 
 
-def _decode_png(encoded, alpha, exif_rotation):
+def _decode_png(encoded: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf.Tensor, tf.Tensor]:
     header = byte_values(encoded, 16, 10)
     width, height, colour_type = big_endian(header[:4]), big_endian(header[4:8]), header[9]
     # A file that was cut off behind its last pixel is read, as Pillow reads it.
@@ -130,7 +134,7 @@ def _decode_png(encoded, alpha, exif_rotation):
     named = tf.strings.regex_full_match(encoded, rb"(?s)\C*tRNS\C*")
     transparent = (colour_type == 4) | (colour_type == 6) | named
 
-    def pixels():
+    def pixels() -> tf.Tensor:
         image = opaque() if alpha == "drop" else tf.cond(transparent, composited, opaque)
         return exif.upright(image, exif.png_orientation(encoded)) if exif_rotation else image
 

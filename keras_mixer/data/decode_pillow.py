@@ -2,6 +2,7 @@
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -29,14 +30,14 @@ class FaultyPictureError(Exception):
     """What is wrong with a picture that Pillow itself would take."""
 
 
-def decode(encoded, alpha, exif_rotation):
+def decode(encoded: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode in a graph; arguments and results are those of `decode.decode_or_fault`."""
     read = functools.partial(_read, alpha=alpha, exif_rotation=exif_rotation)
     image, fault = tf.numpy_function(read, [encoded], (tf.uint8, tf.string))
     return tf.ensure_shape(image, [None, None, 3]), tf.ensure_shape(fault, [])
 
 
-def decode_bytes(encoded, alpha="white", exif_rotation=True):
+def decode_bytes(encoded: bytes, alpha: str | None = "white", exif_rotation: bool = True) -> np.ndarray:
     """Decode the bytes of a file that is neither JPEG nor PNG.
 
     Args:
@@ -86,7 +87,7 @@ def decode_bytes(encoded, alpha="white", exif_rotation=True):
     return _upright(pixels, orientation)
 
 
-def _read(encoded, alpha, exif_rotation):
+def _read(encoded: Any, alpha: str, exif_rotation: bool) -> tuple[np.ndarray, bytes]:
     encoded = np.asarray(encoded, object).item()  # bytes in a graph, an array of them outside
     try:
         return decode_bytes(encoded, alpha, exif_rotation), b""
@@ -95,7 +96,7 @@ def _read(encoded, alpha, exif_rotation):
 
 
 @functools.cache
-def _register_heic():
+def _register_heic() -> None:
     Image.init()  # of all formats
     try:
         import pillow_heif  # an optional extra
@@ -104,7 +105,7 @@ def _register_heic():
     pillow_heif.register_heif_opener()
 
 
-def _orientation(picture):
+def _orientation(picture: Any) -> int:
     """Return what the EXIF data of a picture says; Pillow's own `getexif` asks XMP too, which no other decoder does."""
     if picture.format == "TIFF":
         return picture.tag_v2.get(ORIENTATION, 1)
@@ -113,7 +114,7 @@ def _orientation(picture):
     return exif.get(ORIENTATION, 1)
 
 
-def _pixels(picture, alpha):
+def _pixels(picture: Any, alpha: str | None) -> np.ndarray:
     """Return (H, W, 3) uint8, or (H, W, 4) of a transparent picture for alpha None, a band of rows at a time."""
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise FaultyPictureError(
@@ -143,7 +144,7 @@ def _pixels(picture, alpha):
     return pixels
 
 
-def _upright(pixels, orientation):
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     views = {
         2: lambda x: x[:, ::-1],
         3: lambda x: x[::-1, ::-1],

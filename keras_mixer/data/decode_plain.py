@@ -16,7 +16,7 @@ WINDOW = 2**16  # bytes in which a row of equal blocks is looked for
 MAX_CHUNKS = 100  # of a WebP, before that of its EXIF data
 
 
-def decode(encoded, alpha, exif_rotation):
+def decode(encoded: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode in a graph; arguments and results are those of `decode.decode_or_fault`."""
     header = byte_values(encoded, 0, 54)
     gif = tf.reduce_all(header[:6] == list(b"GIF89a")) | tf.reduce_all(header[:6] == list(b"GIF87a"))
@@ -31,11 +31,11 @@ def decode(encoded, alpha, exif_rotation):
     return tf.switch_case(tf.argmax(tf.stack([gif, webp, bmp, True]), output_type=tf.int32), branches)
 
 
-def _refused():
+def _refused() -> tuple[tf.Tensor, tf.Tensor]:
     return tf.zeros((0, 0, 3), tf.uint8), tf.constant(NOT_TAKEN)
 
 
-def _decode_gif(encoded, header, alpha):
+def _decode_gif(encoded: tf.Tensor, header: tf.Tensor, alpha: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode a GIF whose one frame fills its screen."""
     width, height = little_endian(header[6:8]), little_endian(header[8:10])
     frames, frame, control = _read_blocks(encoded, header)
@@ -44,7 +44,7 @@ def _decode_gif(encoded, header, alpha):
     fills = tf.reduce_all(tf.stack(sides) == tf.stack([tf.zeros_like(width), tf.zeros_like(width), width, height]))
     decoded = lambda content: tf.io.decode_image(content, channels=3, expand_animations=False)
 
-    def opaque():
+    def opaque() -> tf.Tensor:
         # The transparent colour becomes that of the background, and is no longer marked as transparent.
         own = place[9] >= 128  # a table of colours
         colour = byte_values(encoded, control + 3, 1)[0]
@@ -61,7 +61,7 @@ def _decode_gif(encoded, header, alpha):
     return tf.cond((frames == 1) & fills, lambda: bounded(encoded, height, width, pixels), _refused)
 
 
-def _read_blocks(encoded, header):
+def _read_blocks(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Walk through the blocks of a GIF.
 
     Returns:
@@ -70,16 +70,18 @@ def _read_blocks(encoded, header):
     """
     zero = tf.constant(0, tf.int64)
 
-    def step(at, inside, frames, frame, control):
+    def step(
+        at: tf.Tensor, inside: tf.Tensor, frames: tf.Tensor, frame: tf.Tensor, control: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         head = byte_values(encoded, at, 10)
 
-        def data():  # blocks of a length and as many bytes, closed by one of length 0
+        def data() -> tuple[tf.Tensor, ...]:  # blocks of a length and as many bytes, closed by one of length 0
             window = tf.io.decode_raw(tf.strings.substr(encoded, at, WINDOW), tf.uint8)
             lengths = tf.cast(window[:: tf.cast(head[0] + 1, tf.int32)], tf.int64)
             equal = tf.argmin(tf.cast(tf.concat([lengths == head[0], [False]], axis=0), tf.int32))
             return at + equal * (head[0] + 1), head[0] > 0, frames, frame, control
 
-        def block():
+        def block() -> tuple[tf.Tensor, ...]:
             is_control = (head[0] == 0x21) & (head[1] == 0xF9) & (frames == 0)
             is_frame = head[0] == 0x2C
             table = tf.where(head[9] >= 128, 3 * 2 ** (head[9] % 8 + 1), 0)
@@ -105,12 +107,12 @@ def _read_blocks(encoded, header):
     return tf.where(ended, frames, 0), frame, control
 
 
-def _replaced(content, at, new):
+def _replaced(content: tf.Tensor, at: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
     rest = tf.strings.substr(content, at + len(new), num_bytes(content))
     return tf.strings.join([tf.strings.substr(content, tf.zeros_like(at), at), new, rest])
 
 
-def _decode_webp(encoded, header, alpha, exif_rotation):
+def _decode_webp(encoded: tf.Tensor, header: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode a WebP that is not animated."""
     kind = header[15]  # the last letter of "VP8 ", "VP8L" or "VP8X": lossy, lossless, extended
     flags = tf.where(kind == ord("X"), header[20], 0)
@@ -120,19 +122,19 @@ def _decode_webp(encoded, header, alpha, exif_rotation):
     lossy = tf.stack([little_endian(header[28:30]), little_endian(header[26:28])]) % 2**14
     sides = tf.where(kind == ord("L"), lossless, tf.where(kind == ord("X"), extended, lossy))
 
-    def pixels():
+    def pixels() -> tf.Tensor:
         image = tf.io.decode_image(encoded, channels=0, expand_animations=False)  # 3 or 4 channels
         transparent = lambda: transparency.composite(image, alpha)
         image = tf.cond(tf.shape(image)[2] == 4, transparent, lambda: image[:, :, :3])
         return exif.upright(image, _webp_orientation(encoded, flags)) if exif_rotation else image
 
     still = (flags // 2) % 2 == 0
-    return tf.cond(still, lambda: bounded(encoded, *tf.unstack(sides), pixels, webp=True), _refused)
+    return tf.cond(still, lambda: bounded(encoded, sides[0], sides[1], pixels, webp=True), _refused)
 
 
-def _webp_orientation(encoded, flags):
-    def walk():
-        def step(at, _):
+def _webp_orientation(encoded: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
+    def walk() -> tf.Tensor:
+        def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             head = byte_values(encoded, at, 8)  # name, length
             found = tf.reduce_all(head[:4] == list(b"EXIF"))
             following = at + 8 + (little_endian(head[4:]) + 1) // 2 * 2
@@ -146,7 +148,7 @@ def _webp_orientation(encoded, flags):
     return tf.cond(flags // 8 % 2 == 1, walk, lambda: tf.constant(1))
 
 
-def _decode_bmp(encoded, header):
+def _decode_bmp(encoded: tf.Tensor, header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode a BMP of 24 or 32 bits, or of 8 with a palette, not compressed and without masks."""
     start, size = little_endian(header[10:14]), little_endian(header[14:18])
     width, height = (_signed(header[at : at + 4]) for at in (18, 22))
@@ -160,19 +162,19 @@ def _decode_bmp(encoded, header):
     plain &= start >= 14 + size + tf.cast(bits == 8, tf.int64) * 4 * colours
     whole = start + stride * height <= num_bytes(encoded)
 
-    def pixels():
+    def pixels() -> tf.Tensor:
         raw = tf.io.decode_raw(tf.strings.substr(encoded, start, stride * height), tf.uint8)
         rows = tf.reshape(raw, tf.stack([height, stride]))[:, : width * bits // 8]
         image = tf.reshape(rows, tf.stack([height, width, bits // 8]))
         image = tf.cond(bits == 8, lambda: looked_up(image[:, :, 0]), lambda: image[:, :, 2::-1])  # from B, G, R
         return tf.cond(top_down, lambda: image, lambda: image[::-1])
 
-    def looked_up(index):
+    def looked_up(index: tf.Tensor) -> tf.Tensor:
         palette = tf.io.decode_raw(tf.strings.substr(encoded, 14 + size, 4 * colours), tf.uint8, fixed_length=1024)
         return tf.gather(tf.reshape(palette, [256, 4])[:, 2::-1], tf.cast(index, tf.int32))  # from B, G, R, 0
 
     return tf.cond(plain & whole, lambda: bounded(encoded, height, width, pixels), _refused)
 
 
-def _signed(values):  # (4,) int64 bytes
+def _signed(values: tf.Tensor) -> tf.Tensor:  # (4,) int64 bytes
     return (little_endian(values) + 2**31) % 2**32 - 2**31

@@ -1,5 +1,7 @@
 """EXIF orientation in TensorFlow: reading it from the bytes of a JPEG or PNG, and turning an image upright."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_mixer.data.encoded_bytes import big_endian, byte_values, little_endian, num_bytes
@@ -12,18 +14,18 @@ MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG, a byte of garbage counti
 MAX_CHUNKS = 20_000  # of a PNG
 
 
-def jpeg_orientation(encoded):
+def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none."""
     parts = tf.strings.split([encoded], EXIF, maxsplit=1).values  # one part where there is no EXIF block
     return tf.cond(tf.size(parts) > 1, lambda: _orientation_of_segments(encoded, parts[0]), lambda: tf.constant(1))
 
 
-def png_orientation(encoded):
+def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a PNG, () int32 in 1 ... 8; 1, upright, where it states none."""
     named = tf.strings.regex_full_match(encoded, rb"(?s)\C*eXIf\C*")  # perhaps only quoted
 
-    def walk():
-        def step(at, _):
+    def walk() -> tf.Tensor:
+        def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             head = byte_values(encoded, at, 8)  # length, name
             found = tf.reduce_all(head[4:] == list(b"eXIf"))
             end = tf.reduce_all(head[4:] == list(b"IEND"))
@@ -38,19 +40,19 @@ def png_orientation(encoded):
     return tf.cond(named, walk, lambda: tf.constant(1))
 
 
-def block_orientation(encoded, start):
+def block_orientation(encoded: tf.Tensor, start: Any) -> tf.Tensor:
     """Return the orientation in an EXIF block that may begin as one of a JPEG does, with "Exif"."""
     prefixed = tf.reduce_all(byte_values(encoded, start, len(EXIF)) == list(EXIF))
     return tiff_orientation(encoded, start + tf.cast(prefixed, tf.int64) * len(EXIF))
 
 
-def tiff_orientation(encoded, start):
+def tiff_orientation(encoded: tf.Tensor, start: Any) -> tf.Tensor:
     """Return the orientation in the TIFF structure at byte `start`, () int32; 1 where it has none or is damaged."""
     head = byte_values(encoded, start, 8)
     little = head[0] == ord("I")
     valid = tf.reduce_all(head[:4] == tf.where(little, tf.constant(list(b"II*\0"), tf.int64), list(b"MM\0*")))
 
-    def number(values):  # (..., length) int64 bytes
+    def number(values: tf.Tensor) -> tf.Tensor:  # (..., length) int64 bytes
         return tf.where(little, little_endian(values), big_endian(values))
 
     directory = start + number(head[4:8])
@@ -66,7 +68,7 @@ def tiff_orientation(encoded, start):
     return tf.cast(tf.where(valid & (orientation >= 1) & (orientation <= 8), orientation, 1), tf.int32)
 
 
-def upright(image, orientation):
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn and mirror an image (H, W, 3) as an orientation, () int32 in 1 ... 8, asks for."""
     turned = lambda: tf.transpose(image, [1, 0, 2])
     views = [lambda: tf.identity(image), lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1]]
@@ -74,7 +76,7 @@ def upright(image, orientation):
     return tf.switch_case(orientation - 1, views)  # EXIF counts from 1
 
 
-def _orientation_of_segments(encoded, before):
+def _orientation_of_segments(encoded: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
     """Return the orientation of a JPEG that has the bytes "Exif" somewhere; `before` is what precedes the first."""
     # In nearly every file they are those of the first segment, or of the second, after that of JFIF.
     jfif = byte_values(encoded, 2, 4)
@@ -86,10 +88,10 @@ def _orientation_of_segments(encoded, before):
     return tf.cond(found > 0, lambda: tiff_orientation(encoded, found + len(EXIF)), lambda: tf.constant(1))
 
 
-def _walk(encoded):
+def _walk(encoded: tf.Tensor) -> tf.Tensor:
     """Return where in a JPEG the content of its EXIF segment begins, () int64; 0 where there is none."""
 
-    def step(at, found):
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         head = byte_values(encoded, at, 4 + len(EXIF))  # 0xFF, marker, two bytes of length, content
         is_marker = (head[0] == 0xFF) & (head[1] != 0xFF)  # else filling, or garbage, which libjpeg passes over
         is_exif = is_marker & (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(EXIF))

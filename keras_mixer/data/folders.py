@@ -7,10 +7,12 @@ import functools
 import logging
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from keras_mixer.data import splits
+from keras_mixer.types import File
 
 logger = logging.getLogger("keras_mixer")
 
@@ -27,7 +29,7 @@ FLAT_TEST_FRACTION = 0.1
 NAMED = 5  # files that a message names
 
 
-def is_hidden(name):
+def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden, or is what a system leaves, and so is no part of a dataset.
 
     Example:
@@ -37,18 +39,18 @@ def is_hidden(name):
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def is_image_name(path):
+def is_image_name(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is an image by its name."""
     return os.fspath(path).lower().endswith(IMAGE_SUFFIXES)
 
 
-def printable(path):
+def printable(path: str | os.PathLike[str]) -> str:
     """Return a path as text in which what cannot be printed is escaped."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def list_files(folder):
+def list_files(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """List the files of a folder and of all folders in it, linked ones too, but for what `is_hidden`.
 
     Returns:
@@ -58,13 +60,14 @@ def list_files(folder):
     Raises:
         OSError: for a folder that may not be read.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     for path, is_file in _walk(os.fspath(folder)):
         (images if is_file and is_image_name(path) else others).append(path)
     return sorted(images), sorted(others)
 
 
-def warn_of_others(folder, others):
+def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
     """Say once how many files are left out since they are no images by their name, and name some."""
     if others:
         names = ", ".join(printable(os.path.relpath(path, folder)) for path in others[:NAMED])
@@ -77,7 +80,7 @@ def warn_of_others(folder, others):
         _warn_once(f"{folder}: {files} left out: {names}{more}")
 
 
-def data_root(root):
+def data_root(root: str | os.PathLike[str]) -> pathlib.Path:
     """Return the folder that has the class folders or splits: `root`, or what it wraps, as an unpacked archive does."""
     root = found = pathlib.Path(root)
     seen = {os.path.realpath(root)}
@@ -95,7 +98,7 @@ def data_root(root):
     return found
 
 
-def folder_splits(root):
+def folder_splits(root: str | os.PathLike[str]) -> list[str]:
     """Return the splits of a folder of images: its own, or train and test where it has only class folders.
 
     Args:
@@ -121,7 +124,7 @@ def folder_splits(root):
     return ["train", "test"]
 
 
-def folder_images(root, split, seed):
+def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[tuple[str, ...], list[File], list[str]]:
     """List the images of one split of a folder.
 
     Args:
@@ -147,10 +150,10 @@ def folder_images(root, split, seed):
     if flat:
         _check_flat(root)
     folder = root if flat else root / split
-    class_names = _folders(root if flat else train)
+    class_names = _folders(train or root)
     if len(class_names) == 1:
         raise ValueError(
-            f"dataset: {root if flat else train} has one class folder, {class_names[0]!r}, and a classifier needs two "
+            f"dataset: {train or root} has one class folder, {class_names[0]!r}, and a classifier needs two "
             "or more; add another class, or give the folder that has the class folders."
         )
     for name in class_names:
@@ -158,7 +161,7 @@ def folder_images(root, split, seed):
             raise ValueError(
                 f"dataset: the class folder {printable(name)!r} of {root} has a name that cannot be printed; rename it."
             )
-    if not flat:
+    if train is not None:
         beside = sorted({*all_splits} & {*class_names})
         if beside:
             raise ValueError(
@@ -171,7 +174,8 @@ def folder_images(root, split, seed):
         names = ", ".join(printable(os.path.relpath(path, root)) for path in strays[:NAMED])
         more = ", ..." if len(strays) > NAMED else ""
         _warn_once(f"{root}: {len(strays)} beside the class folders have no class and are left out: {names}{more}")
-    files, others = [], []
+    placed: list[tuple[float, int, str]] = []
+    others: list[str] = []
     for label, name in enumerate(class_names):
         paths, no_images = list_files(folder / name)
         others += no_images
@@ -181,8 +185,8 @@ def folder_images(root, split, seed):
             held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
             order = np.random.default_rng([seed, label]).permutation(len(paths))
             paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
-        files += [((i + 0.5) / len(paths), label, path) for i, path in enumerate(paths)]
-    files = [(path, label) for _, label, path in sorted(files)]
+        placed += [((i + 0.5) / len(paths), label, path) for i, path in enumerate(paths)]
+    files = [(path, label) for _, label, path in sorted(placed)]
     if not files:
         raise ValueError(
             f"dataset: each class folder of {root} has a single image, which is for training, so none is held out for "
@@ -191,7 +195,7 @@ def folder_images(root, split, seed):
     return tuple(class_names), files, others
 
 
-def _train_folder(root):
+def _train_folder(root: pathlib.Path) -> pathlib.Path | None:
     """Return the folder of a split called train in any usual way, if it has class folders, else None."""
     names = [name for name in _folders(root) if splits.kind_of(name) == "train" and _folders(root / name)]
     if len(names) > 1:
@@ -201,20 +205,20 @@ def _train_folder(root):
     return root / names[0] if names else None
 
 
-def _folders(root):
+def _folders(root: pathlib.Path) -> list[str]:
     if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def _strays(folder):
+def _strays(folder: pathlib.Path) -> list[str]:
     """Return the images that lie in a folder itself, and links to nothing, which might have been folders."""
     with os.scandir(folder) as entries:
         found = [e.path for e in entries if not is_hidden(e.name) and (is_image_name(e.name) or e.is_symlink())]
     return sorted(path for path in found if not os.path.isdir(path))
 
 
-def _check_flat(root):
+def _check_flat(root: pathlib.Path) -> None:
     """Refuse what looks like splits among class folders, or in them: it would be a class, or be trained on."""
     inner = {name: _folders(root / name) for name in _folders(root)}
     kinds = {splits.kind_of(name) for name in inner} - {None}
@@ -240,9 +244,11 @@ def _check_flat(root):
         )
 
 
-def _walk(folder):
+def _walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, bool]]:
     """Yield (path, whether it is a regular file, or a link to nothing) of all that is no folder below a folder."""
-    waiting = [(folder, (os.path.realpath(folder),))]  # and the real paths of the folders on the way
+    waiting: list[tuple[str, tuple[str, ...]]] = [
+        (os.fspath(folder), (os.path.realpath(folder),))
+    ]  # and the real paths of the folders on the way
     while waiting:
         folder, above = waiting.pop()
         try:
@@ -264,11 +270,11 @@ def _walk(folder):
 
 
 @functools.cache  # training and evaluation list the same folder
-def _warn_once(sentence):
+def _warn_once(sentence: str) -> None:
     logger.warning("%s.", sentence)
 
 
-def _check_same_classes(folder, train, found, class_names):
+def _check_same_classes(folder: pathlib.Path, train: pathlib.Path, found: list[str], class_names: list[str]) -> None:
     for name in sorted(set(found) ^ set(class_names)):
         here, there = (folder, train) if name in found else (train, folder)
         raise ValueError(

@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_mixer.data import checking, crops, decode, folders, grey, sources
+from keras_mixer.data import checking, crops, decode, folders, grey
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.data.source import check_paths
 
 KINDS = "a path, the bytes of a file, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow image"
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow, that a PNG keeps without loss
@@ -47,7 +48,7 @@ def find_images(places: Sequence[str | os.PathLike[str]]) -> list[str]:
         text = os.fspath(place)
         if not text:
             raise ValueError("image: must name a file, a folder or a pattern, got an empty text.")
-        sources.check_paths(image=text)
+        check_paths(image=text)
         path = pathlib.Path(os.path.expanduser(text))
         if path.is_dir():
             matches = _images_of(path)

@@ -1,5 +1,8 @@
 """The limits of an image file, the same wherever one is decoded, so that none takes more than about 1 GB of memory."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from keras_mixer.data.encoded_bytes import num_bytes
@@ -15,7 +18,7 @@ TOO_LONG = f"one side more than {MAX_ASPECT} times the other"
 EMPTY = "no pixels"
 
 
-def fault_of(num_bytes, height, width, webp=False):
+def fault_of(num_bytes: Any, height: Any, width: Any, webp: bool = False) -> str:
     """Return what is wrong with the size of an image, or "" (Python numbers)."""
     if num_bytes > MAX_BYTES:
         return TOO_MANY_BYTES
@@ -28,7 +31,9 @@ def fault_of(num_bytes, height, width, webp=False):
     return TOO_LONG if max(height, width) > MAX_ASPECT * min(height, width) else ""
 
 
-def bounded(encoded, height, width, pixels, webp=False):
+def bounded(
+    encoded: tf.Tensor, height: Any, width: Any, pixels: Callable[[], tf.Tensor], webp: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return what `pixels()` decodes where an image is within the limits, in TensorFlow.
 
     Args:

@@ -1,9 +1,13 @@
 """keras-cv's RandAugment and MixUp, for those who want to compare; the extra keras_cv. Not the paper's: see below."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def make_augmenter(randaugment_magnitude, mixup_alpha):
+def make_augmenter(
+    randaugment_magnitude: float, mixup_alpha: float
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Return (images (B, H, W, 3) uint8, labels (B, K)) -> (images uint8, labels), by keras-cv.
 
     It differs from the paper's: magnitudes end at 10 (1.0 in keras-cv); Rotate, Invert, Posterize and SolarizeAdd are
@@ -28,7 +32,7 @@ def make_augmenter(randaugment_magnitude, mixup_alpha):
     rand_augment = layers.RandAugment((0, 255), augmentations_per_image=2, magnitude=randaugment_magnitude / 10)
     mix_up = layers.MixUp(alpha=mixup_alpha) if mixup_alpha else None
 
-    def augment(images, labels):
+    def augment(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = tf.cast(images, tf.float32)
         if randaugment_magnitude:
             images = rand_augment(images)

@@ -3,13 +3,15 @@
 A permutation is an order: for each place of the new image, row by row, the place of the old one that it is taken from.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 KINDS = ("none", "patches_and_pixels", "global")
 
 
-def draw_order(kind, image_size, patch_size, seed):
+def draw_order(kind: str, image_size: int, patch_size: int, seed: int) -> np.ndarray | None:
     """Return the order of all pixels of an image, a pure function of the arguments.
 
     Args:
@@ -42,7 +44,7 @@ def draw_order(kind, image_size, patch_size, seed):
     return order_of_patches(patches, pixels, image_size, patch_size)
 
 
-def draw_patch_orders(image_size, patch_size, seed):
+def draw_patch_orders(image_size: int, patch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the two orders of "patches_and_pixels": of the patches (S,), and of the pixels in a patch (P^2,), int64.
 
     Raises:
@@ -52,7 +54,7 @@ def draw_patch_orders(image_size, patch_size, seed):
     return _generator(seed, 0).permutation(rows * columns), _generator(seed, 1).permutation(patch_size**2)
 
 
-def order_of_patches(patches, pixels, image_size, patch_size):
+def order_of_patches(patches: Any, pixels: Any, image_size: int, patch_size: int) -> np.ndarray:
     """Return the order of all pixels that these orders of patches and of the pixels in a patch make.
 
     Args:
@@ -68,8 +70,8 @@ def order_of_patches(patches, pixels, image_size, patch_size):
         ValueError: for orders of another length, or sides that P does not divide.
     """
     rows, columns = _grid(image_size, patch_size)
-    places = np.arange(rows * columns * patch_size**2).reshape(rows, patch_size, columns, patch_size)
-    places = places.transpose(0, 2, 1, 3).reshape(rows * columns, patch_size**2)  # of each patch
+    fine = np.arange(rows * columns * patch_size**2).reshape(rows, patch_size, columns, patch_size)
+    places: np.ndarray = fine.transpose(0, 2, 1, 3).reshape(rows * columns, patch_size**2)  # of each patch
     for name, given, size in (("patches", patches, rows * columns), ("pixels", pixels, patch_size**2)):
         if given is not None and sorted(given) != list(range(size)):
             raise ValueError(f"{name}: must hold each of 0 to {size - 1} once, got {list(given)[:8]}...")
@@ -79,7 +81,7 @@ def order_of_patches(patches, pixels, image_size, patch_size):
     return places.transpose(0, 2, 1, 3).ravel()
 
 
-def permute(images, order):
+def permute(images: Any, order: Any) -> tf.Tensor:
     """Return images whose pixels are in another order, all channels of a pixel together.
 
     Args:
@@ -108,7 +110,9 @@ def permute(images, order):
     return tf.ensure_shape(tf.reshape(tf.gather(flat, order, axis=-2), shape), images.shape)
 
 
-def permute_batches(batches, kind, image_size, patch_size, seed):
+def permute_batches(
+    batches: tf.data.Dataset, kind: str, image_size: int, patch_size: int, seed: int
+) -> tf.data.Dataset:
     """Return a dataset whose images, the first of each element's parts, are permuted as `draw_order` says.
 
     Args:
@@ -125,7 +129,7 @@ def permute_batches(batches, kind, image_size, patch_size, seed):
     return mapped.prefetch(2)
 
 
-def check_kind(kind, seed):
+def check_kind(kind: str, seed: int) -> None:
     """Raise a ValueError unless these are a kind of permutation and a seed."""
     if kind not in KINDS:
         raise ValueError(f"permutation: must be one of {', '.join(KINDS)}, got {kind!r}.")
@@ -133,12 +137,12 @@ def check_kind(kind, seed):
         raise ValueError(f"permutation_seed: must be at least 0 and below 2**31, got {seed}.")
 
 
-def _generator(seed, stream):
+def _generator(seed: int, stream: int) -> np.random.RandomState:
     # NumPy promises the numbers of this older generator for all its versions; a trained model needs them again.
     return np.random.RandomState([seed, stream])
 
 
-def _grid(image_size, patch_size):
+def _grid(image_size: int, patch_size: int) -> tuple[int, int]:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height % patch_size or width % patch_size:
         raise ValueError(

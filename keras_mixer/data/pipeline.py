@@ -1,11 +1,15 @@
 """From a source to batches. The batch of step t is a pure function of (seed, t), whatever runs in parallel."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_mixer.data import augment, crops, decode, grey
-from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.data.randaugment import randaugment
-from keras_mixer.data.streams import Rows
+from keras_mixer.data.source import Source
+from keras_mixer.data.streams import part_rows
+from keras_mixer.types import Range, Size
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
 BATCHES_AHEAD = 2  # a fixed number, since an automatic one may hold gigabytes of float batches
@@ -13,24 +17,24 @@ AUGMENTATIONS = ("paper", "keras_cv", "none")
 
 
 def train_batches(
-    source,
+    source: Source,
     *,
-    batch_size,
-    image_size,
-    seed,
-    start_step=0,
-    pixels=DEFAULT_PIXELS,
-    augmentation="paper",
-    crop_area=crops.CROP_AREA,
-    crop_aspect=crops.CROP_ASPECT,
-    flip_rate=0.5,
-    randaugment_magnitude=0,
-    mixup_alpha=0.0,
-    cutmix_alpha=0.0,
-    random_erasing_rate=0.0,
-    label_smoothing=0.0,
-    part=(0, 1),
-):
+    batch_size: int,
+    image_size: Size,
+    seed: Any,
+    start_step: int = 0,
+    pixels: PixelSettings = DEFAULT_PIXELS,
+    augmentation: str = "paper",
+    crop_area: Range = crops.CROP_AREA,
+    crop_aspect: Range = crops.CROP_ASPECT,
+    flip_rate: float = 0.5,
+    randaugment_magnitude: float = 0,
+    mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
+    random_erasing_rate: float = 0.0,
+    label_smoothing: float = 0.0,
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
 
     Photographs get an inception crop and a flip, then RandAugment where asked; drawn signs such as digits get a small
@@ -40,7 +44,7 @@ def train_batches(
     parts are not decoded, but for the one that mixup and CutMix mix into the first row.
 
     Args:
-        source: a `sources.Source`.
+        source: a `source.Source`.
         batch_size: images in the global batch.
         image_size: side in pixels, or (height, width).
         seed: of order, augmentation and mixup.
@@ -67,16 +71,17 @@ def train_batches(
             batch, or a batch that cannot be divided into the parts.
 
     Example:
-        >>> from keras_mixer.data import sources
-        >>> digits = sources.open_source("digits", training=True)
+        >>> from keras_mixer.data import opening
+        >>> digits = opening.open_source("digits", training=True)
         >>> half = train_batches(digits, batch_size=64, image_size=32, seed=0, part=(1, 2))
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
     """
-    limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
-    fractions = {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}
-    fractions |= {"crop_area": crop_area, "crop_aspect": crop_aspect, "flip_rate": flip_rate}
-    check_train_options(source, batch_size, image_size, augmentation, **limits, **fractions)
+    limits: dict[str, Any] = dict(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+    limits |= {"randaugment_magnitude": randaugment_magnitude}
+    limits |= {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}
+    options: dict[str, Any] = {"crop_area": crop_area, "crop_aspect": crop_aspect, "flip_rate": flip_rate}
+    check_train_options(source, batch_size, image_size, augmentation, **limits, **options)
     height, width = crops.sides_of("image_size", image_size)
     num_classes = len(source.class_names)
     if augmentation == "keras_cv":
@@ -85,9 +90,9 @@ def train_batches(
         keras_cv_augment = make_augmenter(randaugment_magnitude, mixup_alpha)
         randaugment_magnitude = mixup_alpha = 0
     mixing = bool(mixup_alpha or cutmix_alpha)
-    rows, own = _part_rows(batch_size, part, with_neighbour=mixing)
+    rows, own = part_rows(batch_size, part, with_neighbour=mixing)
 
-    def example(k, record):
+    def example(k: tf.Tensor, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         key = augment.fold_seed(seed, k)
         image = augmented(image, key)
@@ -97,7 +102,7 @@ def train_batches(
             image = augment.random_erasing(image, augment.fold_seed(key[0], key[1], 3), random_erasing_rate)
         return image, _one_hot(label, num_classes)
 
-    def augmented(image, key):
+    def augmented(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """Decode, and crop and flip or move, to (height, width, 3) uint8."""
         first, second = (augment.fold_seed(key[0], key[1], i) for i in range(2))
         if augmentation == "none" or not source.photographs:
@@ -110,11 +115,11 @@ def train_batches(
             image = crops.inception_crop(image, *window, pixels.antialias)
         return augment.random_flip(image, second, flip_rate)
 
-    def batch(step, data):
+    def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = mixed(step, *data)
         return (images, labels) if rows is None else (images[own], labels[own])
 
-    def mixed(step, images, labels):
+    def mixed(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if label_smoothing:
             labels = augment.smooth_labels(labels, label_smoothing)
         if augmentation == "keras_cv":
@@ -142,22 +147,22 @@ def train_batches(
 
 
 def check_train_options(
-    source,
-    batch_size,
-    image_size,
-    augmentation,
-    mixup_alpha,
-    cutmix_alpha,
-    randaugment_magnitude,
-    random_erasing_rate,
-    label_smoothing,
-    crop_area=crops.CROP_AREA,
-    crop_aspect=crops.CROP_ASPECT,
-    flip_rate=0.5,
-):
+    source: Source,
+    batch_size: int,
+    image_size: Size,
+    augmentation: str,
+    mixup_alpha: float,
+    cutmix_alpha: float,
+    randaugment_magnitude: float,
+    random_erasing_rate: float,
+    label_smoothing: float,
+    crop_area: Range = crops.CROP_AREA,
+    crop_aspect: Range = crops.CROP_ASPECT,
+    flip_rate: float = 0.5,
+) -> None:
     """Raise the ValueError that `train_batches` would, without making anything, which takes seconds."""
     crops.sides_of("image_size", image_size)
-    _part_rows(batch_size, (0, 1))
+    part_rows(batch_size, (0, 1))
     _check_batch(source, batch_size)
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
@@ -177,11 +182,19 @@ def check_train_options(
         make_augmenter(randaugment_magnitude, mixup_alpha)
 
 
-def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAULT_PIXELS, part=(0, 1)):
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: Size,
+    crop: str = "resmall",
+    pixels: PixelSettings = DEFAULT_PIXELS,
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """Return one pass over a source in order, every image once, the last batch filled up with zeros.
 
     Args:
-        source: a `sources.Source`.
+        source: a `source.Source`.
         batch_size: images in the global batch.
         image_size: side in pixels, or (height, width).
         crop: "resmall" (short side to 8/7 of the size, centre crop) or "resize" (both sides to 8/7, centre crop) for
@@ -197,18 +210,18 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
         ValueError: for a non-positive size, an unknown crop, or a batch that cannot be divided into the parts.
 
     Example:
-        >>> from keras_mixer.data import sources
-        >>> digits = sources.open_source("digits", training=False)
+        >>> from keras_mixer.data import opening
+        >>> digits = opening.open_source("digits", training=False)
         >>> parts = [eval_batches(digits, batch_size=64, image_size=32, part=(i, 2)) for i in range(2)]
         >>> sum(int(tf.reduce_sum(mask)) for part in parts for _, _, mask in part)
         360
     """
     height, width = crops.sides_of("image_size", image_size)
-    rows, _ = _part_rows(batch_size, part)
+    rows, _ = part_rows(batch_size, part)
     size = batch_size // part[1]
     check_crop(crop)
 
-    def example(record):
+    def example(record: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         image = _decoded(image, source, pixels)
         which = crop if source.photographs else "none"
@@ -216,7 +229,7 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
-    def scaled(images, *rest):
+    def scaled(images: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return to_model_range(grey.to_channels(images, pixels.channels)), *rest
 
     records = source.records(None, 0) if rows is None else source.records(None, 0, rows)
@@ -235,53 +248,25 @@ def eval_batches(source, *, batch_size, image_size, crop="resmall", pixels=DEFAU
     return data.prefetch(BATCHES_AHEAD)
 
 
-def to_model_range(images):
+def to_model_range(images: tf.Tensor) -> tf.Tensor:
     """Map uint8 pixels to float32 in [-1, 1]; the same arithmetic as `keras_mixer.preprocess_input`."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
-def check_crop(crop):
+def check_crop(crop: str) -> None:
     """Raise a ValueError unless `crop` is one of `eval_batches`."""
     if crop not in ("resmall", "resize"):
         raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
 
 
-def _decoded(image, source, pixels):
+def _decoded(image: tf.Tensor, source: Source, pixels: PixelSettings) -> tf.Tensor:
     """Decode where the source gave bytes; three channels either way."""
     if image.dtype == tf.string:
         return decode.decode_image(image, pixels.alpha, pixels.exif_rotation, source.loose_files)
     return tf.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def _part_rows(batch_size, part, with_neighbour=False):
-    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
-
-    With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
-    preceded by the last row of the batch, which the stream gives last.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
-    pair = isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(p, int) for p in part)
-    if not pair or not 0 <= part[0] < part[1]:
-        raise ValueError(f"part: must be (index, count), whole numbers with 0 <= index < count, got {part!r}.")
-    index, count = part
-    if batch_size % count:
-        raise ValueError(
-            f"batch_size: {batch_size} images cannot be shared evenly by a count of {count} parts; use a multiple of "
-            f"{count} for --batch_size."
-        )
-    if count == 1:
-        return None, None
-    first = index * batch_size // count
-    own = tuple(range(first, first + batch_size // count))
-    if not with_neighbour:
-        return Rows(batch_size, own), slice(None)
-    if first:
-        return Rows(batch_size, (first - 1, *own)), slice(1, None)
-    return Rows(batch_size, (*own, batch_size - 1)), slice(-1)
-
-
-def _check_batch(source, batch_size):
+def _check_batch(source: Source, batch_size: int) -> None:
     if source.num_examples < batch_size:
         raise ValueError(
             f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "
@@ -289,7 +274,7 @@ def _check_batch(source, batch_size):
         )
 
 
-def _one_hot(label, num_classes):
+def _one_hot(label: tf.Tensor, num_classes: int) -> tf.Tensor:
     """`tf.one_hot` turns a bad label into zeros; here it stops the run."""
     check = tf.debugging.Assert(
         (label >= 0) & (label < num_classes), [LABEL_ERROR, "0 to", num_classes - 1, "- the dataset has", label]

@@ -30,13 +30,13 @@ class PixelSettings:
     antialias: bool = False
     channels: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_alpha(self.alpha)
         if self.channels not in (1, 3):
             raise ValueError(f"channels: must be 3, or 1 for grey images, got {self.channels!r}.")
 
 
-def check_alpha(alpha):
+def check_alpha(alpha: str) -> None:
     """Raise a ValueError unless `alpha` is "white", "black" or "drop"."""
     if alpha not in ALPHAS:
         raise ValueError(f"alpha: must be white, black or drop, got {alpha!r}.")

@@ -14,21 +14,21 @@ class Progress:
         verified 2 of 2 shards
     """
 
-    def __init__(self, label, total, unit):
+    def __init__(self, label: str, total: int, unit: str) -> None:
         from tqdm import tqdm
 
         self.label, self.total, self.unit, self.done, self.bar = label, total, unit, 0, None
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, desc=label, unit=f" {unit}")
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def update(self, count=1):
+    def update(self, count: int = 1) -> None:
         """Add finished work."""
         before, self.done = self.done, self.done + count
         if self.bar is not None:

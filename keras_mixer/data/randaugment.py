@@ -6,6 +6,8 @@ docs/augmentation.md has the measurements behind these choices.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,7 +34,7 @@ OP_NAMES = (
 
 
 @tf.autograph.experimental.do_not_convert
-def randaugment(image, seed, magnitude, num_layers=2):
+def randaugment(image: tf.Tensor, seed: Any, magnitude: float, num_layers: int = 2) -> tf.Tensor:
     """Apply `num_layers` randomly chosen operations to one image (Cubuk et al. 2020; paper section 3).
 
     Each layer draws one of the 16 `OP_NAMES` uniformly; Rotate, Shear and Translate go either way, half the time each.
@@ -71,7 +73,7 @@ def randaugment(image, seed, magnitude, num_layers=2):
 
 
 @tf.autograph.experimental.do_not_convert
-def apply_operation(image, name, magnitude, sign=1, centre=None):
+def apply_operation(image: tf.Tensor, name: str, magnitude: float, sign: int = 1, centre: Any = None) -> tf.Tensor:
     """Apply one operation of RandAugment, with the very pixels of the authors' code.
 
     Args:
@@ -100,7 +102,7 @@ def apply_operation(image, name, magnitude, sign=1, centre=None):
     return _operations(image, magnitude, tf.constant(sign), centre)[name]()
 
 
-def _check(image, magnitude):
+def _check(image: tf.Tensor, magnitude: float) -> tf.Tensor:
     image = tf.convert_to_tensor(image)
     if image.dtype != tf.uint8 or image.shape.rank != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: must be (H, W, 3) uint8, got {image.shape} {image.dtype.name}.")
@@ -109,7 +111,7 @@ def _check(image, magnitude):
     return image
 
 
-def _operations(image, magnitude, sign, centre):
+def _operations(image: tf.Tensor, magnitude: float, sign: int, centre: Any) -> dict[str, Callable[[], tf.Tensor]]:
     """Return {name: function without arguments -> (H, W, 3) uint8}, in the order of `OP_NAMES`."""
     f = magnitude / 10
     enhance = 1.8 * f + 0.1
@@ -133,22 +135,22 @@ def _operations(image, magnitude, sign, centre):
     }
 
 
-def _to_uint8(values):
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
     """Clip and cut off the fraction, as the authors' blend does."""
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
 
 
-def _per_channel(values, width):
+def _per_channel(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Repeat (3,) values along a row of interleaved pixels: broadcasting over an axis of length 3 is slow."""
     return tf.tile(values, [width])
 
 
-def _rows(image):
+def _rows(image: tf.Tensor) -> tf.Tensor:
     """View an image as (H, 3 W), each row with its interleaved channels."""
     return tf.reshape(image, tf.stack([tf.shape(image)[0], 3 * tf.shape(image)[1]]))
 
 
-def _auto_contrast(image):
+def _auto_contrast(image: tf.Tensor) -> tf.Tensor:
     low = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)  # (3,)
     high = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
     flat = high <= low  # a channel of one grey level stays as it is
@@ -159,7 +161,7 @@ def _auto_contrast(image):
     return tf.reshape(_to_uint8(pixels), tf.shape(image))
 
 
-def _equalize(image):
+def _equalize(image: tf.Tensor) -> tf.Tensor:
     channels = [tf.cast(image[:, :, c], tf.int32) for c in range(3)]
     counts = tf.stack([tf.histogram_fixed_width(channel, [0, 255], 256) for channel in channels])  # (3, 256)
     used = tf.where(counts > 0, tf.range(256), 0)
@@ -174,28 +176,28 @@ def _equalize(image):
     return tf.reshape(pixels, tf.shape(image))
 
 
-def _posterize(image, bits):
+def _posterize(image: tf.Tensor, bits: int) -> tf.Tensor:
     # TensorFlow's shift stops at 7 of 8 bits, so the authors' code keeps one bit where the formula says none.
     dropped = 8 - min(max(bits, 1), 8)
     return tf.bitwise.bitwise_and(image, tf.constant(256 - 2**dropped, tf.uint8))
 
 
-def _solarize(image, threshold):
+def _solarize(image: tf.Tensor, threshold: int) -> tf.Tensor:
     # The authors' threshold is a byte and wraps: 256 and 512, those of m = 10 and 20, are 0 and invert every pixel.
     # 255 - x is x with all bits flipped; masks are faster than tf.where on bytes.
     return tf.bitwise.bitwise_xor(image, tf.cast(image >= threshold % 256, tf.uint8) * 255)
 
 
-def _solarize_add(image, addition):
+def _solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
     room = tf.minimum(255 - image, tf.constant(min(addition, 255), tf.uint8))
     return image + room * tf.cast(image < 128, tf.uint8)
 
 
-def _blend(degenerate, pixels, factor):
+def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, factor: Any) -> tf.Tensor:
     return _to_uint8(degenerate + factor * (pixels - degenerate))
 
 
-def _color(image, factor):
+def _color(image: tf.Tensor, factor: Any) -> tf.Tensor:
     pixels = tf.reshape(tf.cast(image, tf.float32), [-1, 3])
     # The steps of `tf.image.rgb_to_grayscale`, each rounded as there: a shorter formula is one level off in 173 of the
     # 2^24 colours. 255.5 is the factor of TensorFlow's float-to-uint8 conversion.
@@ -204,13 +206,13 @@ def _color(image, factor):
     return tf.reshape(_blend(grey, pixels, factor), tf.shape(image))
 
 
-def _contrast(image, factor):
+def _contrast(image: tf.Tensor, factor: Any) -> tf.Tensor:
     # The authors mean the grey level but average the counts of its histogram, which is the number of pixels / 256.
     num_pixels = tf.cast(tf.shape(image)[0] * tf.shape(image)[1], tf.float32)
     return _blend(tf.floor(tf.minimum(num_pixels / 256, 255.0)), tf.cast(image, tf.float32), factor)
 
 
-def _sharpness(image, factor):
+def _sharpness(image: tf.Tensor, factor: Any) -> tf.Tensor:
     pixels = tf.cast(image, tf.float32)
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
     kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])  # (3, 3, channels, 1)
@@ -221,7 +223,7 @@ def _sharpness(image, factor):
     return tf.pad(inner, [[1, 1], [1, 1], [0, 0]]) + image * edge  # the outermost pixels stay as they are
 
 
-def _warp(image, transform, sign):
+def _warp(image: tf.Tensor, transform: Any, sign: int) -> tf.Tensor:
     """Take pixel (a x + b y + c, d x + e y + f), rounded, for each (x, y); grey where there is none.
 
     `transform` maps (sign, last row, last column) to (a, b, c, d, e, f). TensorFlow computes each pixel's place for
@@ -239,7 +241,7 @@ def _warp(image, transform, sign):
     return tf.gather_nd(pixels, places[(sign + 1) // 2])
 
 
-def _project(image, transform, sign, fill):
+def _project(image: tf.Tensor, transform: Any, sign: int, fill: tf.Tensor) -> tf.Tensor:
     bottom, right = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
     row = [tf.cast(value, tf.float32) for value in (*transform(tf.cast(sign, tf.float32), bottom, right), 0, 0)]
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -252,7 +254,7 @@ def _project(image, transform, sign, fill):
     )[0]
 
 
-def _rotation(degrees, sign, bottom, right):
+def _rotation(degrees: float, sign: int, bottom: Any, right: Any) -> Any:
     # In float32 throughout, as the authors' graph computes it: the exact cosine of 60 degrees moves a few pixels.
     radians = sign * tf.constant(degrees, tf.float32) * tf.constant(math.pi / 180, tf.float32)
     cos, sin = tf.cos(radians), tf.sin(radians)
@@ -261,7 +263,7 @@ def _rotation(degrees, sign, bottom, right):
     return cos, -sin, move_x, sin, cos, move_y
 
 
-def _translate(image, pixels, axis):
+def _translate(image: tf.Tensor, pixels: Any, axis: int) -> tf.Tensor:
     """Take pixel x + `pixels` for each x; cutting and padding is five times faster than a warp."""
     rows, unit = _rows(image), 1 if axis == 0 else 3  # two axes are cut and padded faster than three
     side = tf.shape(rows)[axis]
@@ -273,7 +275,7 @@ def _translate(image, pixels, axis):
     return tf.reshape(tf.pad(kept, padding, constant_values=GREY), tf.shape(image))
 
 
-def _cutout(image, centre, half):
+def _cutout(image: tf.Tensor, centre: Any, half: Any) -> tf.Tensor:
     shape = tf.shape(image)[:2]
     start, stop = tf.maximum(centre - half, 0), tf.minimum(centre + half, shape)
     hole = tf.concat([stop - start, [3]], axis=0)

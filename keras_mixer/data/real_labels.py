@@ -1,11 +1,15 @@
 """The several valid labels of ImageNet's validation images (ReaL): from TFDS, or from the original JSON file."""
 
 import json
+import os
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from keras_mixer.data.source import Source
 from keras_mixer.data.subsets import read_paths
 
 NUM_VALIDATION = 50_000  # images of ImageNet's validation set, and entries of the original file
@@ -13,7 +17,7 @@ NUM_CLASSES = 1000
 _FILE_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 
 
-def read_real_json(path):
+def read_real_json(path: str | os.PathLike[str]) -> list[list[int]]:
     """Return the lists of labels in the authors' `real.json`: one for each validation image, in the files' order.
 
     Raises:
@@ -38,7 +42,9 @@ def read_real_json(path):
     return label_sets
 
 
-def match_labels(label_sets, num_examples, numbers=None, name="the file"):
+def match_labels(
+    label_sets: Sequence[Sequence[int]], num_examples: int, numbers: Sequence[int] | None = None, name: str = "the file"
+) -> Sequence[Sequence[int]]:
     """Return one list of labels for each image of a source.
 
     Args:
@@ -69,7 +75,7 @@ def match_labels(label_sets, num_examples, numbers=None, name="the file"):
     return [label_sets[i - 1] for i in numbers]
 
 
-def validation_numbers(file_names):
+def validation_numbers(file_names: Sequence[str]) -> list[int] | None:
     """Return the number in each validation file's name, or None where one has none.
 
     Example:
@@ -80,11 +86,11 @@ def validation_numbers(file_names):
     return [int(match[1]) for match in matches if match] if matches and all(matches) else None
 
 
-def read_tfds_fields(source, features):
+def read_tfds_fields(source: Source, features: Any) -> Any:
     """Return (file names, label sets) of a TFDS source, each None where the dataset has no `file_name`, `real_label`.
 
     Args:
-        source: a `sources.Source` whose records are TFDS's own.
+        source: a `source.Source` whose records are TFDS's own.
         features: its `builder.info.features`.
     """
     import tensorflow_datasets as tfds  # takes seconds to import
@@ -93,7 +99,7 @@ def read_tfds_fields(source, features):
     keys = [key for key in ("file_name", "real_label") if key in features]
     skip = dict.fromkeys(images, tfds.decode.SkipDecoding())
 
-    def fields(record):
+    def fields(record: Any) -> Any:
         example = features.deserialize_example(record, decoders=skip)
         return {key: example[key] for key in keys}
 
@@ -104,11 +110,13 @@ def read_tfds_fields(source, features):
     return names, [row["real_label"].tolist() for row in rows] if "real_label" in keys else None
 
 
-def find_label_sets(source, dataset, data_dir=None, real_labels=None):
+def find_label_sets(
+    source: Source, dataset: str, data_dir: str | None = None, real_labels: str | None = None
+) -> Sequence[Sequence[int]] | None:
     """Return the label sets of each image of a source, or None where neither file nor dataset has any.
 
     Args:
-        source: as `sources.open_source` opened it.
+        source: as `opening.open_source` opened it.
         dataset, data_dir: what it was given.
         real_labels: path of a `real.json`, which wins over labels of the dataset.
 
@@ -124,7 +132,7 @@ def find_label_sets(source, dataset, data_dir=None, real_labels=None):
     return match_labels(read_real_json(real_labels), source.num_examples, numbers, str(real_labels))
 
 
-def _tfds_features(dataset, data_dir):
+def _tfds_features(dataset: str, data_dir: str | None) -> Any:
     """Return the features of a TFDS dataset that was opened before; None for what is no TFDS dataset."""
     if dataset == "digits" or pathlib.Path(dataset).expanduser().is_dir():
         return None

@@ -11,32 +11,36 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data import checking, folders, image_limits, sources
+from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.records import FORMAT, VERSION, sha256
+from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
+from keras_mixer.data.source import check_paths
 from keras_mixer.data.splits import select
+from keras_mixer.types import File
 
 SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
 CHUNK = 128  # images that are held at a time
 
 
 def write_records(
-    root,
-    output,
+    root: pathlib.Path,
+    output: pathlib.Path,
     *,
-    splits=None,
-    num_shards=None,
-    seed=0,
-    on_bad_image="stop",
-    max_bad_fraction=0.01,
-    photographs=True,
-    overwrite=False,
-):
-    """Turn a folder of images into a folder of records, which `sources.open_source` opens.
+    splits: Sequence[str] | None = None,
+    num_shards: int | None = None,
+    seed: Any = 0,
+    on_bad_image: str = "stop",
+    max_bad_fraction: float = 0.01,
+    photographs: bool = True,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Turn a folder of images into a folder of records, which `opening.open_source` opens.
 
     Every image is decoded once to see that it can be. The bytes of JPEG and PNG are written unchanged; other images
     become PNG without loss, upright, their first frame, with their transparency. The files are a function of the
@@ -65,7 +69,7 @@ def write_records(
     for name, path in (("dataset", root), ("output", output)):
         if not os.fspath(path):
             raise ValueError(f"{name}: must name a folder, got an empty text.")
-    sources.check_paths(dataset=root, output=output)
+    check_paths(dataset=root, output=output)
     root, output = (pathlib.Path(os.path.expanduser(path)) for path in (root, output))
     output = output.resolve()
     checking.check_policy(on_bad_image, max_bad_fraction)
@@ -77,7 +81,8 @@ def write_records(
         raise ValueError(f"output: {output} is in the folder of the images; choose one outside of it.")
     _check_output(output, overwrite)
     root = folders.data_root(root)
-    names, listed = folders.folder_splits(root), {}
+    names = folders.folder_splits(root)
+    listed: dict[str, tuple[list[File], checking.BadImages]] = {}
     for wanted in splits or names:
         split = select(wanted, dict.fromkeys(names, 0), root)[0]
         class_names, files, others = folders.folder_images(root, split, seed)
@@ -86,7 +91,7 @@ def write_records(
         folders.warn_of_others(root, others)
         bad = checking.BadImages(root, split, len(files), None if on_bad_image == "stop" else max_bad_fraction)
         listed[split] = (files, bad)
-    manifest = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
+    manifest: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
     manifest |= {"class_names": list(class_names), "splits": {}}
     with _new_folder(output, overwrite) as folder, _explained(output):
         sizes = {split: sum(_size(path) for path, _ in files) for split, (files, _) in listed.items()}
@@ -99,14 +104,16 @@ def write_records(
             num_examples = sum(shard["examples"] for shard in shards)
             manifest["splits"][split] = {"num_examples": num_examples, "converted": converted}
             manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
-        with open(folder / sources.MANIFEST, "w", encoding="utf-8") as file:
+        with open(folder / MANIFEST, "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             file.write("\n")
-        _sync(folder / sources.MANIFEST)
+        _sync(folder / MANIFEST)
     return manifest
 
 
-def _write_split(folder, split, files, num_shards, seed, bad):
+def _write_split(
+    folder: pathlib.Path, split: str, files: Sequence[File], num_shards: int, seed: Any, bad: checking.BadImages
+) -> Any:
     """Write the shards of a split; return what the manifest says of each, and how many images became PNG."""
     order = np.random.default_rng(seed).permutation(len(files))
     bounds = [len(files) * i // num_shards for i in range(num_shards + 1)]
@@ -122,8 +129,8 @@ def _write_split(folder, split, files, num_shards, seed, bad):
                     # One chunk at a time: `map` submits all it is given, and would hold every image.
                     checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
                     for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
-                        if fault:
-                            bad.add(name, fault)
+                        if fault is not None or encoded is None:
+                            bad.add(name, fault or "")
                             continue
                         converted += is_new
                         writer.write(_example(encoded, label, os.path.relpath(name, bad.root)))
@@ -134,11 +141,11 @@ def _write_split(folder, split, files, num_shards, seed, bad):
             shards.append(
                 {"file": path.name, "examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
             )
-    checking.check_classes_left(files, [(None, label) for label in labels], split)
+    checking.check_classes_left(files, [("", label) for label in labels], split)
     return shards, converted
 
 
-def _example(encoded, label, path):
+def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
     feature = {
         "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
         "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
@@ -148,12 +155,12 @@ def _example(encoded, label, path):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _size(path):  # of a file that may become a record
+def _size(path: str | os.PathLike[str]) -> Any:  # of a file that may become a record
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     return size if size <= image_limits.MAX_BYTES else 0
 
 
-def _sync(path):
+def _sync(path: str | os.PathLike[str]) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -161,15 +168,15 @@ def _sync(path):
         os.close(descriptor)
 
 
-def _check_output(output, overwrite):
+def _check_output(output: pathlib.Path, overwrite: bool) -> None:
     """Refuse to write where something is, except that `overwrite` replaces records."""
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output: {output} is a file; choose another folder.")
     names = sorted(os.listdir(output)) if output.exists() else []
     if names and not overwrite:
         raise FileExistsError(f"output: {output} exists; choose another folder, or overwrite to replace records.")
-    strange = [name for name in names if name != sources.MANIFEST and not name.endswith(".tfrecord")]
-    if names and (strange or sources.MANIFEST not in names):
+    strange = [name for name in names if name != MANIFEST and not name.endswith(".tfrecord")]
+    if names and (strange or MANIFEST not in names):
         raise FileExistsError(
             f"output: {output} holds {(strange or names)[0]!r} and is not a folder of records, so it is not "
             "overwritten; choose another folder."
@@ -177,7 +184,7 @@ def _check_output(output, overwrite):
 
 
 @contextlib.contextmanager
-def _new_folder(output, overwrite):
+def _new_folder(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
     """Yield a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
     temporary, former = (output.with_name(f".{output.name}.{suffix}") for suffix in ("tmp", "old"))
     with _explained(output):
@@ -213,7 +220,7 @@ def _new_folder(output, overwrite):
 
 
 @contextlib.contextmanager
-def _explained(output):
+def _explained(output: pathlib.Path) -> Iterator[None]:
     """Turn what the system says when it cannot write into one sentence."""
     try:
         yield

@@ -6,17 +6,21 @@ of image/encoded (the bytes of a JPEG or PNG), image/label (int64) and image/pat
 
 import hashlib
 import json
+import os
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.sources import MANIFEST, Source
+from keras_mixer.data.source import Source
 from keras_mixer.data.splits import default_split, select
+from keras_mixer.data.streams import Rows
 
+MANIFEST = "manifest.json"  # tells a folder of records from one of images
 FORMAT, VERSION = "keras_mixer records", 1
 SHUFFLE_WINDOW = 4096  # records; TFRecord cannot be read by index
 FEATURES = {"image/encoded": tf.io.FixedLenFeature([], tf.string), "image/label": tf.io.FixedLenFeature([], tf.int64)}
@@ -30,12 +34,12 @@ class Shard(NamedTuple):
     take: int
 
 
-def open_records(path, split=None, training=False):
-    """Return the `sources.Source` of a folder of records.
+def open_records(path: str | os.PathLike[str], split: str | None = None, training: bool = False) -> Source:
+    """Return the `source.Source` of a folder of records.
 
     Args:
         path: the folder with manifest.json.
-        split, training: as for `sources.open_source`.
+        split, training: as for `opening.open_source`.
 
     Raises:
         ValueError: for a manifest that is damaged or of another format, a shard that is missing or has not the
@@ -58,7 +62,7 @@ def open_records(path, split=None, training=False):
             shards.append(Shard(str(path / shard["file"]), skip, end - skip))
         first += shard["examples"]
 
-    def parse(record):
+    def parse(record: Any) -> Any:
         example = tf.io.parse_single_example(record, FEATURES)
         return example["image/encoded"], example["image/label"]
 
@@ -73,7 +77,7 @@ def open_records(path, split=None, training=False):
     )
 
 
-def verify_records(path):
+def verify_records(path: str | os.PathLike[str]) -> Any:
     """Read every shard of a folder of records and compare it with the manifest, showing the progress.
 
     Returns:
@@ -100,7 +104,7 @@ def verify_records(path):
     return manifest
 
 
-def read_manifest(path):
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the checked manifest.json of a folder of records, as a dict; raise a ValueError naming what is wrong."""
     file = pathlib.Path(path) / MANIFEST
     try:
@@ -123,7 +127,7 @@ def read_manifest(path):
     return manifest
 
 
-def _manifest_fault(manifest):
+def _manifest_fault(manifest: Any) -> str | None:
     names = manifest["class_names"]
     if not names or not all(isinstance(name, str) for name in names) or not isinstance(manifest["photographs"], bool):
         return "class_names must be names, and photographs true or false"
@@ -141,7 +145,7 @@ def _manifest_fault(manifest):
     return None
 
 
-def _check_size(path, expected):
+def _check_size(path: pathlib.Path, expected: int) -> None:
     if not path.is_file():
         raise ValueError(f"dataset: the shard {path} is missing; copy or make the records anew.")
     size = path.stat().st_size
@@ -153,7 +157,7 @@ def _check_size(path, expected):
         )
 
 
-def sequential_records(shards):
+def sequential_records(shards: Sequence[Any]) -> Callable[..., tf.data.Dataset]:
     """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
 
     A start skips raw records, undecoded, and so do `streams.Rows`. A shard with fewer records than promised is an
@@ -164,12 +168,12 @@ def sequential_records(shards):
     compression = "GZIP" if names and names[0].endswith(".gz") else ""
     num_examples = int(takes.sum())
 
-    def read(i):
+    def read(i: tf.Tensor) -> Any:
         data = tf.data.TFRecordDataset(tf.gather(names, i), compression)
         promised = tf.gather(takes, i)
         return data.skip(tf.gather(skips, i)).take(promised).apply(tf.data.experimental.assert_cardinality(promised))
 
-    def one_pass(seed, epoch):
+    def one_pass(seed: Any, epoch: tf.Tensor) -> Any:
         key = tf.stack([tf.cast(seed, tf.int64), epoch])
         order = tf.data.Dataset.range(len(names)).map(
             lambda i: tf.random.experimental.index_shuffle(i, key, max(len(names) - 1, 0))
@@ -179,7 +183,7 @@ def sequential_records(shards):
         windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
         return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
 
-    def records(seed, start, rows=None):
+    def records(seed: Any, start: Any, rows: Rows | None = None) -> tf.data.Dataset:
         if seed is None:
             data = tf.data.Dataset.range(len(names)).flat_map(read).skip(start)
         else:
@@ -190,12 +194,12 @@ def sequential_records(shards):
     return records
 
 
-def _shuffled(window, key, i):
+def _shuffled(window: Any, key: tf.Tensor, i: tf.Tensor) -> Any:
     seed = tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), i)
     return tf.random.experimental.stateless_shuffle(window, seed)
 
 
-def find_unreadable(shards, parse):
+def find_unreadable(shards: Sequence[Any], parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> str | None:
     """Return "<shard> record <i>" for the first record that is missing, damaged or no image, counted from 0, or None.
 
     Args:
@@ -203,7 +207,7 @@ def find_unreadable(shards, parse):
         parse: record -> (encoded image or pixels, label).
     """
 
-    def check(record):
+    def check(record: Any) -> Any:
         image, _ = parse(record)
         return tf.shape(decode.decode_image(image, python=False) if image.dtype == tf.string else image)[0]
 
@@ -225,7 +229,7 @@ def find_unreadable(shards, parse):
     return None
 
 
-def _first_damaged(shard, compression):
+def _first_damaged(shard: Any, compression: str) -> int | None:
     readable = 0
     try:
         for _ in tf.data.TFRecordDataset(str(shard.path), compression):
@@ -235,7 +239,7 @@ def _first_damaged(shard, compression):
     return readable
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """The splits of a dataset: the names that people give them, and parts such as train[:99%]."""
 
 import re
+from collections.abc import Collection, Mapping
 
 # Of each split, the names in the order in which they are looked for; any case.
 NAMES = {
@@ -10,7 +11,7 @@ NAMES = {
 }
 
 
-def kind_of(name):
+def kind_of(name: str) -> str | None:
     """Return "train", "validation" or "test" for any usual name of that split, such as "Testing"; None for others.
 
     Example:
@@ -20,7 +21,7 @@ def kind_of(name):
     return next((kind for kind, names in NAMES.items() if name.lower() in names), None)
 
 
-def select(split, splits, name):
+def select(split: str, splits: Mapping[str, int], name: object) -> tuple[str, int, int]:
     """Find a split and a part of it.
 
     Args:
@@ -39,12 +40,12 @@ def select(split, splits, name):
         ('Valid', 0, 100)
     """
     match = re.fullmatch(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
-    base = match and _find(match[1], splits)
-    if not base:
+    base = _find(match[1], splits) if match else None
+    if match is None or base is None:
         raise ValueError(f"split: {name} has no split {split!r}; it has {', '.join(splits)}, and parts as train[:99%].")
     size = splits[base]
 
-    def place(text, default):
+    def place(text: str | None, default: int) -> int:
         if text is None:
             return default
         at = round(int(text[:-1]) / 100 * size) if text.endswith("%") else int(text)
@@ -55,7 +56,7 @@ def select(split, splits, name):
     return base, place(match[2], 0), place(match[3], size)
 
 
-def default_split(splits, training, name):
+def default_split(splits: Collection[str], training: bool, name: object) -> str:
     """Return the split to train on, or to evaluate on: validation where there is one, else test.
 
     Raises:
@@ -73,7 +74,7 @@ def default_split(splits, training, name):
     )
 
 
-def _find(wanted, splits):
+def _find(wanted: str, splits: Collection[str]) -> str | None:
     if wanted in splits:
         return wanted
     alike = [split for split in splits if kind_of(wanted) and kind_of(split) == kind_of(wanted)]

@@ -1,7 +1,8 @@
 """Records in a reproducible order that can be read by index, and some rows only of each batch of a stream."""
 
 import bisect
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,7 @@ class Rows(NamedTuple):
     batch_size: int
     own: tuple[int, ...]
 
-    def count(self, stop):
+    def count(self, stop: int) -> int:
         """Return how many of the first `stop` records of the stream are in these rows.
 
         Example:
@@ -32,21 +33,21 @@ class Rows(NamedTuple):
         batches, rest = divmod(stop, self.batch_size)
         return batches * len(self.own) + bisect.bisect_left(self.own, rest)
 
-    def positions(self, start, stop=None):
+    def positions(self, start: Any, stop: Any = None) -> tf.data.Dataset:
         """Return an int64 dataset of the k of these rows, start <= k < stop; endless without a stop."""
         own = tf.constant(self.own, tf.int64)
         end = ENDLESS // self.batch_size if stop is None else self.count(stop)
         numbers = tf.data.Dataset.range(self.count(start), end)
         return numbers.map(lambda i: i // len(self.own) * self.batch_size + tf.gather(own, i % len(self.own)))
 
-    def filter(self, records, start):
+    def filter(self, records: tf.data.Dataset, start: Any) -> tf.data.Dataset:
         """Return those of a dataset's records that are in these rows, the first being record `start`."""
         wanted = np.isin(np.arange(self.batch_size), self.own)
         records = records.enumerate(start).filter(lambda k, _: tf.gather(wanted, k % self.batch_size))
         return records.map(lambda _, record: record)
 
 
-def indexed_records(num_examples, gather):
+def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Any]) -> Callable[..., tf.data.Dataset]:
     """Return `Source.records` for data that can be read by index: fully random, and free to start anywhere.
 
     Args:
@@ -54,7 +55,7 @@ def indexed_records(num_examples, gather):
         gather: int64 index () -> record; called for the rows asked for, and for no others.
     """
 
-    def records(seed, start, rows=None):
+    def records(seed: Any, start: int, rows: Rows | None = None) -> tf.data.Dataset:
         stop = num_examples if seed is None else None
         if rows is None:
             positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
@@ -63,7 +64,7 @@ def indexed_records(num_examples, gather):
         if seed is None:
             return positions.map(gather)
 
-        def shuffled(k):
+        def shuffled(k: tf.Tensor) -> tf.Tensor:
             epoch, position = k // num_examples, k % num_examples
             key = tf.stack([tf.cast(seed, tf.int64), epoch])
             return gather(tf.random.experimental.index_shuffle(position, key, num_examples - 1))
@@ -71,3 +72,31 @@ def indexed_records(num_examples, gather):
         return positions.map(shuffled)
 
     return records
+
+
+def part_rows(batch_size: int, part: Any, with_neighbour: bool = False) -> tuple[Rows | None, slice | None]:
+    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
+
+    With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
+    preceded by the last row of the batch, which the stream gives last.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
+    pair = isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(p, int) for p in part)
+    if not pair or not 0 <= part[0] < part[1]:
+        raise ValueError(f"part: must be (index, count), whole numbers with 0 <= index < count, got {part!r}.")
+    index, count = part
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size: {batch_size} images cannot be shared evenly by a count of {count} parts; use a multiple of "
+            f"{count} for --batch_size."
+        )
+    if count == 1:
+        return None, None
+    first = index * batch_size // count
+    own = tuple(range(first, first + batch_size // count))
+    if not with_neighbour:
+        return Rows(batch_size, own), slice(None)
+    if first:
+        return Rows(batch_size, (first - 1, *own)), slice(1, None)
+    return Rows(batch_size, (*own, batch_size - 1)), slice(-1)

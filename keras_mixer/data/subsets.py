@@ -3,28 +3,30 @@
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer.data.source import Source
 from keras_mixer.data.streams import Rows
 
 
-def subset(source, indices):
+def subset(source: Source, indices: np.ndarray) -> Source:
     """Return the `Source` of some records, in the order of the source; other images are neither read nor decoded.
 
     A source that is a stream of shards is still read through, but only these records are kept.
 
     Args:
-        source: a `sources.Source`.
+        source: a `source.Source`.
         indices: of the records to keep, each once.
 
     Raises:
         ValueError: for none, or an index that repeats or that the source has not.
 
     Example:
-        >>> from keras_mixer.data import sources
-        >>> digits = sources.open_source("digits", training=False)
+        >>> from keras_mixer.data import opening
+        >>> digits = opening.open_source("digits", training=False)
         >>> read_labels(subset(digits, [5, 0])).tolist() == read_labels(digits)[[0, 5]].tolist()
         True
     """
@@ -35,7 +37,7 @@ def subset(source, indices):
             f"numbers{f' from {own[0]} to {own[-1]}' if own else ''}."
         )
 
-    def records(seed, start, rows=None):
+    def records(seed: Any, start: Any, rows: Rows | None = None) -> tf.data.Dataset:
         if seed is not None:
             raise ValueError("subset: gives one pass in order, not a shuffled stream; use seed None.")
         wanted = [i for k, i in enumerate(own) if k >= start and (rows is None or k % rows.batch_size in rows.own)]
@@ -47,12 +49,12 @@ def subset(source, indices):
     return dataclasses.replace(source, num_examples=len(own), records=records, fingerprint=key)
 
 
-def read_labels(source):
+def read_labels(source: Source) -> np.ndarray:
     """Return the label of every record, in order: (N,) int64. No image is decoded."""
     return np.concatenate([labels.numpy() for labels in source.records(None, 0).map(_label_of(source)).batch(1024)])
 
 
-def read_paths(source):
+def read_paths(source: Source) -> list[str] | None:
     """Return the path of every image of a folder, in order, or None for a source that has no such files."""
     records = source.records(None, 0)
     if not isinstance(records.element_spec, dict) or "path" not in records.element_spec:
@@ -60,7 +62,7 @@ def read_paths(source):
     return [os.fsdecode(path) for record in records.batch(1024) for path in record["path"].numpy()]
 
 
-def content_key(source):
+def content_key(source: Source) -> str:
     """Return a text that changes with a source's content, as far as can be seen without reading every image.
 
     It is a sha256 of the name, the counts and class names, the labels where they are known from a folder, and of a
@@ -79,8 +81,8 @@ def content_key(source):
     return digest.hexdigest()
 
 
-def _label_of(source):
-    def label(record):
+def _label_of(source: Source) -> Any:
+    def label(record: Any) -> Any:
         if isinstance(record, dict) and "label" in record:
             return tf.cast(record["label"], tf.int64)
         return tf.cast(source.parse(record)[1], tf.int64)

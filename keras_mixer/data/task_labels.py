@@ -5,6 +5,9 @@ its classes, as for a scene without annotations, is for `pipeline` to refuse. Th
 code (google-research/task_adaptation); a value on an edge belongs to the class below it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 CLEVR_FEWEST, CLEVR_MOST = 3, 10  # objects in a scene
@@ -20,7 +23,7 @@ KITTI_NAMES = ("up to 8 m", "8 to 20 m", "over 20 m", "no vehicle")
 DSPRITES_NAMES = tuple(str(i) for i in range(DSPRITES_BINS))
 
 
-def clevr_count(example):
+def clevr_count(example: dict[str, Any]) -> tf.Tensor:
     """Return the number of objects less 3, 0 to 7 for scenes of 3 to 10 objects.
 
     Example:
@@ -30,7 +33,7 @@ def clevr_count(example):
     return tf.size(example["objects"]["size"], out_type=tf.int64) - CLEVR_FEWEST
 
 
-def clevr_distance(example):
+def clevr_distance(example: dict[str, Any]) -> tf.Tensor:
     """Return which of six ranges the nearest object's depth is in, from its pixel coordinates (x, y, depth).
 
     Example:
@@ -41,7 +44,7 @@ def clevr_distance(example):
     return _bin(tf.reduce_min(depths), CLEVR_EDGES)
 
 
-def kitti_distance(example):
+def kitti_distance(example: dict[str, Any]) -> tf.Tensor:
     """Return which of three ranges the nearest car, van or truck is in, or 3 for an image without any.
 
     The distance is the third coordinate of its place before the camera, in metres.
@@ -56,7 +59,7 @@ def kitti_distance(example):
     return _bin(tf.reduce_min(tf.concat([distances, [KITTI_NO_VEHICLE]], axis=0)), KITTI_EDGES)
 
 
-def dsprites_x_position(example):
+def dsprites_x_position(example: dict[str, Any]) -> tf.Tensor:
     """Return the x position, one of 32, in 16 bins.
 
     Example:
@@ -66,7 +69,7 @@ def dsprites_x_position(example):
     return tf.cast(example["label_x_position"], tf.int64) * DSPRITES_BINS // 32
 
 
-def dsprites_orientation(example):
+def dsprites_orientation(example: dict[str, Any]) -> tf.Tensor:
     """Return the orientation, one of 40, in 16 bins of two or three.
 
     Example:
@@ -76,6 +79,6 @@ def dsprites_orientation(example):
     return tf.cast(example["label_orientation"], tf.int64) * DSPRITES_BINS // 40
 
 
-def _bin(value, edges):
+def _bin(value: Any, edges: Sequence[float]) -> tf.Tensor:
     """Return i for edges[i] < value <= edges[i + 1]; -1 where no edge is below."""
     return tf.reduce_sum(tf.cast(tf.constant(edges) < value, tf.int64)) - 1

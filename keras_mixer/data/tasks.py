@@ -6,10 +6,12 @@ docs/tasks.md has the table, and says where each number comes from.
 import dataclasses
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from keras_mixer.data import sources, task_labels
+from keras_mixer.data import task_labels
+from keras_mixer.data.source import Source, check_paths
 
 PHASES = ("develop", "final")
 EVALUATION_CROPS = {2: "resize", 3: "resmall"}  # by the number of the paper's table; `pipeline.eval_batches`' crop
@@ -118,27 +120,49 @@ _LABELS = {  # where it is not the feature called label: what it is, class names
 }
 
 
-def _full(key, title, num_classes, dataset, steps, percent, parts, test, num_test):
+def _full(
+    key: str,
+    title: str,
+    num_classes: int,
+    dataset: str,
+    steps: int,
+    percent: int,
+    parts: Any,
+    test: str,
+    num_test: int,
+) -> Task:
     develop = tuple("+".join(f"{part}[{place}]" for part in parts) for place in (f":{percent}%", f"{percent}%:"))
-    return Task(
+    row: tuple[Any, ...] = (
         *(key, title, "full", dataset, num_classes, develop, ("+".join(parts), test), num_test),
         *(SMALL, steps, 100 if steps == 500 else 500, FULL_RATES, "paper", MANUAL.get(key, "")),
     )
+    return Task(*row)
 
 
-def _vtab(group, name, title, num_classes, dataset, val200, test, num_test, image_size):
+def _vtab(
+    group: str,
+    name: str,
+    title: str,
+    num_classes: int,
+    dataset: str,
+    val200: str,
+    test: str,
+    num_test: int,
+    image_size: int,
+) -> Task:
     key, train800 = f"vtab-{name}", "train[:800]"
-    return Task(
+    row: tuple[Any, ...] = (
         *(key, title, group, dataset, num_classes, (train800, val200), (f"{train800}+{val200}", test), num_test),
         *(image_size, VTAB_STEPS, VTAB_WARMUP_STEPS, VTAB_RATES, "none", MANUAL.get(key, "")),
         *_LABELS.get(name, ()),
     )
+    return Task(*row)
 
 
 TASKS = {task.key: task for task in (*(_full(*row) for row in _FULL), *(_vtab(*row) for row in _VTAB))}
 
 
-def get_task(key):
+def get_task(key: str) -> Task:
     """Return the `Task` of a key, such as "pets" or "vtab-clevr_count".
 
     Raises:
@@ -157,7 +181,9 @@ def get_task(key):
     raise ValueError(f"task: {key!r} is not a task of the paper; {hint}")
 
 
-def open_task(task, phase, data_dir=None, manual_dir=None):
+def open_task(
+    task: Task, phase: str, data_dir: str | None = None, manual_dir: str | None = None
+) -> tuple[Source, Source]:
     """Return the sources to train on and to evaluate on.
 
     Those of VTAB-1k are no `photographs`, so that `pipeline.eval_batches` takes the whole image whatever the crop, as
@@ -166,10 +192,10 @@ def open_task(task, phase, data_dir=None, manual_dir=None):
     Args:
         task: a `Task` or its key.
         phase: "develop" to choose a learning rate, or "final".
-        data_dir, manual_dir: as for `sources.open_source`.
+        data_dir, manual_dir: as for `opening.open_source`.
 
     Returns:
-        Two `sources.Source`, of training and of evaluation.
+        Two `source.Source`, of training and of evaluation.
 
     Raises:
         ValueError: for an unknown task or phase, data that TFDS cannot get, or a folder of another dataset.
@@ -182,10 +208,10 @@ def open_task(task, phase, data_dir=None, manual_dir=None):
     task = task if isinstance(task, Task) else get_task(task)
     if phase not in PHASES:
         raise ValueError(f"phase: must be {' or '.join(PHASES)}, got {phase!r}.")
-    sources.check_paths(data_dir=data_dir, manual_dir=manual_dir)
-    from keras_mixer.data.tfds_source import tfds_source  # takes seconds to import
+    check_paths(data_dir=data_dir, manual_dir=manual_dir)
+    from keras_mixer.data.tfds import tfds_source  # takes seconds to import
 
-    def open_split(split, training):
+    def open_split(split: str, training: bool) -> Source:
         return tfds_source(
             task.dataset,
             split,
@@ -202,14 +228,14 @@ def open_task(task, phase, data_dir=None, manual_dir=None):
     return open_split(train_split, True), open_split(eval_split, False)
 
 
-def check_every_class(source):
+def check_every_class(source: Source) -> None:
     """Raise a ValueError naming the classes of which a source has no image.
 
     Reads the labels only; of TFRecords that takes reading all of the file. Meant for the part of a user's own images
     that is left to train on: the 800 images of VTAB-1k may leave classes out by definition.
 
     Example:
-        >>> check_every_class(sources.open_source("digits", "train[:90%]", training=True))
+        >>> check_every_class(opening.open_source("digits", "train[:90%]", training=True))
     """
     labels = source.records(None, 0).map(lambda record: source.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
     found = {int(label) for batch in labels.batch(1024) for label in batch}

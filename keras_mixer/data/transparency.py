@@ -1,5 +1,7 @@
 """Transparent pixels on a plain background, in whole numbers, so that TensorFlow and NumPy give the same bytes."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,7 +9,7 @@ BAND_PIXELS = 2**22  # composited at a time, which bounds the memory of intermed
 BACKGROUNDS = {"white": 255, "black": 0}
 
 
-def composite(image, alpha):
+def composite(image: tf.Tensor, alpha: str) -> tf.Tensor:
     """Put an image (H, W, 4) uint8 on a background; the result is (H, W, 3) uint8, rounded to the nearest level.
 
     Args:
@@ -18,7 +20,7 @@ def composite(image, alpha):
         return image[:, :, :3]
     height, width = tf.shape(image)[0], tf.shape(image)[1]
 
-    def banded():
+    def banded() -> tf.Tensor:
         rows = tf.maximum(BAND_PIXELS // width, 1)
         count = -(-height // rows)
         bands = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, 3])
@@ -28,7 +30,7 @@ def composite(image, alpha):
     return tf.cond(height * width > BAND_PIXELS, banded, lambda: _blend(image, alpha))
 
 
-def composite_numpy(image, alpha):
+def composite_numpy(image: tf.Tensor, alpha: str) -> np.ndarray:
     """Do what `composite` does to a NumPy array (H, W, 4) uint8, byte for byte."""
     if alpha == "drop":
         return image[:, :, :3]
@@ -36,12 +38,12 @@ def composite_numpy(image, alpha):
     return _over(np.asarray(image[:, :, :3], np.uint16), opacity, BACKGROUNDS[alpha]).astype(np.uint8)
 
 
-def _blend(image, alpha):
+def _blend(image: tf.Tensor, alpha: str) -> tf.Tensor:
     colours, opacity = tf.cast(image[:, :, :3], tf.uint16), tf.cast(image[:, :, 3:], tf.uint16)
     return tf.cast(_over(colours, opacity, BACKGROUNDS[alpha]), tf.uint8)
 
 
-def _over(colours, opacity, background):
+def _over(colours: Any, opacity: Any, background: int) -> Any:
     """colours * opacity / 255 + background * (1 - opacity / 255) in uint16, rounded; no sum exceeds 65,407."""
     product = opacity * (background - colours if background else colours) + 128
     # (x + 128 + (x + 128) / 256) / 256 is x / 255 to the nearest whole number, for any x up to 255 * 255.

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mixer.data import augment, pipeline, sources
+from keras_mixer.data import augment, opening, pipeline
 
 IMAGES = np.arange(6, dtype="float32")[:, None, None, None] * np.ones((6, 20, 16, 3), "float32")
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return sources.open_source("digits", "train[:50]", training=True)
+    return opening.open_source("digits", "train[:50]", training=True)
 
 
 def _batch(source, **kwargs):

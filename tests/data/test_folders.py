@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mixer.data import folders, record_writing, sources
+from keras_mixer.data import folders, opening, record_writing
 
 SIZE = 9
 
@@ -21,7 +21,7 @@ def write(root, *paths):
 
 def opened(root):
     """Class names and numbers of images for training and evaluation, the way that users open a folder."""
-    train, evaluation = (sources.open_source(str(root), training=training) for training in (True, False))
+    train, evaluation = (opening.open_source(str(root), training=training) for training in (True, False))
     assert train.class_names == evaluation.class_names
     return train.class_names, train.num_examples, evaluation.num_examples
 
@@ -61,7 +61,7 @@ def test_a_folder_that_wraps_classes_is_no_single_class(tmp_path):
 def test_a_single_class_is_refused(tmp_path, paths):
     write(tmp_path, *paths)
     with pytest.raises(ValueError, match=r"has one class folder, 'cat', and a classifier needs two or more; add"):
-        sources.open_source(str(tmp_path), training=True)
+        opening.open_source(str(tmp_path), training=True)
     with pytest.raises(ValueError, match=r"has one class folder, 'cat'"):
         record_writing.write_records(tmp_path, tmp_path.with_name(f"{tmp_path.name}_records"))
 
@@ -132,7 +132,7 @@ def test_files_that_are_no_images_by_their_name_are_left_out_and_counted_once(tm
         "cat/notes0.txt, cat/notes1.txt, cat/notes2.txt, cat/notes3.txt, cat/notes4.txt, ..."
     )
     assert [record.getMessage() for record in caplog.records] == [expected + "."]
-    source = sources.open_source(str(tmp_path), training=True, on_bad_image="skip", max_bad_fraction=0)
+    source = opening.open_source(str(tmp_path), training=True, on_bad_image="skip", max_bad_fraction=0)
     assert source.num_examples == 2  # the limit is of images alone
 
 
@@ -153,7 +153,7 @@ def test_linked_folders_and_files_are_followed(tmp_path):
 def test_images_without_a_class_and_links_to_nothing_are_named(tmp_path, caplog):
     write(tmp_path, "train/cat/", "train/dog/", "test/cat/a.png", "test/dog/a.png", "stray.png", "train/lost.jpg")
     (tmp_path / "train" / "kitty").symlink_to(tmp_path / "nowhere")
-    sources.open_source(str(tmp_path), training=True)
+    opening.open_source(str(tmp_path), training=True)
     expected = "3 beside the class folders have no class and are left out: stray.png, train/kitty, train/lost.jpg"
     assert expected in caplog.text
 
@@ -168,7 +168,7 @@ def test_a_pipe_is_no_image(tmp_path, caplog):
 def test_a_wrapper_that_links_back_is_refused(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="is a link back to a folder that it is in; remove it"):
-        sources.open_source(str(tmp_path), training=True)
+        opening.open_source(str(tmp_path), training=True)
 
 
 def test_a_link_back_is_named_and_not_followed(tmp_path, caplog):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import pipeline, record_writing, sources, streams
+from keras_mixer.data import opening, pipeline, record_writing, streams
 
 NUM_IMAGES = 22  # in each kind of source
 MIXINGS = {
@@ -40,15 +40,15 @@ def open_kind(folder, tmp_path_factory):
 
     def make(kind):
         if kind == "digits":
-            return sources.open_source("digits", f"train[:{NUM_IMAGES}]", training=True)
+            return opening.open_source("digits", f"train[:{NUM_IMAGES}]", training=True)
         if kind == "folder":
-            return sources.open_source(str(folder), "train", training=True)
+            return opening.open_source(str(folder), "train", training=True)
         if kind == "records":
             output = tmp_path_factory.mktemp("made") / "records"
             record_writing.write_records(folder, output, num_shards=3)
-            return sources.open_source(str(output), "train", training=True)
+            return opening.open_source(str(output), "train", training=True)
         directory = _prepare_tfds(folder, tmp_path_factory.mktemp(kind), kind.removeprefix("tfds "))
-        return sources.open_source("tiny_photographs", "train", directory, training=True)
+        return opening.open_source("tiny_photographs", "train", directory, training=True)
 
     def get(kind):
         if kind not in opened:
@@ -184,7 +184,7 @@ def _copy(folder, destination):
 
 def test_a_damaged_or_missing_file_of_another_part_does_no_harm(folder, tmp_path):
     _copy(folder, tmp_path)
-    source = sources.open_source(str(tmp_path), "train", training=True)
+    source = opening.open_source(str(tmp_path), "train", training=True)
     order = [r["path"].numpy().decode() for r in source.records(3, 0).take(NUM_IMAGES)]  # of one pass
     make = lambda index: pipeline.train_batches(source, batch_size=8, image_size=8, seed=3, part=(index, 2)).take(2)
     before = [images for images, _ in make(0)]
@@ -200,7 +200,7 @@ def test_a_damaged_or_missing_file_of_another_part_does_no_harm(folder, tmp_path
 def test_a_damaged_image_in_records_of_another_part_does_no_harm(folder, tmp_path):
     _copy(folder, tmp_path / "images")
     record_writing.write_records(tmp_path / "images", tmp_path / "records", num_shards=1)
-    source = sources.open_source(str(tmp_path / "records"), "train", training=False)
+    source = opening.open_source(str(tmp_path / "records"), "train", training=False)
     encoded = [source.parse(r)[0].numpy() for r in source.records(None, 0)]
     shard = tmp_path / "records" / "train-00000-of-00001.tfrecord"
     with tf.io.TFRecordWriter(str(tmp_path / "damaged")) as writer:
@@ -239,7 +239,7 @@ def test_a_source_by_index_does_not_gather_the_records_of_other_parts():
     def gather(i):
         return tf.numpy_function(lambda i: gathered.append(int(i)) or i, [i], tf.int64)
 
-    records = sources.indexed_records(20, gather)
+    records = streams.indexed_records(20, gather)
     assert [int(k) for k in records(None, 0, streams.Rows(8, (2, 3)))] == [2, 3, 10, 11, 18, 19]
     assert gathered == [2, 3, 10, 11, 18, 19]
 

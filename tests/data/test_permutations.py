@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import keras_mixer
 from keras_mixer import mixer_variables
 from keras_mixer.analysis.permutation_weights import permute_weights
-from keras_mixer.data import permutations, pipeline, sources
+from keras_mixer.data import opening, permutations, pipeline
 
 SIZES = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 SIDE, STEPS = 16, 12
@@ -73,7 +73,7 @@ def test_numpy_and_tensorflow_give_the_same(shape):
 
 
 def test_batches_of_both_pipelines_are_permuted_last():
-    source = sources.open_source("digits", "test[:40]", training=False)
+    source = opening.open_source("digits", "test[:40]", training=False)
     order = permutations.draw_order("global", SIDE, 4, seed=2)
     for batches in (
         pipeline.train_batches(source, batch_size=16, image_size=SIDE, seed=0, mixup_alpha=0.2).take(3),
@@ -141,7 +141,7 @@ class Trainer:
         optimizer.build(self.model.trainable_variables)
         self.model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
         self.fresh = [v.numpy() for v in optimizer.variables]
-        source = sources.open_source("digits", training=True)
+        source = opening.open_source("digits", training=True)
         batches = pipeline.train_batches(source, batch_size=64, image_size=SIDE, seed=0, mixup_alpha=0.2)
         self.batches = [(images.numpy(), labels.numpy()) for images, labels in batches.take(STEPS)]
         self.logits = tf.function(self.model)

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer.data import augment, pipeline, sources
+from keras_mixer.data import augment, opening, pipeline, streams
+from keras_mixer.data.source import Source
 
 ARGS = dict(batch_size=8, image_size=16, seed=7, mixup_alpha=0.2)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return sources.open_source("digits", "train[:50]", training=True)
+    return opening.open_source("digits", "train[:50]", training=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def photographs():
     rng = np.random.default_rng(0)
     encoded = [tf.io.encode_jpeg(rng.integers(0, 256, (20 + i, 41 - i, 3), np.uint8)).numpy() for i in range(20)]
     gather = lambda i: {"image": tf.gather(encoded, i), "label": i % 3}
-    records = sources.indexed_records(20, gather)
-    return sources.Source("photographs", 20, ("a", "b", "c"), True, records, lambda r: (r["image"], r["label"]))
+    records = streams.indexed_records(20, gather)
+    return Source("photographs", 20, ("a", "b", "c"), True, records, lambda r: (r["image"], r["label"]))
 
 
 def _take(dataset, count):
@@ -67,10 +68,10 @@ def test_replicas_share_the_same_global_batch():
     """Two logical CPUs, in a process of their own, get the halves of the batch that one device gets."""
     code = """
         import numpy as np
-        from keras_mixer.data import pipeline, sources
+        from keras_mixer.data import pipeline, opening
         from keras_mixer.training import strategies
         strategy = strategies.make_strategy("mirrored", 2)
-        source = sources.open_source("digits", "train[:50]", training=True)
+        source = opening.open_source("digits", "train[:50]", training=True)
         data = pipeline.train_batches(source, batch_size=8, image_size=16, seed=7, mixup_alpha=0.2)
         shared = strategy.experimental_distribute_dataset(data)
         for step, whole, parts in zip(range(9), data, shared):

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from pictures import OTHERS, PLAIN
 
-from keras_mixer.data import checking, decode, pipeline, record_writing, records, sources
+from keras_mixer.data import checking, decode, opening, pipeline, record_writing, records
 
 COUNT = {"train": 12, "val": 3}  # images of each class
 
@@ -82,11 +82,11 @@ def read(source, seed=None, start=0, count=-1):
 
 
 def test_records_hold_the_bytes_labels_and_paths_of_the_folder(images, made):
-    source = sources.open_source(str(made), training=True)
+    source = opening.open_source(str(made), training=True)
     assert (source.num_examples, source.class_names, source.photographs) == (24, ("ant", "bee"), True)
-    folder = sources.open_source(str(images), training=True)
+    folder = opening.open_source(str(images), training=True)
     assert sorted(read(source)) == sorted(read(folder))
-    assert sources.open_source(str(made), training=False).name.endswith(" val")
+    assert opening.open_source(str(made), training=False).name.endswith(" val")
     example = tf.train.Example.FromString(next(iter(source.records(None, 0))).numpy())
     path = example.features.feature["image/path"].bytes_list.value[0].decode()
     assert (images / path).read_bytes() == example.features.feature["image/encoded"].bytes_list.value[0]
@@ -110,37 +110,37 @@ def test_files_are_a_function_of_the_images_and_the_seed(images, made, tmp_path)
     manifest = records.read_manifest(made)
     assert again == manifest
     assert other["splits"]["train"]["shards"] != manifest["splits"]["train"]["shards"]
-    labels = [label for _, label in read(sources.open_source(str(made), training=True))]
+    labels = [label for _, label in read(opening.open_source(str(made), training=True))]
     assert labels != sorted(labels)  # a random order over all shards
 
 
 def test_flat_folder_becomes_the_same_train_and_test(images, tmp_path):
     record_writing.write_records(images / "train", tmp_path / "flat", seed=3)
     for training in (True, False):
-        ours = sources.open_source(str(tmp_path / "flat"), training=training)
-        theirs = sources.open_source(str(images / "train"), training=training, seed=3)
+        ours = opening.open_source(str(tmp_path / "flat"), training=training)
+        theirs = opening.open_source(str(images / "train"), training=training, seed=3)
         assert sorted(read(ours)) == sorted(read(theirs))
 
 
 def test_there_are_no_more_shards_than_images(images, tmp_path):
     manifest = record_writing.write_records(images, tmp_path / "records", num_shards=20, photographs=False)
     assert [len(split["shards"]) for split in manifest["splits"].values()] == [20, 6]
-    assert not sources.open_source(str(tmp_path / "records"), training=True).photographs
+    assert not opening.open_source(str(tmp_path / "records"), training=True).photographs
 
 
 @pytest.mark.parametrize(
     ("split", "part"), [("train[:50%]", slice(0, 12)), ("train[5:18]", slice(5, 18)), ("train[-1:]", slice(23, 24))]
 )
 def test_a_part_of_a_split_is_that_part_of_its_records(made, split, part):
-    source = sources.open_source(str(made), split, training=True)
-    expected = read(sources.open_source(str(made), "train", training=True))[part]
+    source = opening.open_source(str(made), split, training=True)
+    expected = read(opening.open_source(str(made), "train", training=True))[part]
     assert read(source) == expected
     assert source.num_examples == len(expected)
     assert sorted(read(source, seed=1, count=len(expected))) == sorted(expected)
 
 
 def test_order_is_a_function_of_seed_and_pass_and_can_start_anywhere(made):
-    source = sources.open_source(str(made), training=True)
+    source = opening.open_source(str(made), training=True)
     order = read(source, seed=4, count=72)
     passes = [order[:24], order[24:48], order[48:]]
     assert all(sorted(p) == sorted(read(source)) for p in passes)
@@ -175,7 +175,7 @@ def test_skipped_images_are_counted_and_listed(images, tmp_path):
     assert sorted(s["path"] for s in skipped) == sorted(str(p.relative_to(images)) for p in paths)
     assert all(BAD_IMAGES[os.path.basename(s["path"])][1] in s["reason"] for s in skipped)
     assert manifest["splits"]["val"]["skipped"] == []
-    source = sources.open_source(str(tmp_path / "records"), training=True)
+    source = opening.open_source(str(tmp_path / "records"), training=True)
     assert (source.num_examples, len(read(source))) == (24, 24)
     assert source.find_unreadable() is None
 
@@ -188,7 +188,7 @@ def test_images_other_than_jpeg_and_png_become_png_without_loss(images, tmp_path
     manifest = record_writing.write_records(images, tmp_path / "records")
     count = len(PLAIN) + len(OTHERS)
     assert {name: split["converted"] for name, split in manifest["splits"].items()} == {"train": count, "val": count}
-    for record in sources.open_source(str(tmp_path / "records"), training=True).records(None, 0):
+    for record in opening.open_source(str(tmp_path / "records"), training=True).records(None, 0):
         example = tf.train.Example.FromString(record.numpy()).features.feature
         path, stored = (example[key].bytes_list.value[0] for key in ("image/path", "image/encoded"))
         encoded = (images / path.decode()).read_bytes()
@@ -199,7 +199,7 @@ def test_images_other_than_jpeg_and_png_become_png_without_loss(images, tmp_path
 
 
 def test_reading_records_runs_no_python(made):
-    source = sources.open_source(str(made), training=True)
+    source = opening.open_source(str(made), training=True)
     for batches in (
         pipeline.train_batches(source, batch_size=4, image_size=8, seed=0, randaugment_magnitude=10, mixup_alpha=0.2),
         pipeline.eval_batches(source, batch_size=4, image_size=8),
@@ -233,7 +233,7 @@ def test_skipping_does_not_empty_a_class(images, tmp_path, function):
         if function == "records":
             record_writing.write_records(images, tmp_path / "records", **kwargs)
         else:
-            sources.open_source(str(images), training=True, **kwargs)
+            opening.open_source(str(images), training=True, **kwargs)
 
 
 def test_a_file_of_too_many_bytes_is_not_read(images, tmp_path):
@@ -250,11 +250,11 @@ def test_hidden_files_and_folders_are_ignored(images, tmp_path):
         (images / hidden / "a.png").write_bytes(b"")
     (images / "train" / "ant" / "._00.png").write_bytes(b"")
     (images / "train" / "ant" / "Thumbs.db").write_bytes(b"")
-    assert sources.open_source(str(images), training=True).num_examples == 24
+    assert opening.open_source(str(images), training=True).num_examples == 24
     assert record_writing.write_records(images, tmp_path / "r")["splits"]["train"]["num_examples"] == 24
 
 
-@pytest.mark.parametrize("function", [record_writing.write_records, lambda r, _: sources.open_source(r, training=True)])
+@pytest.mark.parametrize("function", [record_writing.write_records, lambda r, _: opening.open_source(r, training=True)])
 def test_bad_folders_are_refused_in_one_sentence(images, tmp_path, function):
     def refused(message):
         with pytest.raises(ValueError, match=message) as error:
@@ -272,7 +272,7 @@ def test_bad_folders_are_refused_in_one_sentence(images, tmp_path, function):
 
 def test_classes_must_be_the_same_in_every_split(images, tmp_path):
     def refused(message):
-        for function in (record_writing.write_records, lambda r, _: sources.open_source(r, "val", training=False)):
+        for function in (record_writing.write_records, lambda r, _: opening.open_source(r, "val", training=False)):
             with pytest.raises(ValueError, match=message):
                 function(str(images), tmp_path / "records")
 
@@ -330,7 +330,7 @@ def test_leftovers_of_a_killed_process_do_no_harm(images, made):
     (temporary / "train-00000-of-00009.tfrecord").write_bytes(b"half")
     with pytest.raises(FileExistsError, match="exists"):
         record_writing.write_records(images, made)
-    assert sources.open_source(str(made), training=True).num_examples == 24
+    assert opening.open_source(str(made), training=True).num_examples == 24
     temporary.mkdir()
     (temporary / "train-00000-of-00009.tfrecord").write_bytes(b"half")
     record_writing.write_records(images, made, overwrite=True)
@@ -393,7 +393,7 @@ def flip(path, at):
 )
 def test_a_shard_of_another_size_is_named_at_opening(made, damage, message):
     damage(shard_of(made))
-    for function in (lambda: sources.open_source(str(made), training=True), lambda: records.verify_records(made)):
+    for function in (lambda: opening.open_source(str(made), training=True), lambda: records.verify_records(made)):
         with pytest.raises(ValueError, match=f"dataset: the shard .*train-00001-of-00003.tfrecord {message}") as error:
             function()
         one_sentence(error)
@@ -409,12 +409,12 @@ def record_bounds(path):
 def test_a_flipped_bit_is_an_error_whose_shard_and_record_are_named(made):
     path = shard_of(made)
     flip(path, record_bounds(path)[5] + 20)
-    source = sources.open_source(str(made), training=True)
+    source = opening.open_source(str(made), training=True)
     for seed in (None, 0):
         with pytest.raises(tf.errors.DataLossError):
             read(source, seed, count=24)
     assert source.find_unreadable() == f"{path} record 5"
-    part = sources.open_source(str(made), "train[14:]", training=True)  # which skips it
+    part = opening.open_source(str(made), "train[14:]", training=True)  # which skips it
     assert part.find_unreadable() == f"{path} record 5"
     with pytest.raises(ValueError, match=r"other bytes than its manifest promises in train-00001-of-00003.tfrecord"):
         records.verify_records(made)
@@ -424,13 +424,13 @@ def test_an_undecodable_image_in_a_shard_is_named(images, tmp_path, monkeypatch)
     add_bad(images, "truncated.jpg")
     monkeypatch.setattr(checking, "_decoded_height", lambda encoded: None)  # as another writer might
     record_writing.write_records(images, tmp_path / "records")
-    source = sources.open_source(str(tmp_path / "records"), training=True)
+    source = opening.open_source(str(tmp_path / "records"), training=True)
     i = [encoded[:2] == b"\xff\xd8" for encoded, _ in read(source)].index(True)
     assert source.find_unreadable() == f"{tmp_path / 'records' / 'train-00000-of-00001.tfrecord'} record {i}"
 
 
 def test_a_shard_that_is_cut_between_records_after_opening_is_no_shorter_pass(made):
-    source = sources.open_source(str(made), training=True)
+    source = opening.open_source(str(made), training=True)
     path = shard_of(made)
     os.truncate(path, record_bounds(path)[6])
     for seed in (None, 0):
@@ -461,16 +461,16 @@ def test_a_manifest_that_does_not_fit_is_refused(made, change, message):
     change(manifest)
     (made / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=message) as error:
-        sources.open_source(str(made), training=True)
+        opening.open_source(str(made), training=True)
     one_sentence(error)
 
 
 def test_a_manifest_that_is_no_json_and_other_splits_are_refused(made):
     with pytest.raises(ValueError, match="has no split 'extra'; it has train, val"):
-        sources.open_source(str(made), "extra", training=True)
+        opening.open_source(str(made), "extra", training=True)
     (made / "manifest.json").write_text('{"format": ')
     with pytest.raises(ValueError, match=r"manifest.json is damaged, it is not JSON"):
-        sources.open_source(str(made), training=True)
+        opening.open_source(str(made), training=True)
     with pytest.raises(ValueError, match=r"is not a folder of records, it has no manifest.json"):
         records.verify_records(made.parent)
 
@@ -506,13 +506,13 @@ def tfds_directory(tmp_path):
 
 
 def test_damage_to_a_tfds_shard_is_an_error_and_named(tfds_directory):
-    source = sources.open_source("tiny_images", "train", str(tfds_directory), training=True)
+    source = opening.open_source("tiny_images", "train", str(tfds_directory), training=True)
     paths = sorted(str(p) for p in tfds_directory.glob("*.tfrecord*"))
     assert len(paths) == 2
     assert source.find_unreadable() is None
-    path = sources.pathlib.Path(paths[1])
+    path = pathlib.Path(paths[1])
     whole, bounds = path.read_bytes(), record_bounds(path)
-    half = sources.open_source("tiny_images", "train[75%:]", str(tfds_directory), training=True)
+    half = opening.open_source("tiny_images", "train[75%:]", str(tfds_directory), training=True)
     assert (len(read(half)), half.find_unreadable()) == (5, None)
 
     def expect(kind, name):

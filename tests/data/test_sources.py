@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from keras_mixer.data import sources
+from keras_mixer.data import opening, streams
+from keras_mixer.data.source import Source
 
 
 def _write_images(folder, count, side=12, start=0):
@@ -29,7 +30,7 @@ def _labels(source, seed, start, count):
 
 
 def test_digits_hold_out_the_last_360_rows():
-    train, test = (sources.open_source("digits", training=t) for t in (True, False))
+    train, test = (opening.open_source("digits", training=t) for t in (True, False))
     assert (train.num_examples, test.num_examples) == (1437, 360)
     data = load_digits()
     images = np.stack([test.parse(r)[0] for r in test.records(None, 0)])
@@ -39,9 +40,9 @@ def test_digits_hold_out_the_last_360_rows():
 
 
 def test_each_shuffled_pass_has_every_example_once_in_another_order():
-    source = sources.open_source("digits", "train[:50]", training=True)
+    source = opening.open_source("digits", "train[:50]", training=True)
     count = source.num_examples
-    source = sources.Source("n", count, source.class_names, False, sources.indexed_records(count, lambda i: i), None)
+    source = Source("n", count, source.class_names, False, streams.indexed_records(count, lambda i: i), None)
     order = [int(i) for i in source.records(3, 0).take(3 * count)]
     passes = [order[i * count : (i + 1) * count] for i in range(3)]
     assert all(sorted(p) == list(range(count)) for p in passes)
@@ -52,19 +53,19 @@ def test_each_shuffled_pass_has_every_example_once_in_another_order():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), start=st.integers(0, 100), size=st.integers(1, 40))
 def test_a_stream_can_start_anywhere(seed, start, size):
-    records = sources.indexed_records(size, lambda i: i)
+    records = streams.indexed_records(size, lambda i: i)
     whole = [int(i) for i in records(seed, 0).take(start + 5)]
     assert [int(i) for i in records(seed, start).take(5)] == whole[start:]
 
 
 def test_flat_folder_splits_each_class_by_its_seed(flat):
-    train, test = (sources.open_source(flat, training=t, seed=1) for t in (True, False))
+    train, test = (opening.open_source(flat, training=t, seed=1) for t in (True, False))
     assert (train.num_examples, test.num_examples) == (54, 6)
     assert train.class_names == ("ant", "bee", "cow")
     assert np.bincount(_labels(test, None, 0, 6)).tolist() == [2, 2, 2]
     read = lambda s: {r["path"].numpy() for r in s.records(None, 0)}
     assert not read(train) & read(test)
-    assert read(test) != read(sources.open_source(flat, training=False, seed=2))
+    assert read(test) != read(opening.open_source(flat, training=False, seed=2))
     assert train.photographs
 
 
@@ -73,16 +74,16 @@ def test_split_folder_uses_the_given_splits(tmp_path):
         for name in ("x", "y"):
             _write_images(tmp_path / split / name, count)
     root = str(tmp_path)
-    assert sources.open_source(root, training=True).num_examples == 8
-    assert sources.open_source(root, training=False).num_examples == 4  # val comes before test
-    assert sources.open_source(root, "test", training=False).num_examples == 6
-    assert sources.open_source(root, "train[:75%]", training=True).num_examples == 6
+    assert opening.open_source(root, training=True).num_examples == 8
+    assert opening.open_source(root, training=False).num_examples == 4  # val comes before test
+    assert opening.open_source(root, "test", training=False).num_examples == 6
+    assert opening.open_source(root, "train[:75%]", training=True).num_examples == 6
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_tfds_by_prepared_directory(tmp_path, file_format):
     tfds_directory, labels = _prepare_tfds(tmp_path, file_format)
-    source = sources.open_source("tiny_images", "train", tfds_directory, training=True)
+    source = opening.open_source("tiny_images", "train", tfds_directory, training=True)
     assert source.num_examples == 30
     assert source.class_names == ("a", "b", "c")
     assert sorted(_labels(source, None, 0, 100)) == sorted(labels)
@@ -92,7 +93,7 @@ def test_tfds_by_prepared_directory(tmp_path, file_format):
     assert sorted(whole[:30]) == sorted(whole[30:60])
     assert whole[:30] != whole[30:60]
     assert [r.numpy() for r in source.records(5, 40).take(35)] == whole[40:]
-    assert sources.open_source("tiny_images", "train[:50%]", tfds_directory, training=True).num_examples == 15
+    assert opening.open_source("tiny_images", "train[:50%]", tfds_directory, training=True).num_examples == 15
 
 
 def _prepare_tfds(tmp_path, file_format):
@@ -137,7 +138,7 @@ PAPER_TASKS = {
 def test_the_papers_tasks_are_known_by_their_tfds_names(name, tmp_path):
     import tensorflow_datasets as tfds
 
-    from keras_mixer.data.tfds_source import find_keys
+    from keras_mixer.data.tfds import find_keys
 
     features = tfds.builder(name, data_dir=tmp_path).info.features
     image, label = find_keys(features, name)
@@ -165,10 +166,10 @@ def test_tfds_prepares_by_name_from_a_manual_folder(tmp_path):
 
     arguments = dict(data_dir=str(tmp_path / "data"), training=False)
     with pytest.raises(ValueError, match="TFDS could not download and prepare 'manual_images'"):
-        sources.open_source("manual_images", manual_dir=str(tmp_path / "nowhere"), **arguments)
+        opening.open_source("manual_images", manual_dir=str(tmp_path / "nowhere"), **arguments)
     (tmp_path / "manual").mkdir()
     np.save(tmp_path / "manual" / "images.npy", np.zeros((6, 4, 4, 3), np.uint8))
-    source = sources.open_source("manual_images", manual_dir=str(tmp_path / "manual"), **arguments)
+    source = opening.open_source("manual_images", manual_dir=str(tmp_path / "manual"), **arguments)
     assert (source.name, source.num_examples) == ("manual_images test", 6)
 
 
@@ -183,7 +184,7 @@ def test_tfds_prepares_by_name_from_a_manual_folder(tmp_path):
 )
 def test_bad_names_are_refused_in_one_sentence(dataset, split, message):
     with pytest.raises(ValueError, match=message) as error:
-        sources.open_source(dataset, split, training=True)
+        opening.open_source(dataset, split, training=True)
     assert "\n" not in str(error.value)
 
 
@@ -191,17 +192,17 @@ def test_folder_without_images_is_refused(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "dog").mkdir()
     with pytest.raises(ValueError, match="has no images"):
-        sources.open_source(str(tmp_path), training=True)
+        opening.open_source(str(tmp_path), training=True)
     with pytest.raises(ValueError, match="has no class folders"):
-        sources.open_source(str(tmp_path / "cat"), training=True)
+        opening.open_source(str(tmp_path / "cat"), training=True)
 
 
 def test_flat_folder_with_one_image_per_class_has_nothing_held_out(tmp_path):
     for name in ("ant", "bee"):
         _write_images(tmp_path / name, 1)
-    assert sources.open_source(str(tmp_path), training=True).num_examples == 2
+    assert opening.open_source(str(tmp_path), training=True).num_examples == 2
     with pytest.raises(ValueError, match="dataset: each class folder of .* has a single image, which is for training"):
-        sources.open_source(str(tmp_path), training=False)
+        opening.open_source(str(tmp_path), training=False)
 
 
 def test_flat_folder_with_an_empty_train_beside_its_classes_is_refused(tmp_path):
@@ -211,9 +212,9 @@ def test_flat_folder_with_an_empty_train_beside_its_classes_is_refused(tmp_path)
     with pytest.raises(
         ValueError, match="has class folders beside 'train', which is the name of a split; move .* or remove .*train"
     ):
-        sources.open_source(str(tmp_path), training=True)
+        opening.open_source(str(tmp_path), training=True)
     (tmp_path / "train").rmdir()
-    assert sources.open_source(str(tmp_path), training=True).class_names == ("ant", "bee")
+    assert opening.open_source(str(tmp_path), training=True).class_names == ("ant", "bee")
 
 
 @pytest.mark.parametrize("name", ["dataset", "data_dir", "manual_dir"])
@@ -222,18 +223,18 @@ def test_null_byte_in_a_path_is_refused(name):
     with pytest.raises(
         ValueError, match=rf"^{name}: 'images.x00/train' has a null byte, which no path can have; remove"
     ):
-        sources.open_source(training=True, **kwargs)
+        opening.open_source(training=True, **kwargs)
 
 
 def test_class_folder_missing_in_training_is_refused(tmp_path):
     for path in ("train/a", "train/c", "val/a", "val/b", "val/c"):
         _write_images(tmp_path / path, 1)
     with pytest.raises(ValueError, match="has the class folder 'b', which"):
-        sources.open_source(str(tmp_path), training=False)
+        opening.open_source(str(tmp_path), training=False)
 
 
 def test_unreadable_image_is_named(flat):
-    source = sources.open_source(flat, training=True, seed=1)
+    source = opening.open_source(flat, training=True, seed=1)
     assert source.find_unreadable() is None
     path = next(iter(source.records(None, 0)))["path"].numpy().decode()
     with open(path, "wb") as file:
@@ -244,14 +245,14 @@ def test_unreadable_image_is_named(flat):
 def test_skipping_leaves_out_exactly_the_bad_files_and_names_them(flat, caplog):
     import pathlib
 
-    whole = sources.open_source(flat, training=True, seed=1)
+    whole = opening.open_source(flat, training=True, seed=1)
     paths = [r["path"].numpy().decode() for r in whole.records(None, 0)]
     for path, content in ((paths[3], b""), (paths[30], b"<html>no image</html>")):
         pathlib.Path(path).write_bytes(content)
     kwargs = dict(training=True, seed=1, on_bad_image="skip")
     with pytest.raises(ValueError, match="above --max_bad_fraction=0.01; mend them or raise it"):
-        sources.open_source(flat, **kwargs)
-    source = sources.open_source(flat, **kwargs, max_bad_fraction=0.05)
+        opening.open_source(flat, **kwargs)
+    source = opening.open_source(flat, **kwargs, max_bad_fraction=0.05)
     kept = [r["path"].numpy().decode() for r in source.records(None, 0)]
     assert kept == [path for path in paths if path not in (paths[3], paths[30])]
     assert "2 of 54 images cannot be read and are left out" in caplog.text
@@ -260,6 +261,6 @@ def test_skipping_leaves_out_exactly_the_bad_files_and_names_them(flat, caplog):
 
 def test_skipping_is_refused_where_it_cannot_be_kept():
     with pytest.raises(ValueError, match="on_bad_image: skip is for a folder of images, and 'digits' is none"):
-        sources.open_source("digits", training=True, on_bad_image="skip")
+        opening.open_source("digits", training=True, on_bad_image="skip")
     with pytest.raises(ValueError, match="on_bad_image: must be 'stop' or 'skip', got 'drop'"):
-        sources.open_source("digits", training=True, on_bad_image="drop")
+        opening.open_source("digits", training=True, on_bad_image="drop")

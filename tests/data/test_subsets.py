@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_mixer.data import pipeline, sources, subsets
+from keras_mixer.data import opening, pipeline, subsets
 from keras_mixer.data.record_writing import write_records
 
 
@@ -32,7 +32,7 @@ def _images(source, batch_size=4, part=(0, 1)):
 def test_a_subset_gives_these_images_in_order_and_in_parts(folder, tmp_path, kind):
     if kind == "records":
         write_records(folder, tmp_path / "records", num_shards=3)
-    source = sources.open_source(str(folder if kind == "folder" else tmp_path / "records"), "test", training=False)
+    source = opening.open_source(str(folder if kind == "folder" else tmp_path / "records"), "test", training=False)
     whole = _images(source)
     some = subsets.subset(source, [9, 2, 5, 11, 13])
     for ours, theirs in zip(_images(some), whole, strict=True):
@@ -43,16 +43,16 @@ def test_a_subset_gives_these_images_in_order_and_in_parts(folder, tmp_path, kin
 
 
 def test_labels_are_those_of_the_images(folder):
-    source = sources.open_source(str(folder), training=False)
+    source = opening.open_source(str(folder), training=False)
     np.testing.assert_array_equal(subsets.read_labels(source), _images(source)[1])
     names = [path.split("/")[-2] for path in subsets.read_paths(source)]
     assert [source.class_names[k] for k in subsets.read_labels(source)] == names
-    assert subsets.read_paths(sources.open_source("digits", training=False)) is None
+    assert subsets.read_paths(opening.open_source("digits", training=False)) is None
 
 
 def test_the_key_changes_with_a_file_and_with_the_choice(folder):
     def source():
-        return sources.open_source(str(folder), training=False)
+        return opening.open_source(str(folder), training=False)
 
     before = subsets.content_key(source())
     assert subsets.content_key(source()) == before
@@ -68,4 +68,4 @@ def test_the_key_changes_with_a_file_and_with_the_choice(folder):
 @pytest.mark.parametrize("indices", [[], [1, 1], [-1], [14]])
 def test_other_indices_are_refused(folder, indices):
     with pytest.raises(ValueError, match="indices: must be different numbers from 0 to 13, at least one, got"):
-        subsets.subset(sources.open_source(str(folder), training=False), indices)
+        subsets.subset(opening.open_source(str(folder), training=False), indices)

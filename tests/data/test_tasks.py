@@ -14,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import pipeline, sources, splits, task_labels, tasks
+from keras_mixer.data import opening, pipeline, splits, task_labels, tasks
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / "docs" / "tasks.md"
 SIZES = {  # of the splits that TFDS makes
@@ -344,7 +344,7 @@ def test_data_of_another_dataset_are_refused(tmp_path):
 def test_missing_label_is_named():
     import tensorflow_datasets as tfds
 
-    from keras_mixer.data.tfds_source import find_keys
+    from keras_mixer.data.tfds import find_keys
 
     features = tfds.features.FeaturesDict(
         {"image": tfds.features.Image(), "kind": tfds.features.ClassLabel(num_classes=2)}
@@ -358,16 +358,16 @@ def test_scene_without_annotations_stops_training(tmp_path):
     task = tasks.get_task("vtab-clevr_count")
     train, _ = tasks.open_task(task, "develop", _prepare(task, tmp_path))
     empty = lambda record: (train.parse(record)[0], tf.constant(-3, tf.int64))  # what `clevr_count` gives for one
-    broken = sources.dataclasses.replace(train, parse=empty)
+    broken = dataclasses.replace(train, parse=empty)
     with pytest.raises(tf.errors.InvalidArgumentError, match=pipeline.LABEL_ERROR):
         next(iter(pipeline.train_batches(broken, batch_size=4, image_size=32, seed=0, augmentation="none")))
 
 
 def test_class_without_images_is_named(tmp_path):
-    digits = sources.open_source("digits", "train[:5]", training=True)  # 0, 1, 2, 3, 4
+    digits = opening.open_source("digits", "train[:5]", training=True)  # 0, 1, 2, 3, 4
     with pytest.raises(ValueError, match=r"^split: digits train\[:5\] has no image of 5, 6, 7 and 2 more \(5 of 10 "):
         tasks.check_every_class(digits)
-    tasks.check_every_class(sources.open_source("digits", training=True))
+    tasks.check_every_class(opening.open_source("digits", training=True))
 
 
 def test_looking_for_empty_classes_reads_no_image_files(tmp_path):
@@ -376,7 +376,7 @@ def test_looking_for_empty_classes_reads_no_image_files(tmp_path):
         folder.mkdir(parents=True)
         for i in range(4):
             (folder / f"{i}.png").touch()
-    source = sources.open_source(str(tmp_path), training=True)
+    source = opening.open_source(str(tmp_path), training=True)
     for path in tmp_path.glob("train/*/*.png"):
         path.unlink()
     tasks.check_every_class(source)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_mixer.data import real_labels, sources
+from keras_mixer.data import opening, real_labels
 
 
 def _write(path, value):
@@ -58,7 +58,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 
 
 def test_digits_have_one_label_each_and_take_a_file_of_their_length(tmp_path):
-    source = sources.open_source("digits", "test[:2]", training=False)
+    source = opening.open_source("digits", "test[:2]", training=False)
     assert real_labels.find_label_sets(source, "digits") is None
     path = _write(tmp_path / "real.json", [[1, 2], []])
     assert real_labels.find_label_sets(source, "digits", real_labels=path) == [[1, 2], []]

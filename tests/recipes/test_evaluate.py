@@ -15,7 +15,7 @@ from PIL import Image
 from trained import ROOT, run_recipe, trained_run
 
 import keras_mixer
-from keras_mixer.data import pipeline, sources
+from keras_mixer.data import opening, pipeline
 
 FILES = {"result.json", "classes.csv", "confusion.csv", "confusion.png", "mistakes.csv", "mistakes.png"}
 SIGNATURE = {
@@ -70,7 +70,7 @@ def test_it_finds_what_the_training_run_found(run, finished):
 def test_tables_and_pictures_are_of_the_same_images(run, finished):
     folder, _ = finished
     model = keras.saving.load_model(run / "model.keras")
-    source = sources.open_source("digits", training=False)
+    source = opening.open_source("digits", training=False)
     images, labels, _ = next(iter(pipeline.eval_batches(source, batch_size=360, image_size=16)))
     logits = model.predict(images, batch_size=360, verbose=0)
     predicted, labels = logits.argmax(-1), labels.numpy()
@@ -111,7 +111,7 @@ def test_published_accuracy_is_of_this_checkpoint_and_this_dataset():
 def folder_of_digits(tmp_path_factory):
     """Ten class folders of the first 60 test digits, as PNG files."""
     root = tmp_path_factory.mktemp("data") / "images"
-    source = sources.open_source("digits", "test[:60]", training=False)
+    source = opening.open_source("digits", "test[:60]", training=False)
     for split in ("train", "test"):
         for i, record in enumerate(source.records(None, 0)):
             image, label = source.parse(record)

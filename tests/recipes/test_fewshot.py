@@ -12,7 +12,7 @@ from forked_recipe import ForkedRecipe
 from trained import ROOT, run_recipe, trained_run
 
 import keras_mixer
-from keras_mixer.data import pipeline, sources
+from keras_mixer.data import opening, pipeline
 from keras_mixer.evaluation import features
 from keras_mixer.evaluation.fewshot import fewshot_accuracy
 
@@ -38,7 +38,7 @@ def test_the_table_and_the_result_are_those_of_the_library(finished):
     )
     data = []
     for training in (True, False):
-        source = sources.open_source("digits", training=training)
+        source = opening.open_source("digits", training=training)
         data += features.extract_features(model, pipeline.eval_batches(source, batch_size=100, image_size=16))
     assert [row["shots"] for row in result["results"]] == [1, 5]
     assert result["num_examples"] == 360

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from keras_mixer.data import sources
+from keras_mixer.data import opening
 
 
 def command(*flags):
@@ -60,8 +60,8 @@ def test_without_flags_the_digits_become_records_of_the_same_pixels(digits):
     assert "train 1,437 images in 1 shard" in result.stdout
     assert "train: 1,437 of 1,437 images" in result.stdout  # progress, as plain lines
     for training in (True, False):
-        made = sources.open_source(str(folder), training=training)
-        embedded = sources.open_source("digits", training=training)
+        made = opening.open_source(str(folder), training=training)
+        embedded = opening.open_source("digits", training=training)
         assert pixels_and_labels(made) == pixels_and_labels(embedded)
         assert (made.photographs, made.class_names) == (False, embedded.class_names)
 
@@ -111,10 +111,10 @@ def test_a_kill_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_path):
     assert not output.exists()
     assert temporary.is_dir()
     with pytest.raises(ValueError, match="has no class folders"):
-        sources.open_source(str(temporary), training=True)
+        opening.open_source(str(temporary), training=True)
     run(*flags)
     assert [p.name for p in tmp_path.iterdir()] == ["records"]
-    assert sources.open_source(str(output), training=True).num_examples == 1437
+    assert opening.open_source(str(output), training=True).num_examples == 1437
 
 
 def test_a_folder_needs_an_output(images):

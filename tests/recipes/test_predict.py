@@ -11,7 +11,7 @@ from forked_recipe import ForkedRecipe
 from trained import run_recipe, trained_run
 
 import keras_mixer
-from keras_mixer.data import pipeline, sources
+from keras_mixer.data import opening, pipeline
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def _lines(process):
 def test_probabilities_are_those_of_the_evaluation(run, forked, photos, crop):
     flags = ["--json", f"--crop={crop}", "--top=10", "--batch_size=4"]
     lines = {line["image"]: line["predictions"] for line in _lines(forked.run(f"--weights={run}", *flags, str(photos)))}
-    source = sources.open_source(str(photos.parent), training=False)
+    source = opening.open_source(str(photos.parent), training=False)
     paths = [record["path"].numpy().decode() for record in source.records(None, 0)]
     images, _, _ = next(iter(pipeline.eval_batches(source, batch_size=9, image_size=16, crop=crop)))
     logits = keras.saving.load_model(run / "model.keras").predict(images, verbose=0)
@@ -65,7 +65,7 @@ def test_digits_are_only_resized_and_found(run):
     lines = process.stdout.splitlines()
     assert len(lines) == 20
     model = keras.saving.load_model(run / "model.keras")
-    source = sources.open_source("digits", "test[:10]", training=False)
+    source = opening.open_source("digits", "test[:10]", training=False)
     images, labels, _ = next(iter(pipeline.eval_batches(source, batch_size=10, image_size=16)))
     predicted = model.predict(images, verbose=0).argmax(-1)
     for i in range(10):

@@ -68,10 +68,10 @@ def test_all_promised_files_are_there_and_true(finished):
 
 def test_final_model_has_the_reported_accuracy_by_a_second_count(finished):
     folder, _ = finished
-    from keras_mixer.data import pipeline, sources
+    from keras_mixer.data import opening, pipeline
 
     model = keras.saving.load_model(folder / "model.keras")
-    source = sources.open_source("digits", "test[:50]", training=False)
+    source = opening.open_source("digits", "test[:50]", training=False)
     images, labels, _ = next(iter(pipeline.eval_batches(source, batch_size=50, image_size=16)))
     predicted = model.predict(images, verbose=0).argmax(-1)
     assert (predicted == labels.numpy()).mean() == pytest.approx(

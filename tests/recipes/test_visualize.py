@@ -12,7 +12,7 @@ from PIL import Image
 from trained import run_recipe
 
 import keras_mixer
-from keras_mixer.data import permutations, pipeline, sources
+from keras_mixer.data import opening, permutations, pipeline
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_run_notes_its_permutation_and_evaluates_with_it(run):
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert (settings["permutation"], settings["permutation_seed"]) == ("global", 3)
     model = keras.saving.load_model(run / "model.keras")
-    source = sources.open_source("digits", training=False)
+    source = opening.open_source("digits", training=False)
     images, labels, _ = next(iter(pipeline.eval_batches(source, batch_size=360, image_size=16)))
     order = permutations.draw_order("global", 16, 4, 3)
     top1 = [
@@ -145,7 +145,7 @@ def test_recipes_of_trained_weights_permute_as_their_run_did(run, predict, tmp_p
     assert process.returncode == 0, process.stderr
     lines = [json.loads(line) for line in process.stdout.splitlines()]
     model = keras.saving.load_model(run / "model.keras")
-    source = sources.open_source("digits", "test[:10]", training=False)
+    source = opening.open_source("digits", "test[:10]", training=False)
     images, _, _ = next(iter(pipeline.eval_batches(source, batch_size=10, image_size=16)))
     logits = model.predict(permutations.permute(images, permutations.draw_order("global", 16, 4, 3)), verbose=0)
     assert [line["predictions"][0]["class"] for line in lines] == logits.argmax(-1).tolist()

@@ -1,67 +1,32 @@
-"""Where examples come from: the embedded digits, a folder of class folders or of records, or a TFDS dataset.
+"""Open a dataset by what a user calls it: the embedded digits, a folder of class folders or of records, a TFDS name."""
 
-A `Source` gives records in a reproducible order: record k of a shuffled stream is a pure function of (seed, k), so a
-run that restarts at step t sees the very examples that it would have seen.
-"""
-
-import dataclasses
 import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.data import checking, folders
+from keras_mixer.data.records import MANIFEST, open_records
+from keras_mixer.data.source import Source, check_paths
 from keras_mixer.data.splits import default_split, select
 from keras_mixer.data.streams import indexed_records
 
-MANIFEST = "manifest.json"  # tells a folder of records from one of images
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Labelled images in a reproducible order.
-
-    Attributes:
-        name: as the user gave it, with the split.
-        num_examples: in one pass.
-        class_names: label i is class_names[i].
-        photographs: True where inception crops and horizontal flips keep the meaning of an image.
-        records: (seed, start, rows=None) -> tf.data.Dataset of raw records; one pass in order from record `start` for
-            seed None, else endless, each pass shuffled anew; only those in `streams.Rows` where given.
-        parse: record -> (image, label), the image either encoded bytes () or pixels (H, W, 1 or 3) uint8.
-        find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
-            itself None if the source has no files.
-        fingerprint: sha256 of the names and labels of a folder's files; other files are another run.
-        loose_files: True where the images are files of a folder: of any kind that Pillow reads, and to be left out one
-            by one. Else they are JPEG, PNG or what else TensorFlow decodes without Python.
-    """
-
-    name: str
-    num_examples: int
-    class_names: tuple[str, ...]
-    photographs: bool
-    records: Callable[..., tf.data.Dataset]
-    parse: Callable
-    find_unreadable: Callable[[], str | None] | None = None
-    fingerprint: str = ""
-    loose_files: bool = False
-
 
 def open_source(
-    dataset,
-    split=None,
-    data_dir=None,
+    dataset: str,
+    split: str | None = None,
+    data_dir: str | None = None,
     *,
-    training,
-    manual_dir=None,
-    seed=0,
-    on_bad_image="stop",
-    max_bad_fraction=0.01,
-):
+    training: bool,
+    manual_dir: str | None = None,
+    seed: int = 0,
+    on_bad_image: str = "stop",
+    max_bad_fraction: float = 0.01,
+) -> Source:
     """Return the `Source` called `dataset`.
 
     Args:
@@ -97,15 +62,13 @@ def open_source(
     if dataset == "digits":
         source = _digits(split or ("train" if training else "test"))
     elif (pathlib.Path(dataset) / MANIFEST).is_file():
-        from keras_mixer.data.records import open_records
-
         source = open_records(dataset, split, training)
     elif is_images:
         source = _image_folder(pathlib.Path(dataset), split, training, seed, on_bad_image, max_bad_fraction)
     elif ("/" in dataset and not re.fullmatch(r"[\w]+/[\w.:-]+", dataset)) or dataset.startswith((".", "~")):
         raise ValueError(f"dataset: the folder {dataset!r} does not exist or is not a folder.")
     else:
-        from keras_mixer.data.tfds_source import tfds_source  # takes seconds to import
+        from keras_mixer.data.tfds import tfds_source  # takes seconds to import
 
         source = tfds_source(dataset, split, data_dir, manual_dir, training)
     if not source.num_examples:
@@ -115,19 +78,12 @@ def open_source(
     return source
 
 
-def check_paths(**paths):
-    """Raise a ValueError where a path holds a null byte, which no file system takes; None is no path."""
-    for name, path in paths.items():
-        if path is not None and "\0" in os.fspath(path):
-            raise ValueError(f"{name}: {os.fspath(path)!r} has a null byte, which no path can have; remove it.")
-
-
-def _digits(split):
+def _digits(split: str) -> Source:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise ValueError("dataset: digits needs scikit-learn; install it with pip install scikit-learn.") from None
-    data = load_digits()  # 1,797 rows; the last 360 were written by other people
+    data: Any = load_digits()  # 1,797 rows; the last 360 were written by other people
     num_train = len(data.images) - 360
     base, start, stop = select(split, {"train": num_train, "test": 360}, "digits")
     offset = num_train if base == "test" else 0
@@ -144,7 +100,9 @@ def _digits(split):
     )
 
 
-def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
+def _image_folder(
+    root: pathlib.Path, split: str | None, training: bool, seed: int, on_bad_image: str, max_bad_fraction: float
+) -> Source:
     root = folders.data_root(root)
     names = folders.folder_splits(root)
     split = split or default_split(names, training, root)
@@ -157,7 +115,7 @@ def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
     files = files[start:stop]
     # As bytes, since a name need not be UTF-8.
     paths, labels = np.array([os.fsencode(f) for f, _ in files], object), np.array([k for _, k in files], np.int64)
-    names = "".join(f"{os.path.relpath(path, root)}\0{label}\0" for path, label in files)
+    contents = "".join(f"{os.path.relpath(path, root)}\0{label}\0" for path, label in files)
     return Source(
         name=f"{root} {split}",
         num_examples=len(files),
@@ -166,6 +124,6 @@ def _image_folder(root, split, training, seed, on_bad_image, max_bad_fraction):
         records=indexed_records(len(files), lambda i: {"path": tf.gather(paths, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (tf.io.read_file(record["path"]), record["label"]),
         find_unreadable=lambda: next((path for path, _ in files if checking.read_image(path)[1]), None),
-        fingerprint=hashlib.sha256(os.fsencode(names)).hexdigest(),
+        fingerprint=hashlib.sha256(os.fsencode(contents)).hexdigest(),
         loose_files=True,
     )

@@ -3,6 +3,8 @@
 import difflib
 import logging
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
-from keras_mixer.data.sources import Source
+from keras_mixer.data.source import Source
 from keras_mixer.data.splits import default_split, select
 from keras_mixer.data.streams import indexed_records
 
@@ -21,21 +23,21 @@ GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_croppe
 
 
 def tfds_source(
-    name,
-    split,
-    data_dir,
-    manual_dir,
-    training,
+    name: str,
+    split: str | None,
+    data_dir: str | None,
+    manual_dir: str | None,
+    training: bool,
     *,
-    label=None,
-    class_names=(),
-    photographs=None,
-    image_scale=1,
-):
-    """Return the `sources.Source` of a TFDS name, downloading and preparing it where needed.
+    label: str | Callable[..., Any] | None = None,
+    class_names: tuple[str, ...] = (),
+    photographs: bool | None = None,
+    image_scale: float = 1,
+) -> Source:
+    """Return the `source.Source` of a TFDS name, downloading and preparing it where needed.
 
     Args:
-        name, split, data_dir, manual_dir, training: as `sources.open_source` takes them; a split may be a sum of parts.
+        name, split, data_dir, manual_dir, training: as `opening.open_source` takes them; a split may be a sum of parts.
         label: the feature that is the label, or a function of the decoded example, without its image, that computes it;
             None finds the one class label.
         class_names: of a label that is computed.
@@ -78,7 +80,7 @@ def tfds_source(
         logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     decoders = {image_key: tfds.decode.SkipDecoding()}
 
-    def parse(record):
+    def parse(record: Any) -> Any:
         example = features.deserialize_example(record, decoders=decoders)
         image = example.pop(image_key)
         if image_scale != 1:
@@ -104,7 +106,9 @@ def tfds_source(
     )
 
 
-def find_keys(features, name, label=None):
+def find_keys(
+    features: dict[str, tf.Tensor], name: str, label: str | Callable[..., Any] | None = None
+) -> tuple[str, Any]:
     """Return the name of the one image and the one class label of a dataset; ValueError where they are not clear.
 
     A `label` that names its feature, or is a function that computes it, is returned as it is.
@@ -124,18 +128,18 @@ def find_keys(features, name, label=None):
     return image, label
 
 
-def _array_record_gather(paths):
+def _array_record_gather(paths: Any) -> Any:
     """Read record i through array_record, which is random access."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     readers = [ArrayRecordDataSource(path) for path, _, _ in paths]
     starts = np.cumsum([0, *(take for _, _, take in paths)])
 
-    def read(i):
+    def read(i: tf.Tensor) -> Any:
         shard = int(np.searchsorted(starts, i, side="right")) - 1
         return readers[shard][int(i - starts[shard]) + paths[shard][1]]
 
-    def gather(i):
+    def gather(i: tf.Tensor) -> Any:
         return tf.ensure_shape(tf.numpy_function(read, [i], tf.string), [])
 
     return gather
