@@ -9,6 +9,7 @@ from keras import ops
 from keras_mixer import arguments, composite, layers
 from keras_mixer.paper import VARIANTS
 from keras_mixer.types import Config, Tensor, Weights
+from keras_mixer.weights import open_checkpoint
 
 DEFAULT_CLASSES = 1000
 
@@ -99,10 +100,7 @@ class MLPMixer(keras.Model):
         activation = arguments.check_activation(classifier_activation)
         images, input_shape = arguments.make_images(input_shape, input_tensor, patch_size)
         if weights is not None:
-            # The one import against the direction of docs/architecture.md: only when weights are asked for.
-            from keras_mixer import weights as weights_module
-
-            checkpoint = weights_module.open_checkpoint(weights, sizes, input_shape[2])
+            checkpoint = open_checkpoint(weights, sizes, input_shape[2])
             classes = checkpoint.check_classes(classes, include_top)
             grid = arguments.check_grid(input_shape[0], input_shape[1], patch_size)
             sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from keras_mixer import fetch, npz, weight_layouts
-from keras_mixer.models import VARIANTS
+from keras_mixer.paper import VARIANTS
 from keras_mixer.types import Sizes
 
 NAMES = ("imagenet1k", "imagenet", "imagenet21k", "sam", "gsam")

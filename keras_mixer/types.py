@@ -1,10 +1,11 @@
 """The names that types have in this package where Python and Keras have none."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Tensor = Any  # of Keras' backend: a keras.KerasTensor, tf.Tensor, jax.Array or torch.Tensor
+Loss = Callable[[Tensor, Tensor], Tensor]  # labels (B, K) and logits (B, K) to a loss for each image (B,)
 Dataset = Any  # a tf.data.Dataset
 Path = str | os.PathLike[str]
 Shape = tuple[int | None, ...]

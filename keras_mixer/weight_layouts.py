@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_mixer.models import VARIANTS
 from keras_mixer.npz import ArrayFile
+from keras_mixer.paper import VARIANTS
 from keras_mixer.types import Grid, Spec
 
 _SHOWN = 12  # lines of a +/- list

@@ -1,16 +1,19 @@
 """Pictures of what a classifier gets wrong: the confusion matrix, and the images of its worst mistakes."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.analysis import output
+from keras_mixer.types import Path
 
 MOST_CLASSES = 30  # that one can read in a picture
 _NAME_LENGTH = 24
 
 
-def most_confused(matrix, count=MOST_CLASSES):
+def most_confused(matrix: np.ndarray, count: int = MOST_CLASSES) -> np.ndarray:
     """Return the `count` classes with the most mistakes, theirs and others' for them, in the order of the classes.
 
     Example:
@@ -21,7 +24,9 @@ def most_confused(matrix, count=MOST_CLASSES):
     return np.sort(np.argsort(-mistakes, kind="stable")[:count])
 
 
-def write_confusion(path, matrix, class_names, title="", count=MOST_CLASSES):
+def write_confusion(
+    path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "", count: int = MOST_CLASSES
+) -> None:
     """Write a PNG of a confusion matrix: counts, coloured by their share of the true class's images.
 
     Of more than `count` classes it shows the most confused ones; shares are still of all images of a class.
@@ -61,7 +66,9 @@ def write_confusion(path, matrix, class_names, title="", count=MOST_CLASSES):
     _save(figure, path)
 
 
-def write_mistakes(path, images, captions, title="", columns=6):
+def write_mistakes(
+    path: Path, images: Any, captions: Sequence[Sequence[str]], title: str = "", columns: int = 6
+) -> None:
     """Write a PNG of images with a caption of several lines under each.
 
     Args:
@@ -89,12 +96,12 @@ def write_mistakes(path, images, captions, title="", columns=6):
     _save(figure, path)
 
 
-def _save(figure, path):
+def _save(figure: Any, path: Path) -> None:
     with output.replacing(path) as file:
         figure.savefig(file, format="png", dpi=144)
 
 
-def _plain(text, length):
+def _plain(text: str, length: int) -> str:
     """Shorten from the left, since the end of a path says most; a $ would start a formula."""
     text = str(text)
     text = text if len(text) <= length else "…" + text[len(text) - length + 1 :]

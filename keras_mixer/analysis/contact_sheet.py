@@ -1,15 +1,18 @@
 """A picture of a training batch: each image as the model sees it, with what its label says."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.analysis import output
+from keras_mixer.types import Path
 
 CAPTION_LENGTH = 22  # characters that fit under a tile
 
 
-def caption(label, class_names, most=2):
+def caption(label: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
     """Return what a label row says, a line per class: "cat", or "0.72 cat" and "0.28 dog" of a mixed image.
 
     Args:
@@ -31,7 +34,9 @@ def caption(label, class_names, most=2):
     return "\n".join(lines + [f"{len(order) - most} more"] * (len(order) > most))
 
 
-def write_contact_sheet(path, images, labels, class_names, title="", columns=8):
+def write_contact_sheet(
+    path: Path, images: Any, labels: Any, class_names: Sequence[str], title: str = "", columns: int = 8
+) -> None:
     """Write a PNG of a batch, each image with its caption.
 
     Args:
@@ -70,10 +75,10 @@ def write_contact_sheet(path, images, labels, class_names, title="", columns=8):
         figure.savefig(file, format="png", dpi=144)
 
 
-def _weight(value):
+def _weight(value: Any) -> str:
     return "<0.01" if value < 0.01 else ">0.99" if value > 0.99 else f"{value:.2f}"
 
 
-def _shorten(name, length):
+def _shorten(name: str, length: int) -> str:
     name = str(name).replace("_", " ").replace("$", r"\$")  # a $ starts a formula
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"

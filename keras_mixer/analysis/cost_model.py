@@ -1,6 +1,8 @@
 """What a Mixer costs in floating-point operations, from its built layers or from its sizes; slopes of a cost."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 TRAINING_FACTOR = 3  # each product once forward, once for the gradient of its input, once for that of its kernel
 
@@ -8,7 +10,7 @@ TRAINING_FACTOR = 3  # each product once forward, once for the gradient of its i
 LAYER_NORM, TANH_GELU, BIAS, RESIDUAL, MEAN = 8, 9, 1, 1, 1
 
 
-def count_flop(model):
+def count_flop(model: Any) -> dict[str, int]:
     """Count the floating-point operations of one image's forward pass in matrix products, from the layers' shapes.
 
     A product of (m, k) and (k, n) counts 2 m k n. Every layer with a kernel counts, wherever it is nested: a
@@ -40,7 +42,7 @@ def count_flop(model):
     met: dict[int, list] = {key: [] for key in layers}
     original = keras.layers.Layer.__call__
 
-    def recording(layer, *args, **kwargs):
+    def recording(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if id(layer) in met:
             met[id(layer)].append(tuple(args[0].shape))
         return original(layer, *args, **kwargs)
@@ -58,7 +60,15 @@ def count_flop(model):
     return parts
 
 
-def mixer_flop(image_size, patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, classes=1000):
+def mixer_flop(
+    image_size: int,
+    patch_size: int,
+    num_blocks: int,
+    hidden_dim: int,
+    tokens_mlp_dim: int,
+    channels_mlp_dim: int,
+    classes: int = 1000,
+) -> int:
     """Return what `count_flop` counts, from the sizes of a Mixer for square images: linear in the number of pixels.
 
     With S = (image_size / P)^2: 6 S P^2 C for the stem, 4 S C (D_S + D_C) for each block, 2 C K for the head.
@@ -72,7 +82,15 @@ def mixer_flop(image_size, patch_size, num_blocks, hidden_dim, tokens_mlp_dim, c
     return stem + num_blocks * 4 * tokens * hidden_dim * (tokens_mlp_dim + channels_mlp_dim) + 2 * hidden_dim * classes
 
 
-def mixer_rest_flop(image_size, patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim, classes=1000):
+def mixer_rest_flop(
+    image_size: int,
+    patch_size: int,
+    num_blocks: int,
+    hidden_dim: int,
+    tokens_mlp_dim: int,
+    channels_mlp_dim: int,
+    classes: int = 1000,
+) -> int:
     """Return about what `count_flop` leaves out: LayerNorms, biases, GELUs, residual sums and the mean.
 
     Example:
@@ -86,7 +104,9 @@ def mixer_rest_flop(image_size, patch_size, num_blocks, hidden_dim, tokens_mlp_d
     return num_blocks * block + (BIAS + LAYER_NORM + MEAN) * elements + classes
 
 
-def vit_flop(image_size, patch_size, num_blocks, hidden_dim, mlp_dim, classes=1000):
+def vit_flop(
+    image_size: int, patch_size: int, num_blocks: int, hidden_dim: int, mlp_dim: int, classes: int = 1000
+) -> int:
     """Return the same for a ViT with a class token: its attention is quadratic in the number of pixels.
 
     Example:
@@ -100,7 +120,7 @@ def vit_flop(image_size, patch_size, num_blocks, hidden_dim, mlp_dim, classes=10
     return stem + num_blocks * (attention + 4 * tokens * hidden_dim * mlp_dim) + 2 * hidden_dim * classes
 
 
-def log_log_slope(x, y):
+def log_log_slope(x: Any, y: Any) -> float:
     """Return the least-squares slope of log y over log x: 1 where y is linear in x, 2 where it is quadratic.
 
     Raises:
@@ -118,7 +138,7 @@ def log_log_slope(x, y):
     return sum(a * b for a, b in zip(*centred, strict=True)) / sum(a * a for a in centred[0])
 
 
-def _layers_with_kernels(layer, names=(), seen=None):
+def _layers_with_kernels(layer: Any, names: Sequence[str] = (), seen: Any = None) -> Any:
     """Yield each nested layer that has a kernel, once, and the names on the way to it."""
     seen = set() if seen is None else seen
     if id(layer) in seen:
@@ -134,7 +154,7 @@ def _layers_with_kernels(layer, names=(), seen=None):
             yield from _layers_with_kernels(child, names, seen)
 
 
-def _trace(model, shape):
+def _trace(model: Any, shape: tuple[int, ...]) -> None:
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -149,7 +169,7 @@ def _trace(model, shape):
         model(keras.ops.zeros(shape), training=False)
 
 
-def _flop_of_call(layer, shape):
+def _flop_of_call(layer: Any, shape: tuple[int, ...]) -> Any:
     kernel = tuple(layer.kernel.shape)
     if len(kernel) == 2:
         return 2 * math.prod(shape) * kernel[1]  # k numbers at each position, each times n of the kernel

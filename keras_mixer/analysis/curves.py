@@ -2,10 +2,14 @@
 
 import pathlib
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.analysis import output, run_metrics
+from keras_mixer.analysis.run_metrics import Run
+from keras_mixer.types import Path
 
 AXES = {"step": "step", "images": "training images", "seconds": "seconds of training, without evaluation"}
 
@@ -26,7 +30,7 @@ FEW_POINTS = 25  # up to so many are marked
 MOST_SETTINGS, LONGEST_LINE = 5, 130  # of the title, lines and characters
 
 
-def smoothed(values, weight):
+def smoothed(values: Any, weight: float) -> np.ndarray:
     """Return the running mean in which each older value counts `weight` times the next, (n,) to (n,) float64.
 
     The mean is over what there is: the first value stays as it is. A value that is not finite stays, and counts for no
@@ -50,7 +54,7 @@ def smoothed(values, weight):
     return result
 
 
-def write_curves(path, runs, smooth=0.0, x="step"):
+def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = "step") -> Any:
     """Draw loss, top-1, learning rate and speed of runs, and norms where a run has them; return the runs' names.
 
     One colour per run. What is measured in training is dashed and thin, in evaluation solid, and in evaluation of
@@ -113,7 +117,7 @@ def write_curves(path, runs, smooth=0.0, x="step"):
     return names
 
 
-def _colours(number):
+def _colours(number: int) -> Any:
     """Ten that are easy to tell apart, or as many as needed."""
     import matplotlib
 
@@ -122,13 +126,13 @@ def _colours(number):
     return [matplotlib.colormaps["turbo"](i / (number - 1)) for i in range(number)]
 
 
-def _engineering():
+def _engineering() -> Any:
     from matplotlib.ticker import EngFormatter
 
     return EngFormatter(sep="")  # 50k, 1.2M: ImageNet for 300 passes is 384M images
 
 
-def _furnish(axes, title):
+def _furnish(axes: Any, title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -143,7 +147,7 @@ def _furnish(axes, title):
         axes.set_yscale("log")
 
 
-def _title(runs, names):
+def _title(runs: Sequence[Run], names: Sequence[str]) -> Any:
     """What differs between the runs; of a single run, what it is."""
     if len(runs) == 1:
         known = {key: runs[0].settings.get(key) for key in ("model", "dataset", "preset", "total_steps")}
@@ -154,13 +158,13 @@ def _title(runs, names):
     return "\n".join(textwrap.shorten(line, LONGEST_LINE, placeholder=" …") for line in lines)
 
 
-def _add_legend(figure, runs, names, colours):
+def _add_legend(figure: Any, runs: Sequence[Run], names: Sequence[str], colours: Any) -> None:
     """A line per run, then what is dashed and what is solid."""
     from matplotlib.lines import Line2D
 
     texts = [name if run.columns["step"] else f"{name} (no rows yet)" for run, name in zip(runs, names, strict=True)]
     lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in colours]
-    styles = {"train": TRAIN, "eval": EVAL}
+    styles: dict[str, dict[str, Any]] = {"train": TRAIN, "eval": EVAL}
     if any(len(run.series("ema_loss")[0]) for run in runs):
         styles["eval of averaged weights"] = EMA
     lines += [Line2D([], [], color="0.3", **style) for style in styles.values()]

@@ -7,6 +7,8 @@ import pathlib
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,13 +18,13 @@ from keras_mixer.analysis import output
 CHUNK = 16  # results taken from tf.data at a time, so that Python costs nothing
 
 
-def use_one_core():
+def use_one_core() -> None:
     """Let TensorFlow run one operation at a time on one thread; call it before anything is computed."""
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def photographs(count, height=375, width=500, quality=92, seed=0):
+def photographs(count: int, height: int = 375, width: int = 500, quality: int = 92, seed: int = 0) -> list[bytes]:
     """Return `count` encoded JPEGs, random cuts of the photographs that scikit-learn and scikit-image ship.
 
     A cut is never enlarged, so that the files are as sharp as photographs are. Nothing is downloaded.
@@ -62,19 +64,19 @@ def photographs(count, height=375, width=500, quality=92, seed=0):
     return files
 
 
-def of_images(function, images):
+def of_images(function: Callable[..., Any], images: tf.Tensor) -> Any:
     """Return a stage for `measure` that applies `function(image, k)` to the images in turn.
 
     Only one number of each result leaves it: the measurement is of the function alone.
     """
 
-    def one(k):
+    def one(k: Any) -> Any:
         return tf.reshape(function(tf.gather(images, k % len(images)), k), [-1])[0]
 
     return tf.data.Dataset.range(2**62).map(one).batch(CHUNK).take, CHUNK
 
 
-def measure(stages, seconds, rounds=5):
+def measure(stages: Any, seconds: float, rounds: int = 5) -> Any:
     """Measure images per second of CPU time, each stage once per round, so that all meet the same disturbances.
 
     Args:
@@ -102,7 +104,7 @@ def measure(stages, seconds, rounds=5):
     return rates
 
 
-def _cpu_seconds(data):
+def _cpu_seconds(data: Any) -> Any:
     """Read a dataset to its end on one thread; preparing it does not count."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
@@ -115,14 +117,14 @@ def _cpu_seconds(data):
     return time.process_time() - start
 
 
-def peak_memory():
+def peak_memory() -> float:
     """Return the largest resident memory of this process so far, MiB."""
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def table(rates, limit):
+def table(rates: Any, limit: str) -> str:
     """Return a Markdown table of medians and ranges; `limit` names the stage that the shares refer to."""
     reference = statistics.median(rates[limit])
     lines = ["| | images/s per core | range | share of the limit |", "|---|---|---|---|"]
@@ -133,7 +135,7 @@ def table(rates, limit):
     return "\n".join(lines) + "\n"
 
 
-def write_report(folder, rates, limit, details):
+def write_report(folder: pathlib.Path, rates: Any, limit: str, details: dict[str, Any]) -> Any:
     """Write input_speed.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
 
     Raises:
@@ -153,7 +155,7 @@ def write_report(folder, rates, limit, details):
     return paths
 
 
-def _originals():
+def _originals() -> Any:
     from sklearn.datasets import load_sample_images
 
     photos = list(load_sample_images().images)
@@ -170,7 +172,7 @@ def _originals():
     return photos
 
 
-def _bars(rates, limit):
+def _bars(rates: Any, limit: str) -> Any:
     names = list(rates)[::-1]
     medians = [statistics.median(rates[name]) for name in names]
     spread = [[m - min(rates[n]) for n, m in zip(names, medians, strict=True)]]

@@ -2,16 +2,25 @@
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mixer.analysis import cost_model, throughput
+from keras_mixer.analysis.throughput import Prepared
 
 LEARNING_RATE = 1e-3  # of the plain gradient descent that a training step ends with
 
 
-def prepare_model(build, mode, compile_with, batch_size, count=cost_model.count_flop):
+def prepare_model(
+    build: Callable[[], keras.Model],
+    mode: str,
+    compile_with: str,
+    batch_size: int,
+    count: Callable[[Any], dict[str, Any]] = cost_model.count_flop,
+) -> Prepared:
     """Build a model and return its inference or training step as a `throughput.Prepared`.
 
     A training step is forward, softmax cross-entropy on the logits, backward, and plain gradient descent.
@@ -44,7 +53,7 @@ def prepare_model(build, mode, compile_with, batch_size, count=cost_model.count_
     return throughput.Prepared(make(model, mode, compile_with, images, labels), facts, _peak_memory)
 
 
-def prepare_peak(dtype, size):
+def prepare_peak(dtype: str, size: int) -> Prepared:
     """Return the product of two (size, size) matrices as a `throughput.Prepared`: what the cores can reach.
 
     Args:
@@ -65,7 +74,7 @@ def prepare_peak(dtype, size):
     return throughput.Prepared(_tensorflow_repeat(product), facts, _peak_memory)
 
 
-def check_backend(compile_with):
+def check_backend(compile_with: str) -> None:
     """Refuse a backend or a way of compiling that cannot be measured."""
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
@@ -74,16 +83,16 @@ def check_backend(compile_with):
         raise ValueError("compile: graph is TensorFlow's; under KERAS_BACKEND=jax use --compile=xla.")
 
 
-def _tensorflow_run(model, mode, compile_with, images, labels):
+def _tensorflow_run(model: keras.Model, mode: str, compile_with: str, images: Any, labels: Any) -> Any:
     import tensorflow as tf
 
     images, labels = tf.constant(images), tf.constant(labels)
     weights = [variable.value for variable in model.trainable_variables]
 
-    def infer():
+    def infer() -> Any:
         return model(images, training=False)
 
-    def train():
+    def train() -> Any:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(images, training=True))
             loss = tf.reduce_mean(losses)
@@ -95,10 +104,10 @@ def _tensorflow_run(model, mode, compile_with, images, labels):
     return _tensorflow_repeat(step)
 
 
-def _tensorflow_repeat(step):
+def _tensorflow_repeat(step: Callable[..., Any]) -> Any:
     import tensorflow as tf
 
-    def run(calls):
+    def run(calls: int) -> None:
         for _ in range(calls):
             result = step()
         # A GPU works in order: when the last is done, all are. Cut here, or a compiler would leave out the rest.
@@ -107,7 +116,7 @@ def _tensorflow_repeat(step):
     return run
 
 
-def _jax_run(model, mode, compile_with, images, labels):
+def _jax_run(model: keras.Model, mode: str, compile_with: str, images: Any, labels: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
@@ -118,18 +127,18 @@ def _jax_run(model, mode, compile_with, images, labels):
         infer = jax.jit(lambda weights, x: model.stateless_call(weights, fixed, x, training=False)[0])
         return _jax_repeat(infer, (values(model.trainable_variables), images))
 
-    def loss(weights, x, y):
+    def loss(weights: Any, x: str, y: Any) -> Any:
         logits, _ = model.stateless_call(weights, fixed, x, training=True)
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
 
-    def train(weights, x, y):
+    def train(weights: Any, x: str, y: Any) -> Any:
         gradients = jax.grad(loss)(weights, x, y)
         return [weight - LEARNING_RATE * gradient for weight, gradient in zip(weights, gradients, strict=True)]
 
     step = jax.jit(train, donate_argnums=0)
     state = [jnp.array(value) for value in values(model.trainable_variables)]  # copies: a donated one is gone
 
-    def run(calls):
+    def run(calls: int) -> None:
         nonlocal state
         for _ in range(calls):
             state = step(state, images, labels)
@@ -138,12 +147,12 @@ def _jax_run(model, mode, compile_with, images, labels):
     return run
 
 
-def _jax_repeat(function, arguments):
+def _jax_repeat(function: Callable[..., Any], arguments: Any) -> Any:
     import jax
 
     in_order = jax.default_backend() != "cpu"  # on a CPU several calls would run at a time
 
-    def run(calls):
+    def run(calls: int) -> None:
         for _ in range(calls):
             result = function(*arguments)
             if not in_order:
@@ -153,7 +162,7 @@ def _jax_repeat(function, arguments):
     return run
 
 
-def _peak_memory():
+def _peak_memory() -> Any:
     """Of the first GPU where there is one, else of this process, MiB."""
     if keras.backend.backend() == "jax":
         import jax
@@ -168,7 +177,7 @@ def _peak_memory():
     return throughput.process_peak_memory()
 
 
-def _environment():
+def _environment() -> Any:
     """The device's name and the versions, which every rate depends on."""
     backend = keras.backend.backend()
     versions = {"keras": keras.__version__, "backend": backend}

@@ -3,9 +3,13 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from keras_mixer.types import Path
 
 
-def open_folder(folder):
+def open_folder(folder: Path) -> pathlib.Path:
     """Return the folder that --output names as a path, made where it is missing, once a file could be written there.
 
     Raises:
@@ -26,7 +30,7 @@ def open_folder(folder):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: Path) -> Iterator[pathlib.Path]:
     """Give the path of a temporary file; it takes the place of `path` at the end, or is removed on an error."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,7 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> Any:
     """Return an empty matplotlib figure of that many inches; it opens no window.
 
     Raises:

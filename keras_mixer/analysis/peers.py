@@ -7,8 +7,10 @@ import contextlib
 import os
 import subprocess
 import time
+from typing import Any
 
 from keras_mixer.analysis import throughput
+from keras_mixer.analysis.throughput import Prepared
 
 KINDS = ("timm", "vit", "resnet")
 OPTIONS = ("compiled", "bf16")
@@ -16,7 +18,7 @@ VIT_NAMES = {"s": "small", "b": "base", "l": "large", "h": "huge"}
 LEARNING_RATE = 1e-3
 
 
-def parse(name):
+def parse(name: str) -> Any:
     """Split a name such as vit_compiled_bf16 into what it is of, and its options.
 
     Raises:
@@ -35,7 +37,7 @@ def parse(name):
     return kind, set(options)
 
 
-def check_python(python):
+def check_python(python: str) -> None:
     """Refuse a Python without torch and timm.
 
     Raises:
@@ -53,7 +55,9 @@ def check_python(python):
         )
 
 
-def prepare(name, model, sizes, image_size, mode, batch_size, precision, classes=1000):
+def prepare(
+    name: str, model: str, sizes: Any, image_size: int, mode: str, batch_size: int, precision: str, classes: int = 1000
+) -> Prepared:
     """Return a peer's inference or training step as a `throughput.Prepared`; the step is that of our own model.
 
     Args:
@@ -103,7 +107,7 @@ def prepare(name, model, sizes, image_size, mode, batch_size, precision, classes
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     autocast = torch.autocast(device.type, torch.bfloat16) if bf16 and not infer else contextlib.nullcontext()
 
-    def step():
+    def step() -> Any:
         if infer:
             with torch.inference_mode():
                 return function(images)
@@ -113,7 +117,7 @@ def prepare(name, model, sizes, image_size, mode, batch_size, precision, classes
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
 
-    def run(calls):
+    def run(calls: int) -> None:
         for _ in range(calls):
             step()
         if device.type == "cuda":
@@ -122,7 +126,7 @@ def prepare(name, model, sizes, image_size, mode, batch_size, precision, classes
     return throughput.Prepared(run, facts, memory)
 
 
-def _build(kind, model, sizes, image_size, classes):
+def _build(kind: str, model: str, sizes: Any, image_size: int, classes: int) -> Any:
     import timm
     from timm.models import mlp_mixer, vision_transformer
 

@@ -1,11 +1,12 @@
 """The weights that make of a Mixer for images one for permuted images (paper section 3.4)."""
 
 import re
+from typing import Any
 
 import numpy as np
 
 
-def permute_weights(arrays, patches=None, pixels=None):
+def permute_weights(arrays: dict[str, np.ndarray], patches: Any = None, pixels: Any = None) -> Any:
     """Return weights that give on permuted images the outputs that `arrays` give on the images themselves.
 
     Only weights that know a place change theirs: the stem's kernel along the pixels of a patch, each token MLP's first
@@ -50,7 +51,7 @@ def permute_weights(arrays, patches=None, pixels=None):
     return changed
 
 
-def _take(array, name, order, axis):
+def _take(array: np.ndarray, name: str, order: Any, axis: int) -> Any:
     size = array.shape[axis]
     if sorted(order) != list(range(size)):
         raise ValueError(f"{name}: must hold each of 0 to {size - 1} once, got {list(order)[:8]}...")

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ class Run:
     settings: dict
     columns: dict
 
-    def series(self, name, x="step"):
+    def series(self, name: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """Return (n,) x and (n,) float64 values of the n rows that have a value in the column `name`.
 
         A speed of 0 is none: the loop writes it where the only step was not timed, since it compiled.
@@ -45,7 +47,7 @@ class Run:
         kept = [row for row, value in enumerate(values) if value not in none]
         return self.positions(x)[kept], np.array([values[row] for row in kept], np.float64)
 
-    def positions(self, x="step"):
+    def positions(self, x: str = "step") -> np.ndarray:
         """Return (R,) float64: each row's step, training images until then, or seconds of training until then."""
         steps = np.array(self.columns["step"], np.float64)
         if x == "step":
@@ -61,7 +63,7 @@ class Run:
         images, speed = np.diff(steps, prepend=0) * batch_size, np.array(speeds, np.float64)
         return np.cumsum(np.divide(images, speed, out=np.zeros_like(images), where=speed > 0))
 
-    def progress(self):
+    def progress(self) -> str:
         """Return a sentence: how far the run is, and its last evaluation."""
         if not self.columns["step"]:
             return "no rows yet"
@@ -70,7 +72,7 @@ class Run:
         return f"step {self.columns['step'][-1]:.0f}{evaluated}"
 
 
-def find_workdirs(root):
+def find_workdirs(root: Any) -> list[pathlib.Path]:
     """Return the folders under `root` that have a metrics.csv, sorted; a ValueError where there are none."""
     folders = sorted(path.parent for path in pathlib.Path(root).rglob("metrics.csv"))
     if not folders:
@@ -81,7 +83,7 @@ def find_workdirs(root):
     return folders
 
 
-def read_run(folder):
+def read_run(folder: pathlib.Path) -> Run:
     """Read the metrics.csv and, where there is one, the run.json of a training run's folder.
 
     The run may be in progress: no rows yet are fine, and a last line without its end is left out.
@@ -107,7 +109,7 @@ def read_run(folder):
     return Run(folder, settings, _read_columns(path))
 
 
-def _read_columns(path):
+def _read_columns(path: pathlib.Path) -> Any:
     try:
         text = path.read_bytes().decode()
         header, *rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
@@ -135,7 +137,7 @@ def _read_columns(path):
     return columns
 
 
-def run_names(folders):
+def run_names(folders: Any) -> list[str]:
     """Return for each folder the shortest end of its path that no other ends with.
 
     Raises:
@@ -150,7 +152,7 @@ def run_names(folders):
     if twice:
         raise ValueError(f"workdirs: {twice[0]} is given twice; give each folder once.")
 
-    def name(path):
+    def name(path: pathlib.Path) -> str:
         ends = [path.parts[-length:] for length in range(1, len(path.parts) + 1)]
         alone = lambda end: sum(other.parts[-len(end) :] == end for other in paths) == 1
         return str(pathlib.Path(*next(filter(alone, ends))))
@@ -158,7 +160,7 @@ def run_names(folders):
     return [name(path) for path in paths]
 
 
-def differing_settings(runs, names):
+def differing_settings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Return a line per setting that differs between runs, the values in the order of the runs.
 
     Args:
@@ -179,6 +181,6 @@ def differing_settings(runs, names):
     return lines
 
 
-def _short(value):
+def _short(value: Any) -> str:
     value = value.strip('"')
     return value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + "…"

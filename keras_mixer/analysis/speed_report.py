@@ -3,6 +3,7 @@
 import json
 import pathlib
 import statistics
+from typing import Any
 
 from keras_mixer.analysis import cost_model, output, throughput
 
@@ -14,7 +15,7 @@ PAPER_RESNET = dict.fromkeys(PAPER_MIXER, 2159)  # BiT-R50x1
 COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#5f6b7a", "#d0709f", "#20959b", "#7a4a2b", "#303030")
 
 
-def table(rows):
+def table(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table, a line for each configuration; of one that failed, why."""
     lines = [
         "| mode | batch | | images/s | range | GFLOP/image | GFLOP/s | of the peak | peak memory, MiB | compile, s |",
@@ -34,7 +35,7 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def ratio_table(rows, model, image_size):
+def ratio_table(rows: list[dict[str, Any]], model: str, image_size: int) -> str:
     """Return a Markdown table of each Mixer's speed over that of each ViT and ResNet, or "" where there is none.
 
     Each is taken at its best batch size, as in the paper's Table 3, whose ratio stands beside it where it has one. Only
@@ -55,7 +56,7 @@ def ratio_table(rows, model, image_size):
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
-def scaling_table(rows):
+def scaling_table(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table of measured points, and one of the slopes of `slopes`."""
     lines = ["| axis | value | | ms/image | working memory, MiB | GFLOP/image |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -72,13 +73,13 @@ def scaling_table(rows):
     return "\n".join(lines) + "\n"
 
 
-def slopes(rows):
+def slopes(rows: list[dict[str, Any]]) -> Any:
     """Return (axis, name) -> slopes on logarithmic axes of a batch's time, working memory and GFLOP; see the docs.
 
     Working memory is what the process took above the built model. Points where it took nothing that can be measured
     do not count; a slope is None with fewer than two points.
     """
-    found = {}
+    found: dict[Any, Any] = {}
     for key in dict.fromkeys((row["axis"], row["name"]) for row in rows):
         points = [row for row in rows if (row["axis"], row["name"]) == key and "error" not in row]
         found[key] = {}
@@ -89,7 +90,7 @@ def slopes(rows):
     return found
 
 
-def write(folder, stem, result, text, figure):
+def write(folder: pathlib.Path, stem: str, result: dict[str, Any], text: str, figure: Any) -> Any:
     """Write stem.json, stem.md and, where there is a figure, stem.png, each whole or not at all; return their paths.
 
     Raises:
@@ -110,7 +111,7 @@ def write(folder, stem, result, text, figure):
     return paths
 
 
-def speed_figure(rows, title):
+def speed_figure(rows: list[dict[str, Any]], title: str) -> Any:
     """Draw images/s, and the share of the matmul peak, over the batch size; a column for each mode."""
     good = [row for row in rows if "error" not in row]
     modes = list(dict.fromkeys(row["mode"] for row in good))
@@ -150,7 +151,7 @@ def speed_figure(rows, title):
     return figure
 
 
-def scaling_figure(rows, title):
+def scaling_figure(rows: list[dict[str, Any]], title: str) -> Any:
     """Draw time and working memory over each axis on logarithmic scales, the slopes in the legends."""
     good = [row for row in rows if "error" not in row]
     axes_names = list(dict.fromkeys(row["axis"] for row in good))
@@ -191,7 +192,7 @@ def scaling_figure(rows, title):
     return figure
 
 
-def start_up_figure(rows):
+def start_up_figure(rows: list[dict[str, Any]]) -> Any:
     """Draw seconds and peak memory as bars."""
     names = [row["name"] for row in rows][::-1]
     figure = output.new_figure(10, 1.2 + 0.3 * len(names))
@@ -213,13 +214,13 @@ def start_up_figure(rows):
     return figure
 
 
-def peak_line(peaks):
+def peak_line(peaks: dict[str, list[float]]) -> str:
     """Return a sentence of the matrix products' speed: dtype -> list of GFLOP/s."""
     parts = [f"{dtype} {statistics.median(values):,.0f} GFLOP/s" for dtype, values in peaks.items() if values]
     return f"Matmul peak, median over the run: {', '.join(parts)}." if parts else ""
 
 
-def _furnish(axes):
+def _furnish(axes: Any) -> None:
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

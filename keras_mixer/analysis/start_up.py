@@ -4,6 +4,8 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 # argv: what runs before the clock, and what is measured. The peak before is forgotten, where the system can.
 PROGRAM = """
@@ -30,7 +32,7 @@ print(json.dumps({"seconds": seconds, "peak_mib": after, "added_mib": after - be
 """
 
 
-def run_once(before, code, python=sys.executable):
+def run_once(before: str, code: str, python: str = sys.executable) -> Any:
     """Run `before`, then time `code`, both Python source, in a fresh process.
 
     Returns:
@@ -50,7 +52,7 @@ def run_once(before, code, python=sys.executable):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def measure(pieces, rounds, progress=lambda line: None):
+def measure(pieces: Any, rounds: int, progress: Callable[[str], None] = lambda line: None) -> Any:
     """Measure each piece of code once per round, in turn.
 
     Args:
@@ -73,7 +75,7 @@ def measure(pieces, rounds, progress=lambda line: None):
     ]
 
 
-def table(rows):
+def table(rows: Any) -> str:
     """Return a Markdown table of medians and ranges."""
     lines = ["| | seconds | range | peak memory, MiB | of it added, MiB |", "|---|---|---|---|---|"]
     for row in rows:

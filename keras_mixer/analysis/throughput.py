@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from keras_mixer.analysis import cost_model
 
@@ -42,7 +43,7 @@ class Prepared:
     peak_memory: Callable
 
 
-def serve(prepare):
+def serve(prepare: Callable[[], Prepared]) -> None:
     """In a measuring process: make ready, say so on standard output, and measure as often as standard input asks.
 
     Each message is a line of JSON. Whatever else prints goes to standard error. The process ends with its input, so
@@ -75,7 +76,7 @@ def serve(prepare):
         print(json.dumps({"error": sentence, "kind": kind}), file=answers, flush=True)
 
 
-def _seconds(run, calls):
+def _seconds(run: Callable[[int], Any], calls: int) -> float:
     start = time.perf_counter()
     run(calls)
     return max(time.perf_counter() - start, 1e-9)
@@ -94,10 +95,10 @@ class Child:
         ChildFailed: if it ends, or runs out of memory.
     """
 
-    def __init__(self, name, command, env=None):
+    def __init__(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -111,7 +112,7 @@ class Child:
             self.close()
             raise
 
-    def measure(self, seconds):
+    def measure(self, seconds: float) -> Any:
         """Let it compute for about so long; return its answer: seconds_per_call, calls, peak_mib."""
         try:
             self._process.stdin.write(f"{json.dumps(seconds)}\n")
@@ -120,7 +121,7 @@ class Child:
             pass  # its end is reported below
         return self._receive()
 
-    def _receive(self):
+    def _receive(self) -> Any:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
@@ -136,12 +137,12 @@ class Child:
             raise ChildFailed(f"{self.name}: {answer['error']}")
         return answer
 
-    def _last_error(self):
+    def _last_error(self) -> Any:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "no message"
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has died, with a request unread
             self._process.stdin.close()
         try:
@@ -152,14 +153,14 @@ class Child:
         self._process.stdout.close()
         self._errors.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Child":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def interleave(children, rounds, seconds):
+def interleave(children: Sequence[Child], rounds: int, seconds: float) -> Any:
     """Measure each child once per round, so that all meet the same disturbances; the others wait meanwhile.
 
     Args:
@@ -175,7 +176,7 @@ def interleave(children, rounds, seconds):
     """
     if not (seconds > 0 and math.isfinite(seconds)) or rounds < 1:
         raise ValueError(f"seconds: a measurement must take some time, got {seconds} s in {rounds} rounds.")
-    answers = [[] for _ in children]
+    answers: list[Any] = [[] for _ in children]
     for _ in range(rounds):
         for k, child in enumerate(children):
             if not isinstance(answers[k], ChildFailed):
@@ -186,7 +187,9 @@ def interleave(children, rounds, seconds):
     return answers
 
 
-def row(child, answers, mode, batch_size, peak_gflops=None):
+def row(
+    child: Child, answers: list[dict[str, Any]], mode: str, batch_size: int, peak_gflops: float | None = None
+) -> Any:
     """Return what a report says of one configuration: medians, ranges and every rate.
 
     Args:
@@ -215,7 +218,7 @@ def row(child, answers, mode, batch_size, peak_gflops=None):
     }
 
 
-def best_rates(rows, mode):
+def best_rates(rows: list[dict[str, Any]], mode: str) -> Any:
     """Return name -> largest median images/s over the batch sizes, as the paper's Table 3 takes it.
 
     Example:
@@ -230,7 +233,7 @@ def best_rates(rows, mode):
     return best
 
 
-def use_one_core():
+def use_one_core() -> None:
     """Bind this process to its first core, before a library counts them.
 
     Raises:
@@ -241,17 +244,17 @@ def use_one_core():
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def process_peak_memory():
+def process_peak_memory() -> float:
     """Return the largest resident memory of this process so far, MiB."""
     status = pathlib.Path("/proc/self/status")
     if status.exists():  # what getrusage says would include the process that started this one
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
+        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 2**10
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def busy_cores(seconds=1.0):
+def busy_cores(seconds: float = 1.0) -> float | None:
     """Return how many of the machine's cores are busy now, over so many seconds; None where the system does not say."""
     stat = pathlib.Path("/proc/stat")
     if not stat.exists():
@@ -264,7 +267,7 @@ def busy_cores(seconds=1.0):
     return (os.cpu_count() or 1) * (1 - (spent[3] + spent[4]) / max(sum(spent), 1))
 
 
-def cpu_name():
+def cpu_name() -> str:
     """Return the processor's name and the number of cores that this process may use."""
     info = pathlib.Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None

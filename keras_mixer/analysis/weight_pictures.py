@@ -1,10 +1,12 @@
 """Pictures of what a Mixer has learnt: hidden units of its token mixing, and units of its stem (paper section 3.5)."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.analysis import output
+from keras_mixer.types import Grid, Path
 
 TILES = {100: 96, 10**9: 56}  # up to so many units: pixels of a unit's longer side, at most
 PAIR_GAP, GAP = 3, 11  # pixels between the two units of a pair, and around it
@@ -14,7 +16,7 @@ DPI = 100
 BACKGROUND = 0.75  # a grey that neither the white of a zero weight nor the grey of a stem's zero is
 
 
-def hidden_unit_images(kernel, grid):
+def hidden_unit_images(kernel: np.ndarray, grid: Grid) -> np.ndarray:
     """Return the units of a token-mixing MLP as images: the weight of each patch in the patch's place.
 
     Args:
@@ -40,7 +42,7 @@ def hidden_unit_images(kernel, grid):
     return kernel.T.reshape(-1, rows, columns)
 
 
-def stem_unit_images(kernel):
+def stem_unit_images(kernel: np.ndarray) -> np.ndarray:
     """Return the units of a stem, (P, P, 3, C), as images (C, P, P, 3); grey images become three equal channels.
 
     Raises:
@@ -53,7 +55,7 @@ def stem_unit_images(kernel):
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
-def spatial_frequency(images):
+def spatial_frequency(images: np.ndarray) -> np.ndarray:
     """Return the frequency of each image: the root mean square of its spatial frequencies, weighted by their energy.
 
     Computed from differences between neighbours: the sum of their squares over the sum of squares of all values. In a
@@ -77,7 +79,7 @@ def spatial_frequency(images):
     return np.sqrt(np.divide(changes, energy, out=np.full(len(images), np.inf), where=energy > 0))
 
 
-def pair_inverses(images):
+def pair_inverses(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order units in pairs: low spatial frequency first, each followed by the one that is closest to its inverse.
 
     Greedy: of the units that are left, the one of the lowest `spatial_frequency` comes next, and after it the one whose
@@ -112,7 +114,7 @@ def pair_inverses(images):
     return np.array(order, int), np.array(cosines)
 
 
-def write_token_mixing(path, kernel, grid, name, block, most=384):
+def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, block: int, most: int = 384) -> Any:
     """Write a PNG of the hidden units of one token-mixing MLP, in pairs as `pair_inverses` orders them.
 
     Each unit has its own symmetric scale: red is its largest absolute weight, blue the negative of it, white zero.
@@ -151,7 +153,7 @@ def write_token_mixing(path, kernel, grid, name, block, most=384):
     return text
 
 
-def write_stem(path, kernel, name, most=384):
+def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> Any:
     """Write a PNG of the units of a stem as P x P images in colours, low spatial frequency first.
 
     Args:
@@ -179,20 +181,20 @@ def write_stem(path, kernel, name, most=384):
     return text
 
 
-def _shown(count, most):
+def _shown(count: int, most: int) -> Any:
     if most < 1:
         raise ValueError(f"units: must be a positive number of units to show, got {most}.")
     return f"{count}" if count <= most else f"{most} of {count}"
 
 
-def _half_scaled(images):
+def _half_scaled(images: np.ndarray) -> Any:
     """Map each image to [0, 1], zero to 0.5, by its own largest absolute value."""
     images = np.asarray(images, np.float64)
     largest = np.abs(images).max(tuple(range(1, images.ndim)), keepdims=True)
     return 0.5 + 0.5 * np.divide(images, largest, out=np.zeros_like(images), where=largest > 0)
 
 
-def _write(path, figure, tiles, title, text, pairs):
+def _write(path: Path, figure: Any, tiles: np.ndarray, title: str, text: str, pairs: bool) -> None:
     """Write tiles (N, H, W, 3) in [0, 1] below a title and a text, every weight a square of whole pixels."""
     picture = _mosaic(tiles, pairs)
     width = max(picture.shape[1] + 2 * MARGIN, NARROWEST)
@@ -219,7 +221,7 @@ def _write(path, figure, tiles, title, text, pairs):
         figure.savefig(file, format="png", dpi=DPI)
 
 
-def _mosaic(tiles, pairs):
+def _mosaic(tiles: np.ndarray, pairs: bool) -> Any:
     """Return one picture (H, W, 3) of all tiles, row by row; of `pairs`, two tiles stay together."""
     count, rows, columns, _ = tiles.shape
     side = next(side for most, side in TILES.items() if count <= most)

@@ -246,9 +246,8 @@ def _check_flat(root: pathlib.Path) -> None:
 
 def _walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, bool]]:
     """Yield (path, whether it is a regular file, or a link to nothing) of all that is no folder below a folder."""
-    waiting: list[tuple[str, tuple[str, ...]]] = [
-        (os.fspath(folder), (os.path.realpath(folder),))
-    ]  # and the real paths of the folders on the way
+    # Folders to list, with the real paths of the folders on the way.
+    waiting: list[tuple[str, tuple[str, ...]]] = [(os.fspath(folder), (os.path.realpath(folder),))]
     while waiting:
         folder, above = waiting.pop()
         try:

@@ -1,9 +1,16 @@
 """Top-1, top-5 and loss over every image exactly once, on any strategy."""
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
+from keras_mixer.types import Loss
 
-def make_evaluator(model, batches, loss, strategy=None):
+
+def make_evaluator(
+    model: keras.Model, batches: tf.data.Dataset, loss: Loss, strategy: tf.distribute.Strategy = None
+) -> Any:
     """Return a function without arguments that evaluates the model's present weights on `batches`.
 
     The step is traced once and used again at every call. Images count by their mask, so that filling up the last
@@ -24,7 +31,7 @@ def make_evaluator(model, batches, loss, strategy=None):
     if isinstance(batches, tf.data.Dataset):
         distributed = strategy.experimental_distribute_dataset(batches)
 
-    def step(images, labels, mask):
+    def step(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
         num_classes = logits.shape[-1]
         losses = loss(tf.one_hot(labels, num_classes), logits)  # (B,)
@@ -43,10 +50,10 @@ def make_evaluator(model, batches, loss, strategy=None):
         )
 
     @tf.function
-    def run(images, labels, mask):
+    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
         return strategy.reduce("SUM", strategy.run(step, args=(images, labels, mask)), axis=None)
 
-    def evaluate():
+    def evaluate() -> Any:
         totals = sum(run(*batch).numpy() for batch in distributed)
         hits1, hits5, loss_sum, count = (float(t) for t in totals)
         return {"top1": hits1 / count, "top5": hits5 / count, "loss": loss_sum / count, "num_examples": round(count)}

@@ -1,10 +1,19 @@
 """What a function of a model gives for every image once, in the dataset's order, on any strategy."""
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 
-def per_image(function, batches, strategy=None, on_batch=None):
+def per_image(
+    function: Callable[..., Any],
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Any:
     """Return what `function` gives for each image of one pass, in order, without the filling of the last batch.
 
     Args:
@@ -28,7 +37,7 @@ def per_image(function, batches, strategy=None, on_batch=None):
         batches = strategy.experimental_distribute_dataset(batches)
 
     @tf.function
-    def run(images, labels, mask):
+    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
         return strategy.run(lambda *batch: (*function(*batch[:2]), batch[2]), args=(images, labels, mask))
 
     parts = []
@@ -41,7 +50,12 @@ def per_image(function, batches, strategy=None, on_batch=None):
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def extract_features(model, batches, strategy=None, on_batch=None):
+def extract_features(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Any:
     """Return what `model` gives for every image, and the labels.
 
     Args:
@@ -52,7 +66,7 @@ def extract_features(model, batches, strategy=None, on_batch=None):
         float32 (N, C) and int64 (N,), in the order of the dataset.
     """
 
-    def step(images, labels):
+    def step(images: tf.Tensor, labels: tf.Tensor) -> Any:
         return tf.cast(model(images, training=False), tf.float32), tf.cast(labels, tf.int64)
 
     features, labels = per_image(step, batches, strategy, on_batch)

@@ -1,15 +1,26 @@
 """Linear few-shot accuracy on frozen features: regularised least squares to targets of +-1 (paper section 3)."""
 
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 BIAS_COLUMN = 100.0  # so large that the regulariser hardly holds the bias back
 DEVIATION_FLOOR = 1e-5  # added to every deviation: a feature that never varies becomes zero, not NaN
 _ROWS = 4096  # test images whose scores are in memory at a time
 
 
-def fewshot_accuracy(train_features, train_labels, test_features, test_labels, shots, l2=1024.0, seed=0):
+def fewshot_accuracy(
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    shots: int,
+    l2: float = 1024.0,
+    seed: int = 0,
+) -> float:
     """Return the fraction of test images that a linear classifier of `shots` examples per class gets right.
 
     The examples are those of `draw_examples`, the classifier that of `fit_least_squares`.
@@ -45,7 +56,9 @@ def fewshot_accuracy(train_features, train_labels, test_features, test_labels, s
     return accuracy(weights, test_features, test_labels)
 
 
-def draw_examples(labels, shots, seed, num_classes=None, class_names=None):
+def draw_examples(
+    labels: tf.Tensor, shots: int, seed: int, num_classes: int | None = None, class_names: Sequence[str] | None = None
+) -> np.ndarray:
     """Return the indices of `shots` examples of each class, class by class.
 
     Class k's examples are the first of the permutation by `numpy.random.default_rng([seed, k])` of its indices, so
@@ -81,7 +94,7 @@ def draw_examples(labels, shots, seed, num_classes=None, class_names=None):
     return np.concatenate([np.random.default_rng([seed, k]).permutation(g)[:shots] for k, g in enumerate(groups)])
 
 
-def fit_least_squares(features, labels, num_classes, l2=1024.0):
+def fit_least_squares(features: Any, labels: tf.Tensor, num_classes: int, l2: float = 1024.0) -> Any:
     """Return what minimises |X W - Y|^2 + l2 |W|^2, in float64.
 
     X are the features, whitened by their own mean and deviation (plus 1e-5), with a constant column of 100 appended; Y
@@ -113,7 +126,7 @@ def fit_least_squares(features, labels, num_classes, l2=1024.0):
     return weights, mean, deviation
 
 
-def accuracy(fit, features, labels):
+def accuracy(fit: Any, features: Any, labels: tf.Tensor) -> float:
     """Return the fraction of rows whose highest score is their label's; of equal scores the first class counts.
 
     Args:
@@ -129,7 +142,7 @@ def accuracy(fit, features, labels):
     return hits / len(features)
 
 
-def check_features(name, features, labels):
+def check_features(name: str, features: Any, labels: tf.Tensor) -> Any:
     """Return both as NumPy arrays, or raise a ValueError that starts with their name, "train" or "test"."""
     features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or not features.size or labels.shape != features.shape[:1]:
@@ -143,11 +156,11 @@ def check_features(name, features, labels):
     return features, labels
 
 
-def _whiten(features, mean, deviation):
+def _whiten(features: Any, mean: Any, deviation: Any) -> Any:
     x = (features - mean) / deviation
     return np.concatenate([x, np.full((len(x), 1), BIAS_COLUMN)], axis=1)
 
 
-def _check_whole(name, value, least):
+def _check_whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: must be a whole number of at least {least}, got {value!r}.")

@@ -1,9 +1,12 @@
 """Accuracy against several valid labels per image, as ReaL has them (Beyer et al. 2020)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 
-def real_accuracy(predicted, label_sets):
+def real_accuracy(predicted: Any, label_sets: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the fraction of images whose predicted class is one of their valid labels.
 
     An image without any valid label is skipped: it counts neither as a hit nor as a miss.

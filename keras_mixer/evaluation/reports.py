@@ -1,11 +1,15 @@
 """What a classifier said of every image, and what follows from it: accuracies, calibration, confusions, mistakes."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.evaluation.features import per_image
+from keras_mixer.types import Loss
 
 CALIBRATION_BINS = 15
 
@@ -32,11 +36,11 @@ class Predictions:
     num_classes: int
 
     @property
-    def correct(self):
+    def correct(self) -> np.ndarray:
         """(N,) bool, whether the class of the highest logit is the label."""
         return self.rank < 1
 
-    def totals(self):
+    def totals(self) -> dict[str, Any]:
         """Return top1 and top5 (fractions), loss (mean per image), num_examples, expected_calibration_error."""
         return {
             "top1": float((self.rank < 1).mean()),
@@ -47,7 +51,14 @@ class Predictions:
         }
 
 
-def predict_images(model, batches, loss, probabilities=tf.nn.softmax, strategy=None, on_batch=None):
+def predict_images(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    loss: Loss,
+    probabilities: Any = tf.nn.softmax,
+    strategy: tf.distribute.Strategy = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Predictions:
     """Return the `Predictions` of a model for every image of one pass.
 
     Args:
@@ -60,7 +71,7 @@ def predict_images(model, batches, loss, probabilities=tf.nn.softmax, strategy=N
         ValueError: where a logit is NaN or infinite.
     """
 
-    def step(images, labels):
+    def step(images: tf.Tensor, labels: tf.Tensor) -> Any:
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
         mask = tf.one_hot(labels, logits.shape[-1], True, False)  # (B, K), of the label
         own = tf.gather(logits, labels, batch_dims=1)[:, None]
@@ -78,10 +89,11 @@ def predict_images(model, batches, loss, probabilities=tf.nn.softmax, strategy=N
             f"weights: the logits of {(finite == 0).sum()} of {len(finite)} images are NaN or infinite; use other "
             "weights, or --precision=float32."
         )
-    return Predictions(*values, num_classes=model.output_shape[-1])
+    labels, predicted, confidence, rank, losses = values
+    return Predictions(labels, predicted, confidence, rank, losses, num_classes=model.output_shape[-1])
 
 
-def expected_calibration_error(confidence, correct, bins=CALIBRATION_BINS):
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """Return how far confidence is from accuracy: sum over bins of (images in it / N) |accuracy - mean confidence|.
 
     The bins have equal widths; bin i of `bins` holds i / bins < confidence <= (i + 1) / bins, and the first one 0 too
@@ -101,7 +113,7 @@ def expected_calibration_error(confidence, correct, bins=CALIBRATION_BINS):
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def confusion_matrix(labels, predicted, num_classes):
+def confusion_matrix(labels: tf.Tensor, predicted: Any, num_classes: int) -> np.ndarray:
     """Return (K, K) int64: entry [i, j] counts the images of class i that were taken for class j.
 
     Example:
@@ -112,7 +124,7 @@ def confusion_matrix(labels, predicted, num_classes):
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def class_rows(predictions, class_names):
+def class_rows(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Return a dict for each class: class, name, images, correct, top1, top5, mean_confidence; "" without images."""
     rows = []
     order = np.argsort(predictions.labels, kind="stable")
@@ -125,7 +137,7 @@ def class_rows(predictions, class_names):
     return rows
 
 
-def worst_mistakes(predictions, count):
+def worst_mistakes(predictions: Predictions, count: int) -> np.ndarray:
     """Return the indices of the mistakes with the highest confidence, highest first."""
     mistakes = np.flatnonzero(~predictions.correct)
     return mistakes[np.argsort(-predictions.confidence[mistakes], kind="stable")[:count]]

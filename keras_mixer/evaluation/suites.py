@@ -7,6 +7,9 @@ import csv
 import dataclasses
 import io
 import statistics
+from typing import Any
+
+import keras
 
 FULL = ("imagenet", "cifar10", "cifar100", "pets", "flowers")  # whose mean is "Avg 5"
 VTAB = {
@@ -89,13 +92,13 @@ _ABOUT = ("pre_trained_on", "model", "image_size", "epochs")
 _SPEED = ("throughput", "core_days")
 
 
-def _published_2(trained_on, model, *numbers):
+def _published_2(trained_on: str, model: keras.Model, *numbers: Any) -> Any:
     side = 448 if model.startswith("Mixer") else None  # the table's caption; it has no such column
     keys = (*_ACCURACIES, "vtab", *_SPEED)
     return dict(zip((*_ABOUT, *keys), (trained_on, model, side, None, *numbers), strict=True))
 
 
-def _published_3(*row):
+def _published_3(*row: dict[str, Any]) -> Any:
     return dict(zip((*_ABOUT, *_ACCURACIES, *_SPEED), row, strict=True))
 
 
@@ -118,7 +121,7 @@ class Table:
     published: tuple[dict, ...]
 
     @property
-    def tasks(self):
+    def tasks(self) -> Any:
         """Keys of `data.tasks.TASKS` that the columns need."""
         keys = dict.fromkeys(key for metric in self.metrics for key in PARTS[metric])
         return tuple(key for key in keys if key != "real")
@@ -130,7 +133,7 @@ TABLES = {
 }
 
 
-def published_row(table, weights, model, image_size):
+def published_row(table: Table, weights: Any, model: keras.Model, image_size: int) -> Any:
     """Return the row of a released checkpoint, fine-tuned at `image_size` px, or None where the table has none.
 
     Example:
@@ -143,7 +146,7 @@ def published_row(table, weights, model, image_size):
     return rows[0] if rows else None
 
 
-def average(scores, keys):
+def average(scores: Any, keys: Any) -> Any:
     """Return the mean of several tasks in percent, only where all of them are there.
 
     Args:
@@ -178,7 +181,9 @@ def average(scores, keys):
     return statistics.mean(by_seed), statistics.pstdev(by_seed) if len(seeds) > 1 else None, parts
 
 
-def rows(table, name, image_size, scores, speed=None, published=None, fewshot=None):
+def rows(
+    table: Table, name: str, image_size: int, scores: Any, speed: Any = None, published: Any = None, fewshot: Any = None
+) -> Any:
     """Return the rows of a table as dicts: measured, the difference to `published` where there is one, and the paper's.
 
     Args:
@@ -217,7 +222,7 @@ def rows(table, name, image_size, scores, speed=None, published=None, fewshot=No
     return [{column: row.get(column) for column in (*columns, "throughput", "machine", "core_days")} for row in found]
 
 
-def markdown(table, table_rows):
+def markdown(table: Table, table_rows: Any) -> str:
     """Return the `rows` of a table in Markdown; accuracies in percent, a dash where there is no figure."""
     metrics = [key.removesuffix("_parts") for key in table_rows[0] if key.endswith("_parts")]
     head = ["", "pre-trained on", "px", "epochs", *(TITLES[m] for m in metrics), "images/s/core", "TPUv3 core-days"]
@@ -235,11 +240,11 @@ def markdown(table, table_rows):
     return "\n".join([title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""])
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _accuracy(row, metric):
+def _accuracy(row: dict[str, Any], metric: str) -> str:
     value, deviation, parts = row[metric], row[f"{metric}_deviation"], row[f"{metric}_parts"]
     if value is None:
         return "-" if row["row"] != "measured" else "not run" if parts.endswith("of 1") else f"{parts} tasks"
@@ -248,7 +253,7 @@ def _accuracy(row, metric):
     return f"{value:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
 
 
-def csv_text(dicts):
+def csv_text(dicts: Any) -> str:
     """Return dicts as CSV with a header: all their keys, in the order in which they first appear, empty for None."""
     columns = list(dict.fromkeys(key for row in dicts for key in row))
     file = io.StringIO()

@@ -1,13 +1,18 @@
 """A Mixer as one LiteRT (TensorFlow Lite) file, for phones and small devices: float32, float16 or int8."""
 
 import logging
+import pathlib
 import tempfile
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_mixer.arguments import check_bool
 from keras_mixer.serving import single_file
+from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
 # The largest difference of a probability from Keras, or for int8 the mean total variation distance of the images.
@@ -16,7 +21,13 @@ CHECKED = 32  # calibration images
 EXPECTED_AGREEMENT = 0.9  # on the best class; fewer, as with int8 and classes close to each other, is a warning
 
 
-def litert(model, path, quantization=None, calibration=None, overwrite=False):
+def litert(
+    model: keras.Model,
+    path: Path,
+    quantization: str | None = None,
+    calibration: np.ndarray | None = None,
+    overwrite: bool = False,
+) -> pathlib.Path:
     """Write a Mixer with its preprocessing as a .tflite file, once the LiteRT runtime gives what Keras gives.
 
     Input `images`: (B, H, W, 3) float32 in [0, 255], any batch from 1. Output `probabilities`: (B, K) float32; of a
@@ -58,7 +69,7 @@ def litert(model, path, quantization=None, calibration=None, overwrite=False):
 
     function = single_file.probabilities(model)
     images = single_file.check_images(model.input_shape[1:])
-    if quantization == "int8":
+    if calibration is not None and quantization == "int8":
         images = calibration[:CHECKED].astype("float32")
     expected = single_file.keras_probabilities("litert", function, images)
     content = _convert(model, function, quantization, calibration)
@@ -82,7 +93,7 @@ def litert(model, path, quantization=None, calibration=None, overwrite=False):
     return path
 
 
-def _check_quantization(quantization, calibration, shape):
+def _check_quantization(quantization: str | None, calibration: np.ndarray | None, shape: tuple[int, ...]) -> None:
     if quantization not in TOLERANCES:
         raise ValueError(f"litert: quantization must be None, 'float16' or 'int8', got {quantization!r}.")
     if quantization != "int8":
@@ -98,7 +109,9 @@ def _check_quantization(quantization, calibration, shape):
         raise ValueError(f"litert: calibration must be {wanted}, got {calibration.dtype} {calibration.shape}.")
 
 
-def _convert(model, function, quantization, calibration):
+def _convert(
+    model: keras.Model, function: Callable[..., Any], quantization: str | None, calibration: np.ndarray | None
+) -> bytes:
     import tensorflow as tf
 
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")
@@ -113,7 +126,7 @@ def _convert(model, function, quantization, calibration):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantization == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if quantization == "int8":
+        if calibration is not None and quantization == "int8":
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.representative_dataset = lambda: ({"images": x[None].astype("float32")} for x in calibration)
         with warnings.catch_warnings():

@@ -1,12 +1,15 @@
 """The page about an exported model that lies beside it, for those who get only the folder."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_mixer.data import decode_plain, image_limits
 from keras_mixer.serving import signatures
 
 CLASSES_SHOWN = 50
 
 
-def model_card(facts, card):
+def model_card(facts: dict[str, Any], card: Mapping[str, Any] | None) -> str:
     """Return the text of model_card.md.
 
     Args:
@@ -99,7 +102,7 @@ that on the named data; measure it on yours. Nothing is known about its fairness
 """
 
 
-def serving_command(folder):
+def serving_command(folder: object) -> str:
     """Return the shell command that serves the versions in a folder, which is written as the shell should read it."""
     return f"docker run --rm -p 8500:8500 -p 8501:8501 -v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving"
 
@@ -120,11 +123,11 @@ _CROPS = {
 }
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     return " ".join(str(text).replace("|", "\\|").split())
 
 
-def _value(value):
+def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{_plain(name)} {_value(item)}" for name, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else _plain(value)

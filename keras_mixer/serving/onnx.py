@@ -1,11 +1,14 @@
 """A Mixer as one ONNX file, for ONNX Runtime, OpenVINO and other programs that read the format."""
 
 import logging
+import pathlib
 
+import keras
 import numpy as np
 
 from keras_mixer.arguments import check_bool
 from keras_mixer.serving import single_file
+from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
 OPSET = 18  # the newest that tf2onnx 1.17 writes
@@ -13,7 +16,7 @@ TOLERANCE = 1e-5  # of a probability, from Keras; measured 4e-8 (tiny) to 3e-6 (
 BATCHES = (1, 2, 5)
 
 
-def onnx(model, path, overwrite=False):
+def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Path:
     """Write a Mixer with its preprocessing as an ONNX file, once ONNX Runtime gives what Keras gives.
 
     Input `images`: (B, H, W, 3) float32 in [0, 255], any batch. Output `probabilities`: (B, K) float32; of a model that

@@ -4,7 +4,10 @@ import dataclasses
 import hashlib
 import json
 import numbers
+import pathlib
 import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,8 +16,9 @@ import tensorflow as tf
 import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
 from keras_mixer.data import crops, decode_plain, grey, image_limits
-from keras_mixer.data.pixel_settings import DEFAULT_PIXELS
+from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.serving import model_card, signatures, version_folder, warmup
+from keras_mixer.types import Path
 
 STORAGE = ("float32", "bfloat16", "float16")
 TOLERANCE = 1e-5  # of a probability, from Keras, in float32; measured 3e-7 (B/16), and 2e-6 (S/16) with a harsh head
@@ -22,20 +26,20 @@ LOW_PRECISION_TOLERANCE = 2e-2  # where it computes in another dtype, which roun
 
 
 def saved_model(
-    model,
-    output,
-    class_names=None,
-    version=None,
-    crop="resmall",
-    pixels=DEFAULT_PIXELS,
-    top=5,
-    activation=None,
-    storage="float32",
-    jit_compile=False,
-    warmup_images=None,
-    card=None,
-    overwrite=False,
-):
+    model: keras.Model,
+    output: Path,
+    class_names: Any = None,
+    version: int | None = None,
+    crop: str = "resmall",
+    pixels: PixelSettings = DEFAULT_PIXELS,
+    top: int = 5,
+    activation: str | None = None,
+    storage: str = "float32",
+    jit_compile: bool = False,
+    warmup_images: np.ndarray | None = None,
+    card: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> pathlib.Path:
     """Write a Mixer with its preprocessing as a SavedModel that TensorFlow Serving mounts unchanged.
 
     docs/export.md has its signatures. The folder gets its name when it is whole, on disk, and gives after loading the
@@ -138,16 +142,16 @@ def saved_model(
     return version_folder.check_output(output) / str(version)
 
 
-def weights_sha256(weights):
+def weights_sha256(weights: Any) -> str:
     """Return the sha256 of path -> variable: of each in the order of their paths, the path and the stored values."""
     digest = hashlib.sha256()
     for path in sorted(weights):
         digest.update(path.encode())
-        digest.update(np.ascontiguousarray(weights[path].numpy()).view(np.uint8))
+        digest.update(np.ascontiguousarray(weights[path].numpy()).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def check_class_names(class_names, num_classes):
+def check_class_names(class_names: Any, num_classes: int) -> list[tuple[str, ...]]:
     """Return the ids and the names of the classes, tuples of texts, or raise a ValueError."""
     if class_names is None:
         class_names = [str(k) for k in range(num_classes)]
@@ -163,10 +167,10 @@ def check_class_names(class_names, num_classes):
             )
         if "\n" in pair[1] or "\r" in pair[1]:
             raise ValueError(f"saved_model: class_names must be of one line each; that of class {k} is {pair[1]!r}.")
-    return tuple(zip(*pairs, strict=True))
+    return list(zip(*pairs, strict=True))
 
 
-def _check_model(model, activation):
+def _check_model(model: keras.Model, activation: str | None) -> str:
     """Return the activation to apply to the logits of a model, or raise a ValueError."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -195,7 +199,7 @@ def _check_model(model, activation):
     return activation or own or "softmax"
 
 
-def _check_finite(served, storage):
+def _check_finite(served: signatures.ServedMixer, storage: str) -> None:
     for path, variable in served.weights.items():
         if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
             raise ValueError(
@@ -204,7 +208,14 @@ def _check_finite(served, storage):
             )
 
 
-def _compare(folder, served, model, activation, names, cropped):
+def _compare(
+    folder: pathlib.Path,
+    served: signatures.ServedMixer,
+    model: keras.Model,
+    activation: str,
+    names: Sequence[str],
+    cropped: Any,
+) -> float:
     """Return the largest difference of a probability or feature between the written model and Keras.
 
     Raises:
@@ -251,7 +262,9 @@ def _compare(folder, served, model, activation, names, cropped):
     return largest
 
 
-def _by_keras(served, model, activation, images):
+def _by_keras(
+    served: signatures.ServedMixer, model: keras.Model, activation: str, images: tf.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities and pre_logits of the Keras model itself, with weights as they are stored."""
     layers = keras.Model(model.input, [model.get_layer("head").output, model.get_layer("pre_logits").output])
     with keras.StatelessScope(state_mapping=served.replaced()):
@@ -259,7 +272,7 @@ def _by_keras(served, model, activation, images):
     return getattr(keras.activations, activation)(logits).numpy(), features.numpy()
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     return {
         "keras_mixer": keras_mixer.__version__,
         "keras": keras.__version__,

@@ -1,9 +1,12 @@
 """The graph of an exported Mixer: from uint8, float or encoded images to probabilities, class names and features."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_mixer.data import crops, decode, grey
+from keras_mixer.data.pixel_settings import PixelSettings
 
 OK = "ok"
 UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decode_plain`
@@ -24,7 +27,17 @@ class ServedMixer(tf.Module):
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
     """
 
-    def __init__(self, model, activation, class_names, crop, pixels, top, storage, jit_compile):
+    def __init__(
+        self,
+        model: keras.Model,
+        activation: str,
+        class_names: str,
+        crop: str,
+        pixels: PixelSettings,
+        top: int,
+        storage: str,
+        jit_compile: bool,
+    ) -> None:
         super().__init__(name="mixer")
         self.weights = stored_weights(model, storage)
         layers = keras.Model(model.input, [model.get_layer(name).output for name in ("pre_logits", "head")])
@@ -46,7 +59,7 @@ class ServedMixer(tf.Module):
         # One function, which every signature calls, so that the graph holds the blocks once.
         self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
 
-    def signatures(self):
+    def signatures(self) -> Any:
         """Return the name and the function of each signature."""
         images = lambda dtype: [tf.TensorSpec([None, *self._size, self._pixels.channels], dtype, "images")]
         encoded = [tf.TensorSpec([None], tf.string, "images")]
@@ -57,37 +70,37 @@ class ServedMixer(tf.Module):
             "features": tf.function(self._features, input_signature=images(tf.uint8)),
         }
 
-    def _of_uint8(self, images):
+    def _of_uint8(self, images: tf.Tensor) -> Any:
         probabilities, _ = self.mixer(tf.cast(self._checked(images), tf.float32))
         return self._outputs(probabilities)
 
-    def _features(self, images):
+    def _features(self, images: tf.Tensor) -> Any:
         return {"pre_logits": self.mixer(tf.cast(self._checked(images), tf.float32))[1]}
 
-    def _of_float(self, images):
+    def _of_float(self, images: tf.Tensor) -> Any:
         images = self._checked(images)
         good = tf.reduce_all((images >= 0) & (images <= 255), axis=[1, 2, 3])  # false for NaN too
         probabilities, _ = self.mixer(tf.where(good[:, None, None, None], images, 0.0))
         return self._outputs(probabilities, tf.where(good, OK, OUT_OF_RANGE))
 
-    def _of_bytes(self, encoded):
+    def _of_bytes(self, encoded: tf.Tensor) -> Any:
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
         images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
         probabilities, _ = self.mixer(tf.cast(grey.to_channels(images, self._pixels.channels), tf.float32))
         return self._outputs(probabilities, status)
 
-    def _checked(self, images):
+    def _checked(self, images: tf.Tensor) -> Any:
         ends = (*self._size, self._pixels.channels)
         rule = f"images: must be {images.dtype.name} of shape (B, {', '.join(map(str, ends))}){_YOURS}"
         return _check_shape(images, ends, rule)
 
-    def _mixer(self, images):
+    def _mixer(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(B, height, width, channels) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
         with keras.StatelessScope(state_mapping=self.replaced()):
             pre_logits, logits = self._layers(images / 127.5 - 1.0)
         return self._activation(logits), pre_logits
 
-    def _outputs(self, probabilities, status=None):
+    def _outputs(self, probabilities: Any, status: tf.Tensor = None) -> Any:
         good = None if status is None else (status == OK)[:, None]
         if good is not None:
             probabilities = tf.where(good, probabilities, 0.0)
@@ -103,7 +116,7 @@ class ServedMixer(tf.Module):
 _YOURS = "; the shape of yours is"
 
 
-def stored_weights(model, storage):
+def stored_weights(model: keras.Model, storage: str) -> dict[str, tf.Variable]:
     """Return path -> tf.Variable of each weight: the model's own, or a copy where it is stored in another dtype."""
     stored = {}
     for weight in model.weights:
@@ -114,7 +127,9 @@ def stored_weights(model, storage):
     return stored
 
 
-def decode_batch(encoded, crop, size, pixels):
+def decode_batch(
+    encoded: tf.Tensor, crop: str, size: tuple[int, int], pixels: PixelSettings
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode images of which some may be no images.
 
     Args:
@@ -134,7 +149,7 @@ def decode_batch(encoded, crop, size, pixels):
     count = tf.shape(encoded)[0]
     nothing = (tf.zeros((*size, 3), tf.uint8), tf.constant(UNREADABLE), tf.constant(-1))
 
-    def example(file, index):
+    def example(file: tf.Tensor, index: tf.Tensor) -> Any:
         image, fault = decode.decode_or_fault(file, pixels.alpha, pixels.exif_rotation, python=False)
         cropped = lambda: crops.evaluation_crop(image, crop, size, pixels.antialias)
         image = tf.cond(fault == "", cropped, lambda: nothing[0])
@@ -150,7 +165,7 @@ def decode_batch(encoded, crop, size, pixels):
     return tf.gather(images, rows), tf.gather(status, rows)
 
 
-def _check_shape(images, ends, sentence):
+def _check_shape(images: tf.Tensor, ends: tuple[int, ...], sentence: str) -> tf.Tensor:
     """Return `images`, whose run fails with `sentence` unless its rank and all sides but the first are as told.
 
     A session does not compare what it is fed with the signature. The shape is compared as one text: its batch is

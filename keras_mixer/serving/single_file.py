@@ -4,17 +4,20 @@ import contextlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mixer import mixer_variables, models
+from keras_mixer.types import Path, Tensor
 
 LIMIT = 2**31  # bytes: ONNX files are protocol buffers and LiteRT files flatbuffers, both with signed 32-bit offsets
 ROOM = 2**24  # for all that is not weights
 
 
-def float32_model(owner, model):
+def float32_model(owner: str, model: keras.Model) -> keras.Model:
     """Return the model, or its copy in float32 where it computes in another precision.
 
     Raises:
@@ -53,26 +56,26 @@ def float32_model(owner, model):
     return copy
 
 
-def _activation(config):
+def _activation(config: dict[str, Any]) -> Any:
     activation = config["classifier_activation"]
     return "linear" if activation is None else getattr(keras.activations.get(activation), "__name__", None)
 
 
-def probabilities(model):
+def probabilities(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
     """Return a function of images (B, H, W, 3), float32 in [0, 255], that gives probabilities (B, K) by that name.
 
     A model of logits is given a softmax.
     """
     logits = _activation(model.get_config()) == "linear"
 
-    def function(images):
+    def function(images: Tensor) -> Any:
         y = model(models.preprocess_input(images), training=False)
         return {"probabilities": keras.activations.softmax(y) if logits else y}
 
     return function
 
 
-def target_path(owner, path, suffix, overwrite):
+def target_path(owner: str, path: Path, suffix: str, overwrite: bool) -> pathlib.Path:
     """Return the path of a file to write, with ~ expanded.
 
     Raises:
@@ -97,7 +100,7 @@ def target_path(owner, path, suffix, overwrite):
 
 
 @contextlib.contextmanager
-def written(owner, path, content):
+def written(owner: str, path: pathlib.Path, content: bytes) -> Iterator[str]:
     """Write bytes to a temporary file beside `path`; give its path to the checks inside the block, then rename it.
 
     The block's error, or that of the disk, leaves nothing behind and an older file unchanged.
@@ -116,7 +119,7 @@ def written(owner, path, content):
 
 
 @contextlib.contextmanager
-def _temporary(path, owner=None):
+def _temporary(path: pathlib.Path, owner: str | None = None) -> Iterator[str]:
     with _one_sentence(owner, path) if owner else contextlib.nullcontext():
         handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -128,7 +131,7 @@ def _temporary(path, owner=None):
 
 
 @contextlib.contextmanager
-def _one_sentence(owner, path):
+def _one_sentence(owner: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -136,7 +139,7 @@ def _one_sentence(owner, path):
         raise type(error)(error.errno, message) from None
 
 
-def check_images(shape, count=8):
+def check_images(shape: Any, count: int = 8) -> np.ndarray:
     """Return images (count, H, W, channels), float32 whole numbers in [0, 255]: noise, from fine to coarse grain."""
     rng = np.random.default_rng(0)
     height, width, channels = shape
@@ -148,7 +151,7 @@ def check_images(shape, count=8):
     return np.stack(images).astype("float32")
 
 
-def keras_probabilities(owner, function, images):
+def keras_probabilities(owner: str, function: Callable[..., Any], images: np.ndarray) -> np.ndarray:
     """Return what Keras gives for images, not traced: the reference that a file is checked against.
 
     Raises:

@@ -6,6 +6,10 @@ import fcntl
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from keras_mixer.types import Path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
@@ -15,7 +19,7 @@ class ExportError(OSError):
 
 
 @contextlib.contextmanager
-def new_version(output, version, overwrite=False):
+def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator[pathlib.Path]:
     """Give an empty folder to fill, which becomes `<output>/<version>` when the block ends without an error.
 
     Its name until then starts with a dot, so that TensorFlow Serving, which watches `output` for numbers, does not
@@ -64,7 +68,7 @@ def new_version(output, version, overwrite=False):
                 output.rmdir()
 
 
-def check_output(output):
+def check_output(output: Path) -> pathlib.Path:
     """Return the folder of the versions as a path, with ~ expanded, or raise an error if it cannot be one."""
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise ValueError(f"output: must name a folder, got {output!r}.")
@@ -76,7 +80,7 @@ def check_output(output):
     return path
 
 
-def check_version(output, version, overwrite):
+def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathlib.Path:
     """Return the path of a version, or raise an error if it is not free."""
     target = output / str(version)
     if os.path.lexists(target) and not overwrite:
@@ -88,7 +92,7 @@ def check_version(output, version, overwrite):
     return target
 
 
-def unwritable(target, error):
+def unwritable(target: pathlib.Path, error: Any) -> ExportError:
     """Return the `ExportError` for an error of the disk."""
     reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).splitlines()[0]
     return ExportError(
@@ -96,7 +100,7 @@ def unwritable(target, error):
     )
 
 
-def _remove_leftovers(output):
+def _remove_leftovers(output: pathlib.Path) -> None:
     """Remove what killed processes left; an older version that one of them had moved aside is put back."""
     for old in output.glob(".*.tmp.old"):
         target = output / old.name.split(".")[1]
@@ -109,7 +113,7 @@ def _remove_leftovers(output):
             shutil.rmtree(path)
 
 
-def _sync(folder):
+def _sync(folder: pathlib.Path) -> None:
     """Have all that is in a folder outlive a loss of power."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
@@ -119,7 +123,7 @@ def _sync(folder):
             os.close(descriptor)
 
 
-def _put(temporary, target, overwrite):
+def _put(temporary: Any, target: pathlib.Path, overwrite: bool) -> None:
     """Give a folder its name; an older one of that name ends where the new one was, for its removal."""
     if not (overwrite and target.exists()):
         os.rename(temporary, target)
@@ -131,7 +135,7 @@ def _put(temporary, target, overwrite):
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one, other):
+def _exchange(one: Any, other: Any) -> bool:
     """Exchange the names of two folders in one step; False where the system cannot."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     return rename is not None and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)

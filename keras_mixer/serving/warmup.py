@@ -4,6 +4,9 @@ They are `PredictionLog` messages of TensorFlow Serving in a TFRecord file. Its 
 around the tensors, which TensorFlow itself can write, are put together here from the wire format of protocol buffers.
 """
 
+import pathlib
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +16,7 @@ BATCH = 8  # of the larger requests
 PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME, NAME, KEY, VALUE = 6, 1, 1, 2, 3, 1, 1, 2
 
 
-def write_warmup(folder, shape, images=None):
+def write_warmup(folder: pathlib.Path, shape: tuple[int, ...], images: np.ndarray | None = None) -> int:
     """Write the requests of a version: one image and several, for each signature that gives probabilities.
 
     Args:
@@ -43,7 +46,7 @@ def write_warmup(folder, shape, images=None):
     return len(requests)
 
 
-def predict_log(signature, images):
+def predict_log(signature: str, images: np.ndarray) -> bytes:
     """Return the bytes of a `tensorflow.serving.PredictionLog` that asks a signature about images."""
     spec = _field(NAME, b"default") + _field(SIGNATURE_NAME, signature.encode())
     entry = _field(KEY, b"images") + _field(VALUE, _tensor(images).SerializeToString(deterministic=True))
@@ -51,12 +54,12 @@ def predict_log(signature, images):
     return _field(PREDICT_LOG, _field(REQUEST, request))
 
 
-def _field(number, content):
+def _field(number: int, content: bytes) -> bytes:
     """A field of bytes, a text or a message: its number and type 2, the length, the content."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     """A whole number in groups of 7 bits, the least first; the eighth bit says that more follow."""
     groups = [value & 127]
     while value := value >> 7:
@@ -65,7 +68,7 @@ def _varint(value):
     return bytes(groups)
 
 
-def _tensor(array):
+def _tensor(array: np.ndarray) -> Any:
     """A TensorProto; of equal numbers it holds one, which the format repeats."""
     if array.dtype == object or array.size == 0 or (array != array.flat[0]).any():
         return tf.make_tensor_proto(array)

@@ -2,9 +2,12 @@
 
 import contextlib
 import logging
+import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,25 +44,25 @@ class NonFiniteLoss(ArithmeticError):
 class _StepCallback(keras.callbacks.Callback):
     """A callback that counts steps of the run instead of executions of this call of `fit`."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.last_step, self.total_steps = self.model.step, self.model.total_steps
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.on_step(self.model.step)
         self.last_step = self.model.step
 
-    def due(self, step, every):
+    def due(self, step: int, every: int) -> bool:
         """Whether a multiple of `every` lies in the steps since the last call, or the run is over."""
         return step // every > self.last_step // every or step == self.total_steps
 
-    def on_step(self, step):
+    def on_step(self, step: int) -> None:
         raise NotImplementedError
 
 
 class StopOnNonFinite(_StepCallback):
     """Raise `NonFiniteLoss` for the first step whose loss is NaN or infinite."""
 
-    def on_step(self, step):
+    def on_step(self, step: int) -> None:
         losses = self.model.rows[:, 0]
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
@@ -86,18 +89,29 @@ class Log(_StepCallback):
         evaluation: what `evaluate` last returned, with "raw_..." beside where an average of weights is kept.
     """
 
-    def __init__(self, workdir, batch_size, log_steps, eval_steps, evaluate, preview=None):
+    def __init__(
+        self,
+        workdir: pathlib.Path | None,
+        batch_size: int,
+        log_steps: int,
+        eval_steps: int,
+        evaluate: Any,
+        preview: Callable[[], Any] | None = None,
+    ) -> None:
         super().__init__()
         self.workdir, self.batch_size, self.preview = workdir, batch_size, preview
         self.log_steps, self.eval_steps, self.evaluate = log_steps, eval_steps, evaluate
         self.running = np.zeros(len(STATISTICS) + 1)
-        self.evaluation = None
+        self.evaluation: dict[str, float] = {}
         self.seconds = 0.0  # spent training, without evaluation and the first, tracing execution
         self.timed_steps = 0
-        self.clock, self.window = None, 0
-        self.metrics = self.writer = self.bar = None
+        self.clock: float | None = None
+        self.window = 0
+        self.metrics: Any = None
+        self.writer: Any = None
+        self.bar: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         if self.workdir is None:
             return
@@ -114,7 +128,7 @@ class Log(_StepCallback):
             with self._naming_tensorboard(), self.writer.as_default(step=0):
                 tf.summary.image("training_images", images / 2 + 0.5, max_outputs=len(images))
 
-    def on_step(self, step):
+    def on_step(self, step: int) -> None:
         if self.clock is None:  # the first execution traces and compiles
             self.clock = time.perf_counter()
         else:
@@ -151,7 +165,7 @@ class Log(_StepCallback):
             self._write(row)
         self.clock, self.window = time.perf_counter(), 0
 
-    def evaluate_now(self):
+    def evaluate_now(self) -> dict[str, float]:
         """Evaluate the weights, and their average where there is one; return the row's values."""
         self.evaluation = self.evaluate()
         row = {f"eval_{name}": self.evaluation[name] for name in SCORES}
@@ -162,7 +176,7 @@ class Log(_StepCallback):
             row |= {f"ema_{name}": averaged[name] for name in SCORES}
         return row
 
-    def _write(self, row):
+    def _write(self, row: dict[str, Any]) -> None:
         self.metrics.write(row)
         with self._naming_tensorboard(), self.writer.as_default(step=row["step"]):
             for name, value in row.items():
@@ -170,7 +184,7 @@ class Log(_StepCallback):
                     tf.summary.scalar(name, value)
         self.say(_line(row, self.total_steps))
 
-    def close(self):
+    def close(self) -> None:
         """Close the files; to be called however training ends."""
         for output in (self.metrics, self.writer, self.bar):
             if output is not None:
@@ -180,30 +194,30 @@ class Log(_StepCallback):
                     logger.warning("the last rows of tensorboard/ could not be written (%s).", _reason(error))
 
     @contextlib.contextmanager
-    def _naming_tensorboard(self):
+    def _naming_tensorboard(self) -> Iterator[None]:
         # TensorFlow calls a file that is too large "out of range", which Keras would take for the end of the data.
         try:
             yield
         except tf.errors.OpError as error:
-            raise unwritable(self.workdir / "tensorboard", _reason(error), "the newest checkpoint is kept") from None
+            raise unwritable(f"{self.workdir}/tensorboard", _reason(error), "the newest checkpoint is kept") from None
 
     @property
-    def images_per_second(self):
+    def images_per_second(self) -> float:
         """Over the whole run, without evaluation and the first execution; 0 if nothing was timed."""
         return self.timed_steps * self.batch_size / self.seconds if self.seconds else 0.0
 
 
-def _reason(error):
+def _reason(error: Any) -> str:
     """The operating system's part of a TensorFlow error: "{{node ...}} path; No space left on device [Op:...]"."""
     return (error.message or type(error).__name__).split("\n")[0].split("; ")[-1].split(" [Op")[0]
 
 
-def _rate(optimizer, step):
+def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Any:
     schedule = optimizer._learning_rate
     return schedule(step) if callable(schedule) else optimizer.learning_rate
 
 
-def _line(row, total_steps):
+def _line(row: dict[str, Any], total_steps: int) -> str:
     parts = [f"step {row['step']}/{total_steps}", f"lr {row['learning_rate']:.2e}", f"loss {row['train_loss']:.4f}"]
     if "eval_top1" in row:
         parts += [f"eval loss {row['eval_loss']:.4f}", f"eval top1 {row['eval_top1']:.2%}"]
@@ -222,18 +236,24 @@ class Checkpoint(_StepCallback):
         keep: how many checkpoints stay.
     """
 
-    def __init__(self, folder, checkpoint_steps, state, keep=checkpoints.KEEP):
+    def __init__(
+        self,
+        folder: pathlib.Path | None,
+        checkpoint_steps: int,
+        state: Callable[[], dict[str, np.ndarray]],
+        keep: int = checkpoints.KEEP,
+    ) -> None:
         super().__init__()
         self.folder, self.checkpoint_steps, self.state, self.keep = folder, checkpoint_steps, state, keep
-        self.signum = None  # of the signal that asked for a stop
+        self.signum: int | None = None  # of the signal that asked for a stop
         self.seconds = 0.0  # spent saving
 
-    def ask_to_stop(self, signum):
+    def ask_to_stop(self, signum: int) -> None:
         """Have every worker stop after the same execution."""
         self.signum = signum
         self.model.stop = 1
 
-    def on_step(self, step):
+    def on_step(self, step: int) -> None:
         # Several workers must stop after the same step: the sum over them, made in the step, says so to all.
         stopping = self.model.rows[-1, STATISTICS.index("stop")] > 0
         if not strategies.has_workers(self.model.strategy):
@@ -244,7 +264,7 @@ class Checkpoint(_StepCallback):
             strategies.check_same_step(self.model.strategy, step)  # none goes before the chief has saved
             raise signals.Interrupted(self.signum or signal.SIGTERM, step)  # or another worker's
 
-    def save(self, step):
+    def save(self, step: int) -> None:
         """Save the state of `step` now."""
         if self.folder is None:
             return

@@ -5,17 +5,19 @@ import hashlib
 import logging
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.training import workdir
+from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
 _DIGEST = "sha256"  # the member that holds the digest of all others
 
 
-def save_state(folder, arrays, step, keep=KEEP):
+def save_state(folder: pathlib.Path, arrays: dict[str, np.ndarray], step: int, keep: int = KEEP) -> None:
     """Write checkpoints/step_<step>.npz and keep the newest few.
 
     Args:
@@ -41,19 +43,20 @@ def save_state(folder, arrays, step, keep=KEEP):
         if path.is_dir():  # a file cannot take the place of a folder
             path.rename(workdir.free_name(path))
         with workdir.atomic_file(path, "wb") as file:
-            np.savez(file, **{_DIGEST: _digest(arrays)}, **arrays)
+            stored: dict[str, Any] = {_DIGEST: _digest(arrays)} | arrays
+            np.savez(file, **stored)
     for old in [path for path in list_states(folder) if _step(path) <= step][keep:]:
         with contextlib.suppress(OSError):  # the state is saved; one file too many harms nothing
             old.unlink()
 
 
-def list_states(folder):
+def list_states(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the checkpoint files of a run, newest first by their step, whatever the clock said."""
     files = pathlib.Path(folder).glob("step_*.npz")
     return sorted((f for f in files if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
 
 
-def read_newest(folder, expected):
+def read_newest(folder: pathlib.Path, expected: Any) -> Any:
     """Return (step, arrays) of the newest undamaged checkpoint, or (0, None) where there is none at all.
 
     A damaged file is named in a warning and the one before it is used.
@@ -87,7 +90,7 @@ def read_newest(folder, expected):
     return 0, None
 
 
-def _read(path):
+def _read(path: Path) -> Any:
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -99,11 +102,11 @@ def _read(path):
     return arrays
 
 
-def _step(path):
+def _step(path: pathlib.Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def _digest(arrays):
+def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The sha256 of names, types, shapes and bytes, as an array that .npz can hold."""
     digest = hashlib.sha256()
     for name, array in arrays.items():

@@ -2,9 +2,12 @@
 
 import difflib
 import fnmatch
+from collections.abc import Sequence
+
+import keras
 
 
-def freeze(model, patterns):
+def freeze(model: keras.Model, patterns: Sequence[str]) -> list[str]:
     """Keep the weights of the layers that match any pattern as they are; return the names of those layers.
 
     Build the optimiser afterwards: it then holds no state for them.

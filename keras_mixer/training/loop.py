@@ -1,11 +1,17 @@
 """One call of `fit` from the step where the last run stopped to the last step."""
 
 import contextlib
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_mixer.training import callbacks, checkpoints, signals, strategies
 from keras_mixer.training.step import Trainer
+from keras_mixer.types import Loss
 
 # What the others see when a worker of a multi-worker run dies.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
@@ -16,17 +22,17 @@ class WorkerLost(RuntimeError):
 
 
 def make_trainer(
-    model,
-    optimizer,
-    loss,
-    strategy,
-    batch_size,
-    precision="float32",
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: Loss,
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
+    precision: str = "float32",
     *,
-    steps_per_execution=1,
-    gradient_accumulation_steps=1,
-    jit_compile=None,
-):
+    steps_per_execution: int = 1,
+    gradient_accumulation_steps: int = 1,
+    jit_compile: bool | None = None,
+) -> Trainer:
     """Return a compiled `step.Trainer` around `model`, whose `fit` and state the recipes use.
 
     Args:
@@ -65,7 +71,7 @@ def make_trainer(
     return trainer
 
 
-def check_batch(batch_size, strategy, gradient_accumulation_steps=1):
+def check_batch(batch_size: int, strategy: tf.distribute.Strategy, gradient_accumulation_steps: int = 1) -> None:
     """Raise a ValueError if the global batch cannot be shared evenly by devices and micro-batches."""
     check_intervals(gradient_accumulation_steps=gradient_accumulation_steps)
     devices, parts = strategy.num_replicas_in_sync, gradient_accumulation_steps
@@ -78,7 +84,7 @@ def check_batch(batch_size, strategy, gradient_accumulation_steps=1):
         )
 
 
-def check_intervals(**steps):
+def check_intervals(**steps: int) -> None:
     """Raise a ValueError that names the first interval which is not a positive number of steps."""
     for name, value in steps.items():
         if value < 1:
@@ -86,18 +92,18 @@ def check_intervals(**steps):
 
 
 def train(
-    trainer,
-    batches,
-    workdir,
+    trainer: Trainer,
+    batches: tf.data.Dataset,
+    workdir: pathlib.Path,
     *,
-    total_steps,
-    evaluate=None,
-    preview=None,
-    checkpoint_steps=1000,
-    log_steps=100,
-    eval_steps=1000,
-    keep_checkpoints=checkpoints.KEEP,
-):
+    total_steps: int,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    preview: Callable[[], Any] | None = None,
+    checkpoint_steps: int = 1000,
+    log_steps: int = 100,
+    eval_steps: int = 1000,
+    keep_checkpoints: int = checkpoints.KEEP,
+) -> Any:
     """Train to `total_steps`, from the newest checkpoint in the workdir if it has one.
 
     SIGTERM and SIGINT save the state after the present step and end the run; a second one exits at once.
@@ -131,7 +137,7 @@ def train(
     folder = workdir / "checkpoints"
     log = callbacks.Log(workdir if chief else None, trainer.batch_size, log_steps, eval_steps, evaluate, preview)
 
-    def state():
+    def state() -> dict[str, np.ndarray]:
         return trainer.state() | {"log/running": log.running}
 
     saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
@@ -169,7 +175,7 @@ def train(
     }
 
 
-def _fit(trainer, data, callback_list):
+def _fit(trainer: Trainer, data: Any, callback_list: Any) -> None:
     # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
     executions = -(-trainer.total_steps // trainer.steps_each) - trainer.step // trainer.steps_each
     try:
@@ -181,7 +187,7 @@ def _fit(trainer, data, callback_list):
 
 
 @contextlib.contextmanager
-def naming_lost_worker(trainer):
+def naming_lost_worker(trainer: Trainer) -> Iterator[None]:
     """Turn the error of a collective whose other end has gone into a `WorkerLost`."""
     try:
         yield

@@ -1,9 +1,11 @@
 """Low-rank adapters: train two thin matrices beside each kernel of the MLPs instead of the kernel (Hu et al. 2021)."""
 
+from typing import Any
+
 import keras
 
 
-def enable_lora(model, rank, head="head"):
+def enable_lora(model: keras.Model, rank: int, head: str = "head") -> None:
     """Freeze the model but for its head, and add a trainable product of two thin matrices to every other Dense kernel.
 
     Build the optimiser afterwards. `merge_lora` folds the products into the kernels.
@@ -35,7 +37,7 @@ def enable_lora(model, rank, head="head"):
             layer.trainable = False
 
 
-def merge_lora(model):
+def merge_lora(model: keras.Model) -> None:
     """Fold the products into their kernels, so that the model is what it was without adapters, with other weights."""
     for dense in _dense_layers(model):
         if dense.lora_enabled:
@@ -43,6 +45,6 @@ def merge_lora(model):
             dense.lora_kernel_a.assign(keras.ops.zeros_like(dense.lora_kernel_a))
 
 
-def _dense_layers(model):
+def _dense_layers(model: keras.Model) -> Any:
     layers = model._flatten_layers(include_self=False, recursive=True)
     return [layer for layer in layers if isinstance(layer, keras.layers.Dense)]

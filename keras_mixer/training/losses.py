@@ -2,13 +2,15 @@
 
 from keras import ops
 
+from keras_mixer.types import Loss, Tensor
 
-def softmax_cross_entropy(labels, logits):
+
+def softmax_cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
     """Softmax cross-entropy: labels (B, K) that sum to 1, logits (B, K) -> (B,) float32."""
     return -ops.sum(labels * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
 
 
-def sigmoid_cross_entropy(labels, logits):
+def sigmoid_cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
     """Sigmoid cross-entropy summed over the classes: labels (B, K) in [0, 1], logits (B, K) -> (B,) float32.
 
     The sum, not the mean that Keras takes, is what the authors' learning rates are for.
@@ -22,7 +24,7 @@ def sigmoid_cross_entropy(labels, logits):
 LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
 
 
-def get_loss(name):
+def get_loss(name: str) -> Loss:
     """Return the loss function called "softmax" or "sigmoid"; ValueError for another name."""
     if name not in LOSSES:
         raise ValueError(f"loss: must be 'softmax' or 'sigmoid', got {name!r}.")

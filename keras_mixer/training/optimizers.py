@@ -1,7 +1,11 @@
 """The authors' two optimisers: AdamW with epsilon where they put it, and heavy-ball SGD; both clip globally."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_mixer.types import Tensor
 
 _register = keras.saving.register_keras_serializable(package="keras_mixer")
 
@@ -15,19 +19,22 @@ class _ClipAfterAllReduce:
 
     # False where the gradients given are those of the global batch already, as `step.Trainer` has them.
     sums_replicas = True
+    first_moment_dtype: str
+    add_variable: Any  # this and the next of the Keras optimiser that it is mixed into
+    add_optimizer_variables: Any
 
-    def _clip_gradients(self, grads):
+    def _clip_gradients(self, grads: Any) -> Any:
         if keras.backend.backend() == "tensorflow":
             return grads  # clipped below, after the all-reduce
-        return super()._clip_gradients(grads)
+        return super()._clip_gradients(grads)  # type: ignore[misc]  # of the same
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         if self.sums_replicas:
-            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
-        grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])
+            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)  # type: ignore[misc]
+        grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])  # type: ignore[misc]
         return [(grad, variable) for grad, (_, variable) in zip(grads, grads_and_vars, strict=True)]
 
-    def _add_first_moments(self, variables, name):
+    def _add_first_moments(self, variables: Any, name: str) -> Any:
         if self.first_moment_dtype == "float32":
             return self.add_optimizer_variables(variables, name)
         return [
@@ -55,17 +62,24 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
         0.9
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, first_moment_dtype="float32", name="heavy_ball_sgd", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.9,
+        first_moment_dtype: str = "float32",
+        name: str = "heavy_ball_sgd",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.first_moment_dtype = momentum, first_moment_dtype
 
-    def build(self, variables):
+    def build(self, variables: Any) -> None:
         if self.built:
             return
         super().build(variables)
         self._traces = self._add_first_moments(variables, "trace")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
         stored = self._traces[self._get_variable_index(variable)]
         trace = ops.add(
             ops.multiply(ops.cast(stored, variable.dtype), self.momentum), ops.cast(gradient, variable.dtype)
@@ -73,7 +87,7 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
         self.assign(stored, trace)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, variable.dtype), trace))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "first_moment_dtype": self.first_moment_dtype}
 
 
@@ -97,24 +111,24 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        weight_decay=0.1,
-        epsilon=1e-8,
-        first_moment_dtype="float32",
-        name="adamw",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.001,
+        weight_decay: float | None = 0.1,
+        epsilon: float = 1e-8,
+        first_moment_dtype: str = "float32",
+        name: str = "adamw",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, name=name, **kwargs)
         self.first_moment_dtype = first_moment_dtype
 
-    def build(self, variables):
+    def build(self, variables: Any) -> None:
         if self.built:
             return
         keras.optimizers.Optimizer.build(self, variables)
         self._momentums = self._add_first_moments(variables, "momentum")
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         stored, velocity = self._momentums[index], self._velocities[index]
@@ -127,20 +141,20 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
         update = momentum_hat / (ops.sqrt(velocity_hat) + self.epsilon)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, dtype), update))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "first_moment_dtype": self.first_moment_dtype}
 
 
 def make_optimizer(
-    kind,
-    learning_rate,
-    model,
+    kind: str,
+    learning_rate: Any,
+    model: keras.Model,
     *,
-    weight_decay=0.0,
-    clip_norm=1.0,
-    ema_decay=None,
-    first_moment_dtype="float32",
-):
+    weight_decay: float = 0.0,
+    clip_norm: float = 1.0,
+    ema_decay: float | None = None,
+    first_moment_dtype: str = "float32",
+) -> keras.optimizers.Optimizer:
     """Return the optimiser for `model`, as the recipes use it.
 
     Args:
@@ -170,7 +184,7 @@ def make_optimizer(
         raise ValueError(f"ema_decay: must be a fraction in (0, 1), got {ema_decay}; leave it out for no average.")
     if first_moment_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"first_moment_dtype: must be 'float32' or 'bfloat16', got {first_moment_dtype!r}.")
-    kwargs = dict(global_clipnorm=clip_norm or None, first_moment_dtype=first_moment_dtype)
+    kwargs: dict[str, Any] = dict(global_clipnorm=clip_norm or None, first_moment_dtype=first_moment_dtype)
     if ema_decay is not None:
         kwargs |= dict(use_ema=True, ema_momentum=ema_decay)
     if kind == "sgd":

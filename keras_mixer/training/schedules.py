@@ -1,7 +1,11 @@
 """Learning-rate schedules of the paper: linear warm-up, then linear or cosine decay."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_mixer.types import Tensor
 
 LINEAR_END_FRACTION = 1e-5  # the authors' linear decay ends here, as a fraction of the peak
 
@@ -25,7 +29,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         [0.0, 0.5, 1.0, 0.0]
     """
 
-    def __init__(self, peak, total_steps, warmup_steps=0, decay="linear"):
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, decay: str = "linear") -> None:
         if not 0 < peak < float("inf"):
             raise ValueError(f"learning_rate: must be a positive number, got {peak}.")
         if total_steps < 1:
@@ -38,7 +42,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(f"decay: must be 'linear' or 'cosine', got {decay!r}.")
         self.peak, self.total_steps, self.warmup_steps, self.decay = peak, total_steps, warmup_steps, decay
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Tensor:
         step = ops.cast(step, "float32")
         progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         progress = ops.clip(progress, 0.0, 1.0)
@@ -49,5 +53,5 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup = step / max(self.warmup_steps, 1)
         return self.peak * ops.where(step < self.warmup_steps, warmup, factor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dict(peak=self.peak, total_steps=self.total_steps, warmup_steps=self.warmup_steps, decay=self.decay)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -12,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interrupted(RuntimeError):
     """A signal stopped the run and its state is saved; `signum` says which, `step` where."""
 
-    def __init__(self, signum, step):
+    def __init__(self, signum: int, step: int) -> None:
         self.signum, self.step = signum, step
         super().__init__(
             f"stopped by {signal.Signals(signum).name} at step {step}; everything is saved, and the same command "
@@ -21,7 +22,7 @@ class Interrupted(RuntimeError):
 
 
 @contextlib.contextmanager
-def on_signal(ask_to_stop):
+def on_signal(ask_to_stop: Callable[[int], None]) -> Iterator[None]:
     """Call `ask_to_stop(signum)` at the first of `SIGNALS`, and exit with 128 + signum at the second.
 
     Python runs its handlers only between two steps, which may be minutes; a thread that reads what the C handler
@@ -32,9 +33,9 @@ def on_signal(ask_to_stop):
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    seen = []
+    seen: list[int] = []
 
-    def listen():
+    def listen() -> None:
         while byte := os.read(reading, 1):
             signum = byte[0]
             if signum not in SIGNALS:

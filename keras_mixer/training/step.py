@@ -1,10 +1,13 @@
 """The training step: the gradient of one global batch, however many devices and micro-batches share it."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.random_draws import global_batch
+from keras_mixer.types import Loss
 
 STATISTICS = ("loss", "top1", "gradient_norm", "stop")
 
@@ -34,43 +37,44 @@ class Trainer(keras.Model):
 
     def __init__(
         self,
-        model,
-        loss,
-        strategy,
-        batch_size,
-        steps_per_execution=1,
-        gradient_accumulation_steps=1,
-        jit_compile=False,
-    ):
+        model: keras.Model,
+        loss: Loss,
+        strategy: tf.distribute.Strategy,
+        batch_size: int,
+        steps_per_execution: int = 1,
+        gradient_accumulation_steps: int = 1,
+        jit_compile: bool = False,
+    ) -> None:
         super().__init__(name="trainer")
         self.model, self.image_loss, self.strategy, self.batch_size = model, loss, strategy, batch_size
         self.steps_each, self.parts, self.use_xla = steps_per_execution, gradient_accumulation_steps, jit_compile
-        self.step, self.total_steps, self.stop, self.rows = 0, 2**31 - 1, 0, None
+        self.step, self.total_steps, self.stop = 0, 2**31 - 1, 0
+        self.rows = np.zeros((0, len(STATISTICS)))  # of the last execution
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: tf.Tensor, training: bool | None = None) -> Any:
         return self.model(images, training=training)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """All is built already; Keras would take a batch for it, which fails with several workers."""
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
         """Return name -> array of all that a step reads or writes: weights, seeds, optimiser."""
         return {name: _to_numpy(variable) for name, variable in self._named_variables().items()}
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Assign what `state` returned."""
         for name, variable in self._named_variables().items():
             variable.assign(arrays[name])
 
-    def _named_variables(self):
+    def _named_variables(self) -> Any:
         # Keras numbers seed generators by process; the order is enough to tell them apart.
         parts = {"model": self.model.variables, "optimizer": self.optimizer.variables}
         return {
             f"{part}/{i:04d}/{_without_number(v.path)}": v for part, group in parts.items() for i, v in enumerate(group)
         }
 
-    def train_step(self, data, stop=0.0):
+    def train_step(self, data: Any, stop: Any = 0.0) -> Any:
         """One step of one replica: (images, labels) -> the replica's share of `STATISTICS`, (4,) float32."""
         context = tf.distribute.get_replica_context()
         grads, seeds, sums = self._gradients(data, context.replica_id_in_sync_group)
@@ -81,7 +85,7 @@ class Trainer(keras.Model):
         self.optimizer.apply(grads, self.model.trainable_variables)
         return tf.concat([sums, [norm / self.strategy.num_replicas_in_sync, stop]], axis=0)
 
-    def gradients(self, data, replica_id):
+    def gradients(self, data: Any, replica_id: Any) -> Any:
         """Return the replica's share of the gradient, the next states of the seeds, and of the loss and top-1."""
         images, labels = data
         total = self.batch_size
@@ -92,7 +96,7 @@ class Trainer(keras.Model):
         weights = [v.value for v in self.model.trainable_variables]
         seeds = [tf.convert_to_tensor(v.value) for v in self._seed_states()]
 
-        def of_part(i):
+        def of_part(i: Any) -> Any:
             # Every part starts from the same seeds and takes its rows of the whole batch's draws.
             mapping = list(zip(self._seed_states(), seeds, strict=True))
             with keras.StatelessScope(state_mapping=mapping) as scope, tf.GradientTape() as tape:
@@ -111,7 +115,7 @@ class Trainer(keras.Model):
         grads, after, sums = of_part(0)
         if self.parts > 1:
 
-            def add(i, grads, sums):
+            def add(i: Any, grads: Any, sums: Any) -> Any:
                 more, _, more_sums = of_part(i)
                 return i + 1, [a + b for a, b in zip(grads, more, strict=True)], sums + more_sums
 
@@ -120,33 +124,34 @@ class Trainer(keras.Model):
             )
         return grads, after, sums
 
-    def _seed_states(self):
+    def _seed_states(self) -> Any:
         return [v for v in self.model.variables if v.name == "seed_generator_state"]
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean loss and top-1."""
-        if self.train_function is not None and not force:
-            return self.train_function
+        made: Any = self.train_function  # type: ignore[has-type]  # an attribute of Keras
+        if made is not None and not force:
+            return made
         alone = self.strategy.num_replicas_in_sync == 1
         # A step with an all-reduce over several devices cannot be compiled as one.
         self._gradients = (
             tf.function(self.gradients, jit_compile=True) if self.use_xla and not alone else self.gradients
         )
 
-        def one_step(data, stop):
+        def one_step(data: Any, stop: Any) -> Any:
             per_replica = self.strategy.run(self.train_step, args=(data, stop))
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
         one_step = tf.function(one_step, jit_compile=self.use_xla and alone)
 
         @tf.function
-        def several_steps(iterator, count, stop):
+        def several_steps(iterator: Any, count: int, stop: Any) -> Any:
             rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
             for i in tf.range(count):
                 rows = rows.write(i, one_step(next(iterator), stop))
             return rows.stack()  # (count, 4)
 
-        def execute(iterator):
+        def execute(iterator: Any) -> Any:
             # Executions end at multiples of `steps_each`, also after a restart, so that what follows them does.
             count = min(self.steps_each - self.step % self.steps_each, self.total_steps - self.step)
             self.rows = several_steps(iterator, tf.constant(count), tf.constant(float(self.stop))).numpy()
@@ -158,13 +163,13 @@ class Trainer(keras.Model):
         return execute
 
 
-def _to_numpy(variable):
+def _to_numpy(variable: Any) -> np.ndarray:
     """A copy, since a CPU tensor's memory may be written by the next step; bfloat16, which NumPy lacks, as float32."""
     array = np.array(variable.numpy())
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
-def _without_number(path):
+def _without_number(path: str) -> str:
     return "/".join(
         "seed_generator" if p.startswith("seed_generator_") and p[15:].isdigit() else p for p in path.split("/")
     )

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import urllib.parse
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,7 +12,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 TPU_PORT = 8470  # where a TPU's address names none
 
 
-def make_strategy(name, num_devices=None, tpu=None):
+def make_strategy(name: str, num_devices: int | None = None, tpu: str | None = None) -> tf.distribute.Strategy:
     """Return the strategy called `name`. Make it before anything else of TensorFlow.
 
     Args:
@@ -47,7 +48,7 @@ def make_strategy(name, num_devices=None, tpu=None):
     return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(_split_cpu(num_devices or 1))])
 
 
-def distribute(strategy, batches, batch_size):
+def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset, batch_size: int) -> Any:
     """Return a dataset whose batches are shared by the replicas; each worker makes only its own part.
 
     Args:
@@ -57,7 +58,7 @@ def distribute(strategy, batches, batch_size):
         batch_size: images in a global batch.
     """
 
-    def of_worker(context):
+    def of_worker(context: Any) -> Any:
         data = batches((context.input_pipeline_id, context.num_input_pipelines))
         if strategy.num_replicas_in_sync > context.num_input_pipelines:
             data = data.rebatch(batch_size // strategy.num_replicas_in_sync, drop_remainder=True).prefetch(2)
@@ -66,35 +67,35 @@ def distribute(strategy, batches, batch_size):
     return strategy.distribute_datasets_from_function(of_worker)
 
 
-def has_workers(strategy):
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether several processes train together, each running the same program."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files."""
     if not has_workers(strategy):
         return True
     return is_chief_task(strategy.cluster_resolver)
 
 
-def is_chief_task(resolver):
+def is_chief_task(resolver: Any) -> bool:
     """Whether the task of a `tf.distribute.cluster_resolver` is the cluster's chief, or where it has none, worker 0."""
     chief = "chief" in resolver.cluster_spec().jobs
     return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
 
 
-def wait_for_workers(strategy):
+def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     """Return when every worker has come to this call; without other workers at once."""
     check_same_step(strategy, 0)
 
 
-def check_same_step(strategy, step):
+def check_same_step(strategy: tf.distribute.Strategy, step: int) -> Any:
     """Raise a ValueError on every worker unless all of them are about to start from the same step."""
     if not has_workers(strategy):
         return
 
-    def extremes():
+    def extremes() -> Any:
         context = tf.distribute.get_replica_context()
         mine = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync, dtype=tf.float64) * step
         return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
@@ -108,7 +109,7 @@ def check_same_step(strategy, step):
         )
 
 
-def _check_tf_config():
+def _check_tf_config() -> None:
     text = os.environ.get("TF_CONFIG")
     example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
     if not text:
@@ -124,7 +125,7 @@ def _check_tf_config():
         raise ValueError(f"strategy: TF_CONFIG is {text!r}, which names no task of a cluster; write it like {example}.")
 
 
-def _connect_tpu(tpu):
+def _connect_tpu(tpu: str | None) -> Any:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
         _check_reachable(resolver.master())
@@ -139,14 +140,14 @@ def _connect_tpu(tpu):
     return tf.distribute.TPUStrategy(resolver)
 
 
-def _check_reachable(address):
+def _check_reachable(address: str) -> None:
     # TensorFlow would wait without end, and without a word, for an address where nothing listens.
     if address:
         url = urllib.parse.urlsplit(address if "//" in address else f"//{address}")
         socket.create_connection((url.hostname, url.port or TPU_PORT), timeout=10).close()
 
 
-def _split_cpu(count):
+def _split_cpu(count: int) -> Any:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)

@@ -7,6 +7,12 @@ import itertools
 import json
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from keras_mixer.types import Path
 
 FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
 FOLDERS = ("tensorboard", "checkpoints")
@@ -17,7 +23,7 @@ class SaveError(OSError):
 
 
 @contextlib.contextmanager
-def naming_unwritable(path, kept="what was saved before is kept"):
+def naming_unwritable(path: Path, kept: str = "what was saved before is kept") -> Iterator[None]:
     """Turn an OSError, such as that of a full disk, into a `SaveError` that names `path` and what is `kept`."""
     try:
         yield
@@ -25,7 +31,7 @@ def naming_unwritable(path, kept="what was saved before is kept"):
         raise unwritable(path, error.strerror or error, kept) from None
 
 
-def unwritable(path, reason, kept="what was saved before is kept"):
+def unwritable(path: Path, reason: object, kept: str = "what was saved before is kept") -> "SaveError":
     """Return the `SaveError` for a file or folder that cannot be written."""
     return SaveError(
         f"workdir: {path} cannot be written ({reason}); {kept}. Make room or mend the folder, and run the same command "
@@ -34,7 +40,7 @@ def unwritable(path, reason, kept="what was saved before is kept"):
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode="w"):
+def atomic_file(path: pathlib.Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path`; at the end fsync it and rename it, or on an error remove it."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -51,7 +57,7 @@ def atomic_file(path, mode="w"):
         raise
 
 
-def _sync_folder(path):
+def _sync_folder(path: Path) -> None:
     """Have a rename outlive a loss of power, where the file system offers that."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -61,7 +67,7 @@ def _sync_folder(path):
         os.close(descriptor)
 
 
-def write_json(path, value):
+def write_json(path: pathlib.Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with naming_unwritable(path), atomic_file(path) as file:
         json.dump(value, file, indent=2, sort_keys=False)
@@ -69,7 +75,13 @@ def write_json(path, value):
 
 
 @contextlib.contextmanager
-def open_workdir(path, settings, details=None, overwrite=False, chief=True):
+def open_workdir(
+    path: Path,
+    settings: dict[str, Any],
+    details: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    chief: bool = True,
+) -> Any:
     """Create or continue a run's folder, and hold its lock.
 
     Args:
@@ -105,7 +117,7 @@ def open_workdir(path, settings, details=None, overwrite=False, chief=True):
             raise ValueError(
                 f"workdir: another process is running in {path}; wait for it or choose another --workdir."
             ) from None
-        earlier = _read_settings(path)
+        earlier: dict[str, Any] | None = _read_settings(path)
         _remove_leftovers(path)
         if overwrite:
             _remove_run(path)
@@ -116,14 +128,14 @@ def open_workdir(path, settings, details=None, overwrite=False, chief=True):
         yield path
 
 
-def _remove_leftovers(path):
+def _remove_leftovers(path: pathlib.Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote."""
     for pattern in (*(f".{name}.*.tmp" for name in FILES), ".model.*.tmp.keras", "checkpoints/.step_*.npz.*.tmp"):
         for target in path.glob(pattern):
             target.unlink()
 
 
-def _remove_run(path):
+def _remove_run(path: pathlib.Path) -> None:
     """Remove what a run writes, and nothing that someone else put beside it."""
     for pattern in ("checkpoints/step_*.npz", "tensorboard/events.out.tfevents.*", *FILES):
         for target in path.glob(pattern):
@@ -137,13 +149,13 @@ def _remove_run(path):
             (path / folder).rmdir()
 
 
-def free_name(path):
+def free_name(path: pathlib.Path) -> pathlib.Path:
     """Return a path beside `path` that nothing has yet, to move aside what stands there."""
     names = (path.with_name(f"{path.name}.moved_{i}") for i in itertools.count())
     return next(name for name in names if not name.exists())
 
 
-def _read_settings(path):
+def _read_settings(path: pathlib.Path) -> dict[str, Any]:
     """Return the settings of the run in a folder, or None; refuse a folder whose files only have a run's names."""
     try:
         settings = json.loads((path / "run.json").read_text())["settings"]
@@ -157,7 +169,7 @@ def _read_settings(path):
     return settings
 
 
-def _check_same(path, earlier, settings):
+def _check_same(path: pathlib.Path, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     keys = [k for k in {**earlier, **settings} if earlier.get(k) != settings.get(k)]
     if keys:
@@ -168,12 +180,12 @@ def _check_same(path, earlier, settings):
         )
 
 
-def _short(value):
+def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def save_model(path, model):
+def save_model(path: pathlib.Path, model: keras.Model) -> None:
     """Write a .keras file atomically, without optimiser, so that it loads where only `keras_mixer` is installed."""
     bare = type(model).from_config(model.get_config())
     values = {variable.path: variable for variable in model.weights}  # adapters that were merged are left out
@@ -199,9 +211,9 @@ class MetricsFile:
         step: that the run continues from.
     """
 
-    def __init__(self, path, columns, step):
+    def __init__(self, path: pathlib.Path, columns: Sequence[str], step: int) -> None:
         self.columns = columns
-        rows = []
+        rows: list[dict[str, str]] = []
         if step and os.path.exists(path):
             with open(path, newline="") as file:
                 # On a full disk a row may be cut off, even inside its step.
@@ -213,12 +225,12 @@ class MetricsFile:
         self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
         self._writer = csv.DictWriter(self._file, columns)
 
-    def write(self, row):
+    def write(self, row: dict[str, Any]) -> None:
         """Append a row and flush it."""
         with naming_unwritable(self._file.name, "the newest checkpoint is kept"):
             self._writer.writerow(row)
             self._file.flush()
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(OSError):  # of the rest of a row that could not be written
             self._file.close()

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import resource
 import shutil
 import struct

@@ -4,6 +4,7 @@ TFDS's own classes give the features. Splits have their real sizes; shards begin
 only the records that a test reads.
 """
 
+import dataclasses
 import itertools
 import math
 import pathlib
