@@ -1,25 +1,35 @@
 """MLP-Mixer (Tolstikhin et al. 2021) for Keras 3."""
 
 import importlib
-from typing import Any
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_mixer._version import __version__ as __version__
-from keras_mixer.class_names import decode_predictions
-from keras_mixer.layers import MixerBlock, MlpBlock, PatchEmbed, StochasticDepth
-from keras_mixer.models import (
-    MixerB16,
-    MixerB32,
-    MixerH14,
-    MixerL16,
-    MixerL32,
-    MixerS8,
-    MixerS16,
-    MixerS32,
-    MLPMixer,
-    preprocess_input,
-)
-from keras_mixer.released import list_weights
-from keras_mixer.weights import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from keras_mixer import export as export
+    from keras_mixer.class_names import decode_predictions
+    from keras_mixer.layers import MixerBlock, MlpBlock, PatchEmbed, StochasticDepth
+    from keras_mixer.models import (
+        MixerB16,
+        MixerB32,
+        MixerH14,
+        MixerL16,
+        MixerL32,
+        MixerS8,
+        MixerS16,
+        MixerS32,
+        MLPMixer,
+        preprocess_input,
+    )
+    from keras_mixer.released import list_weights
+    from keras_mixer.runs import load_run
+    from keras_mixer.weights import load_checkpoint, save_checkpoint
 
 __all__ = [
     "MLPMixer",
@@ -42,12 +52,52 @@ __all__ = [
     "preprocess_input",
     "save_checkpoint",
 ]
+_MODULES = {
+    "decode_predictions": "class_names",
+    **dict.fromkeys(("MixerBlock", "MlpBlock", "PatchEmbed", "StochasticDepth"), "layers"),
+    "list_weights": "released",
+    "load_run": "runs",
+    **dict.fromkeys(("load_checkpoint", "save_checkpoint"), "weights"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs TensorFlow when it is first used; a model on another backend does not need it."""
+    """Import a public name when it is first used, so that what needs no framework, such as a plot, loads none."""
     if name == "export":
         return importlib.import_module("keras_mixer.export")
-    if name == "load_run":
-        return importlib.import_module("keras_mixer.runs").load_run
-    raise AttributeError(f"module 'keras_mixer' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'keras_mixer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"keras_mixer.{_MODULES.get(name, 'models')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "export"])
+
+
+class _AfterKeras(importlib.abc.MetaPathFinder):
+    """Imports the models right after Keras, which loads a saved model only where its classes are registered."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: types.ModuleType) -> None:
+                execute(module)
+                importlib.import_module("keras_mixer.models")
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+if "keras" in sys.modules:
+    importlib.import_module("keras_mixer.models")
+else:
+    sys.meta_path.insert(0, _AfterKeras())

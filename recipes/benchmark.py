@@ -10,14 +10,14 @@ With KERAS_BACKEND=jax all but --input run without TensorFlow.
 """
 
 import importlib
-import importlib.util
 import sys
+from typing import Any
 
 from absl import flags
 
-import command_line
+from keras_mixer.cli import command_line
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 flags.DEFINE_boolean("input", False, "Measure the input pipeline.")
 flags.DEFINE_boolean("scaling", False, "Measure time and memory against pixels, batch, depth and width.")
 flags.DEFINE_boolean("start_up", False, "Measure imports, and building and loading the variants, or --model alone.")
@@ -48,7 +48,7 @@ FLAGS_OF = {  # beside --rounds and --output
 }
 
 
-def part_of_flags():
+def part_of_flags() -> str:
     """Return which part to run; refuse flags that it would not look at."""
     chosen = [name for name in ("input", "scaling", "start_up") if FLAGS[name].value]
     if len(chosen) > 1:
@@ -62,18 +62,14 @@ def part_of_flags():
     return part
 
 
-def main():
+def main() -> None:
     part = part_of_flags()
     if FLAGS.input:
-        common, module = (importlib.import_module(name) for name in ("common", "benchmark_input"))  # TensorFlow
-        common.run(module.main)
+        from keras_mixer.cli import benchmark_input, entry  # TensorFlow, which the other parts do without
+
+        entry.run(benchmark_input.main)
         return
-    # The package's own __init__ imports Keras and its backend. Here they are for the measuring processes alone.
-    spec = importlib.util.find_spec("keras_mixer")
-    if spec is None:
-        raise ValueError("keras_mixer: not installed; run pip install -e . in its folder, or set PYTHONPATH to it.")
-    sys.modules["keras_mixer"] = importlib.util.module_from_spec(spec)
-    importlib.import_module(f"benchmark_{part}").main()
+    importlib.import_module(f"keras_mixer.cli.benchmark_{part}").main()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ Under each image stand its classes, with their weights where mixup or CutMix mix
     python recipes/contact_sheet.py --dataset=path/to/folder --image_size=224 --randaugment_magnitude=15 --step=1000
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import pathlib
@@ -14,24 +16,25 @@ import pathlib
 from absl import flags
 
 from keras_mixer.analysis import contact_sheet, output
+from keras_mixer.cli import shared_flags
 
-FLAGS = flags.FLAGS
-common.define_common_flags(default_workdir="runs/contact_sheet")
-common.define_data_flags()
+FLAGS: Any = flags.FLAGS
+shared_flags.define_common_flags(default_workdir="runs/contact_sheet")
+shared_flags.define_data_flags()
 flags.DEFINE_integer("step", 0, "The training step whose batch to show.", lower_bound=0)
-flags.adopt_module_key_flags(common)  # so that --help shows them
+flags.adopt_module_key_flags(shared_flags)  # so that --help shows them
 
 
-def main(_):
+def main(_: list[str]) -> None:
     output.new_figure(1, 1)  # says at once where matplotlib is missing
-    source = common.open_source(training=True)
-    with common.naming_unreadable_files(source):
-        images, labels = next(iter(common.train_batches(source, FLAGS.step)))
+    source = shared_flags.open_source(training=True)
+    with entry.naming_unreadable_files(source):
+        images, labels = next(iter(shared_flags.train_batches(source, FLAGS.step)))
     path = pathlib.Path(FLAGS.workdir) / f"step_{FLAGS.step:08d}.png"
-    title = f"{source.name}: step {FLAGS.step}, seed {FLAGS.seed}, {common.image_size()} px"
+    title = f"{source.name}: step {FLAGS.step}, seed {FLAGS.seed}, {shared_flags.image_size()} px"
     contact_sheet.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

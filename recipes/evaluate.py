@@ -8,7 +8,10 @@ Without flags: the run in runs/pretrain on scikit-learn's handwritten digits, in
     python recipes/evaluate.py --weights=imagenet1k --model=b16 --dataset=imagenet_v2
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+import pathlib
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import dataclasses
@@ -17,51 +20,49 @@ import time
 import tensorflow as tf
 from absl import flags
 
-import class_reports
 import keras_mixer
-import trained_classes
-import trained_model
+from keras_mixer.cli import checkpoint_flags, class_reports, shared_flags, trained_classes
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, reports
 from keras_mixer.training import losses, strategies, workdir
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
-trained_model.define_flags(default_workdir="runs/evaluate")
+checkpoint_flags.define_flags(default_workdir="runs/evaluate")
 flags.DEFINE_string("loss", None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
 flags.DEFINE_string("real_labels", None, "The original real.json: also top-1 against several valid labels per image.")
 flags.DEFINE_boolean("pictures", True, "Draw confusion.png and mistakes.png, which need matplotlib.")
-for module in (common, trained_model):  # so that --help shows their flags
+for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
     flags.adopt_module_key_flags(module)
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings ----
     if FLAGS.pictures:
         class_reports.check_matplotlib()
-    common.set_precision_and_seed()
-    strategy = common.make_strategy()
-    trained_model.check_batch(strategy)
-    start = trained_model.find()
-    trained_model.set_crop(start)
-    side, pixels = start.side(FLAGS.image_size), common.pixel_settings(start)
+    shared_flags.set_precision_and_seed()
+    strategy = shared_flags.make_strategy()
+    checkpoint_flags.check_batch(strategy)
+    start = checkpoint_flags.find()
+    checkpoint_flags.set_crop(start)
+    side, pixels = start.side(FLAGS.image_size), shared_flags.pixel_settings(start)
     loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)
 
     # ---- Data ----
-    source = common.open_source(training=False)
+    source = shared_flags.open_source(training=False)
     trained_classes.check(start, source, "use the dataset of its training, or recipes/fewshot.py")
-    batches = trained_model.eval_batches(strategy, source, start, side, FLAGS.crop)
+    batches = checkpoint_flags.eval_batches(strategy, source, start, side, FLAGS.crop)
     label_sets = real_labels.find_label_sets(source, FLAGS.dataset, FLAGS.data_dir, FLAGS.real_labels)
 
     # ---- Every image once ----
     with strategy.scope():
         model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
-    folder = trained_model.open_results_folder(strategy)
+    folder = checkpoint_flags.open_results_folder(strategy)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()
-    with common.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
+    with entry.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
         predictions = reports.predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 
@@ -82,8 +83,8 @@ def main(_):
         "num_parameters": model.count_params(),
         "seconds": seconds,
         "images_per_second": len(predictions.labels) / seconds,
-        "flags": common.settings(),
-        "versions": common.versions(),
+        "flags": entry.settings(),
+        "versions": entry.versions(),
     }
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
@@ -93,18 +94,20 @@ def main(_):
         print_result(result, folder)
 
 
-def published_accuracy(weights, model, dataset, split, has_real):
+def published_accuracy(
+    weights: str, model: str | None, dataset: str, split: str | None, has_real: bool
+) -> dict[str, Any]:
     """Return what was published for a released checkpoint on this dataset: metric -> source -> fraction."""
     name = "imagenet1k" if weights == "imagenet" else weights
-    for entry in keras_mixer.list_weights():
-        if (entry["weights"], entry["model"].lower()) == (name, f"mixer{model}") and split in (None, "validation"):
-            scores = {"top1": entry["top1"] if dataset in ("imagenet2012", "imagenet2012_real") else None}
-            scores["real_top1"] = entry["real"] if has_real else None
+    for fact in keras_mixer.list_weights():
+        if (fact["weights"], fact["model"].lower()) == (name, f"mixer{model}") and split in (None, "validation"):
+            scores = {"top1": fact["top1"] if dataset in ("imagenet2012", "imagenet2012_real") else None}
+            scores["real_top1"] = fact["real"] if has_real else None
             return {k: {by: percent / 100 for by, percent in v.items()} for k, v in scores.items() if v}
     return {}
 
 
-def print_result(result, folder):
+def print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
     """Print the numbers, with those published beside them."""
     what = f"{result['weights']}, {result['image_size']} px, crop {result['crop']}"
     print(f"\n{what}, on every image of {result['dataset']}:")
@@ -120,4 +123,4 @@ def print_result(result, folder):
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

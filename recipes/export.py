@@ -11,7 +11,13 @@ The files of a version lie in <output>/<version>/; model.tflite and model.onnx b
 <output>/, where TensorFlow Serving does not look. docs/export.md has the signatures.
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from collections.abc import Sequence
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.starting_point import StartingPoint
+from keras_mixer.types import Path
 
 # isort: split
 import json
@@ -23,20 +29,20 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-import trained_model
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
+from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
 from keras_mixer.paper import MODELS
 from keras_mixer.serving import model_card, version_folder
 
-FORMATS = {"saved_model": None, "litert": "model.tflite", "onnx": "model.onnx"}
+FORMATS: dict[str, Any] = {"saved_model": None, "litert": "model.tflite", "onnx": "model.onnx"}
 CALIBRATION_IMAGES = 200
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("weights", None, trained_model.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
-flags.DEFINE_integer("image_size", None, trained_model.SIZE_HELP)
+FLAGS: Any = flags.FLAGS
+flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
+flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
+flags.DEFINE_integer("image_size", None, checkpoint_flags.SIZE_HELP)
 flags.DEFINE_string("formats", "saved_model", f"One or several of {', '.join(FORMATS)}, with commas between them.")
 flags.DEFINE_string("output", "runs/export", "Folder of the versions, for TensorFlow Serving to watch.")
 flags.DEFINE_integer("version", 1, "Number of the version; TensorFlow Serving takes the largest.")
@@ -51,12 +57,12 @@ flags.DEFINE_boolean("jit_compile", False, "Compile the Mixer with XLA, again fo
 flags.DEFINE_string("litert_quantization", "none", "Of model.tflite: none, float16, or int8, which needs calibration.")
 flags.DEFINE_string("calibration_images", None, "Folder of images to calibrate int8; default those of the run.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps the dataset of the run, to calibrate int8.")
-common.define_pixel_flags(of_run=True)
-flags.adopt_module_key_flags(common)
+shared_flags.define_pixel_flags(of_run=True)
+flags.adopt_module_key_flags(shared_flags)
 flags.DEFINE_boolean("overwrite", False, "Replace what an earlier export wrote, once the new files are whole.")
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings ----
     formats = FLAGS.formats.split(",")
     if not set(formats) <= set(FORMATS):
@@ -67,7 +73,7 @@ def main(_):
     if FLAGS.top < 1:
         raise ValueError(f"top: must be a positive number, got {FLAGS.top}.")
     output = check_output(formats)
-    start = trained_model.find()
+    start = checkpoint_flags.find()
     if start.num_classes is None:
         raise ValueError(f"weights: {start.name} has no head, so it names no class; give weights that have one.")
     if start.permutation[0] != "none":
@@ -75,8 +81,8 @@ def main(_):
             f"weights: {start.name} was trained on images whose pixels are permuted, which nobody sends a server; give "
             "weights of a run with --permutation=none."
         )
-    side, crop = start.side(FLAGS.image_size), trained_model.check_crop() or start.crop()
-    pixels = common.pixel_settings(start)
+    side, crop = start.side(FLAGS.image_size), checkpoint_flags.check_crop() or start.crop()
+    pixels = shared_flags.pixel_settings(start)
     int8 = "litert" in formats and FLAGS.litert_quantization == "int8"
     calibration = calibration_images(start, side, crop, pixels) if int8 else None
 
@@ -111,15 +117,15 @@ def main(_):
             path = export.onnx(model, output / FORMATS["onnx"], FLAGS.overwrite)
             print(f"  {path}  {size_of(path):,} bytes")
     except export.ExportError as error:
-        common.stop(str(error), common.EXIT_FAILED)
+        entry.stop(str(error), entry.EXIT_FAILED)
     except ImportError as error:
-        common.stop(str(error))
+        entry.stop(str(error))
     if "saved_model" in formats:
         print("Serve it, REST on port 8501 and gRPC on 8500; model_card.md in the folder says how to ask:")
         print(f"  {model_card.serving_command(shlex.quote(str(output.resolve())))}")
 
 
-def check_output(formats):
+def check_output(formats: Sequence[str]) -> pathlib.Path:
     """Return --output as a path, or refuse what would not be written in the end."""
     output = version_folder.check_output(FLAGS.output)
     if FLAGS.version < 0:
@@ -132,16 +138,16 @@ def check_output(formats):
     return output
 
 
-def model_name(start):
+def model_name(start: StartingPoint) -> str | None:
     """Return for example mixer_b16, or None for a Mixer of other sizes than the variants'."""
     grown = {"tokens_mlp_dim": start.sizes["tokens_mlp_dim"]}  # with the image size
     names = [name for name, sizes in MODELS.items() if sizes | grown == start.sizes]
     return f"mixer_{names[0]}" if names else None
 
 
-def card(start):
+def card(start: StartingPoint) -> dict[str, Any]:
     """Return what model_card.md tells of the weights: their name, and of a run its data and accuracy."""
-    told = {"Weights": start.name}
+    told: dict[str, Any] = {"Weights": start.name}
     dataset = start.settings.get("dataset")
     if dataset:
         told["Trained on"] = dataset
@@ -158,7 +164,7 @@ def card(start):
     return {name: value for name, value in told.items() if value is not None}
 
 
-def calibration_images(start, side, crop, pixels):
+def calibration_images(start: StartingPoint, side: int, crop: str, pixels: PixelSettings) -> np.ndarray:
     """Return (N, side, side, 3) uint8: --calibration_images, or images of the dataset that the run trained on."""
     if FLAGS.calibration_images is not None:
         folder = pathlib.Path(FLAGS.calibration_images).expanduser()
@@ -177,26 +183,26 @@ def calibration_images(start, side, crop, pixels):
         data_dir=FLAGS.data_dir,
         seed=start.settings.get("split_seed") or 0,
     )
-    options = {} if crop == "none" else {"crop": crop}
+    options: dict[str, Any] = {} if crop == "none" else {"crop": crop}
     options |= dict(batch_size=CALIBRATION_IMAGES, image_size=side, pixels=pixels)
     batches = pipeline.eval_batches(source, **options)
     images, _, mask = next(iter(batches))
     return np.round((images.numpy()[mask.numpy() > 0] + 1) * 127.5).astype(np.uint8)
 
 
-def _pixels(path, side, crop, pixels):
+def _pixels(path: Path, side: int, crop: str, pixels: PixelSettings) -> np.ndarray:
     try:
         image = decode.decode_image(checking.read_bytes(path), pixels.alpha, pixels.exif_rotation)
         return crops.evaluation_crop(image, crop, side, pixels.antialias).numpy()
     except tf.errors.OpError as error:
-        raise ValueError(f"calibration_images: {decode.describe_error(error, path)}") from None
+        raise ValueError(f"calibration_images: {decode.describe_error(error, os.fspath(path))}") from None
 
 
-def size_of(path):
+def size_of(path: pathlib.Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(os.path.getsize(p) for p in files)
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

@@ -7,7 +7,15 @@ Without flags: the features of the run in runs/pretrain, on scikit-learn's handw
     python recipes/fewshot.py --weights=imagenet21k --model=b16 --dataset=cifar100 --crop=resize
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.data.source import Source
+from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import hashlib
@@ -17,46 +25,48 @@ import zipfile
 import numpy as np
 from absl import flags
 
-import trained_model
+from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import features, fewshot
 from keras_mixer.training import strategies, workdir
 
-FLAGS = flags.FLAGS
-trained_model.define_flags(default_workdir="runs/fewshot", training=True)
+FLAGS: Any = flags.FLAGS
+checkpoint_flags.define_flags(default_workdir="runs/fewshot", training=True)
 flags.DEFINE_list("shots", ["1", "5", "10", "25"], "Training images per class, by commas.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Each draws other training images; the table has their mean.")
 flags.DEFINE_float("l2", 1024.0, "Lambda of the regularised least squares.")
-for module in (common, trained_model):  # so that --help shows their flags
+for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
     flags.adopt_module_key_flags(module)
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings ----
     shots, seeds = numbers_of("shots", 1), numbers_of("seeds", 0)
     if not 0 < FLAGS.l2 < float("inf"):
         raise ValueError(f"l2: must be a positive number, got {FLAGS.l2}.")
-    common.set_precision_and_seed()
-    strategy = common.make_strategy()
-    trained_model.check_batch(strategy)
-    start = trained_model.find()
-    trained_model.set_crop(start)
+    shared_flags.set_precision_and_seed()
+    strategy = shared_flags.make_strategy()
+    checkpoint_flags.check_batch(strategy)
+    start = checkpoint_flags.find()
+    checkpoint_flags.set_crop(start)
     side = start.side(FLAGS.image_size)
 
     # ---- Data: which examples each seed draws; images of others are never decoded ----
-    train_source, test_source = common.open_sources()
-    trained_model.eval_batches(strategy, test_source, start, side, FLAGS.crop)  # checks its arguments before the work
+    train_source, test_source = shared_flags.open_sources()
+    checkpoint_flags.eval_batches(
+        strategy, test_source, start, side, FLAGS.crop
+    )  # checks its arguments before the work
     labels = subsets.read_labels(train_source)
-    classes = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
+    classes: dict[str, Any] = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
     drawn = {seed: fewshot.draw_examples(labels, max(shots), seed, **classes) for seed in seeds}
     needed = np.unique(np.concatenate(list(drawn.values())))
     train_source = subsets.subset(train_source, needed)
 
     # ---- Features, computed once ----
     with strategy.scope():
-        model = start.build(side, common.pixel_settings(start).channels, include_top=False, pooling="avg")
-    folder = trained_model.open_results_folder(strategy)
+        model = start.build(side, shared_flags.pixel_settings(start).channels, include_top=False, pooling="avg")
+    folder = checkpoint_flags.open_results_folder(strategy)
     train_features, train_labels = features_of(train_source, model, strategy, start, side, folder)
     test_features, test_labels = features_of(test_source, model, strategy, start, side, folder)
     if not strategies.is_chief(strategy):
@@ -87,17 +97,24 @@ def main(_):
         "train_source": train_source.name,
         "test_source": test_source.name,
         "image_size": side,
-        "flags": common.settings(),
-        "versions": common.versions(),
+        "flags": entry.settings(),
+        "versions": entry.versions(),
     }
     workdir.write_json(folder / "result.json", summary)
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
 
 
-def features_of(source, model, strategy, start, side, folder):
+def features_of(
+    source: Source,
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    start: StartingPoint,
+    side: int,
+    folder: pathlib.Path,
+) -> Any:
     """Return features (N, C) and labels (N,) of every image of a source, from --workdir where they are kept."""
-    shown = (side, FLAGS.crop, common.pixel_settings(start), start.permutation)
-    parts = (trained_model.weights_key(model), subsets.content_key(source), *shown)
+    shown = (side, FLAGS.crop, shared_flags.pixel_settings(start), start.permutation)
+    parts = (checkpoint_flags.weights_key(model), subsets.content_key(source), *shown)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()
     path = folder / f"features_{key[:16]}.npz"
     if not strategies.has_workers(strategy):  # of which some might have the file and others wait for them
@@ -111,8 +128,8 @@ def features_of(source, model, strategy, start, side, folder):
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             print(f"{source.name}: {path} is damaged and is replaced")
     label = f"{source.name}: features of"
-    with common.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
-        batches = trained_model.eval_batches(strategy, source, start, side, FLAGS.crop)
+    with entry.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
+        batches = checkpoint_flags.eval_batches(strategy, source, start, side, FLAGS.crop)
         values, labels = features.extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": FLAGS.crop})
@@ -121,7 +138,7 @@ def features_of(source, model, strategy, start, side, folder):
     return values, labels
 
 
-def numbers_of(flag, least):
+def numbers_of(flag: str, least: int) -> list[Any]:
     """Return the numbers that a flag lists, each once, ascending."""
     texts = FLAGS[flag].value
     if not texts or not all(text.strip().isdecimal() and int(text) >= least for text in texts):
@@ -133,4 +150,4 @@ def numbers_of(flag, least):
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

@@ -9,7 +9,13 @@ image size than the checkpoint's, such as 448 for 224, resizes the token MLPs th
     python recipes/finetune.py --weights=imagenet21k --model=l16 --task=vtab-clevr_count --sweep --strategy=tpu
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli.command_line import command
+from keras_mixer.data.source import Source
+from keras_mixer.data.tasks import Task
+from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import logging
@@ -19,24 +25,19 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-import class_reports
-import sweep
-import trained_classes
-import training_run
 from keras_mixer import starting_point
+from keras_mixer.cli import class_reports, shared_flags, sweep, trained_classes, training
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.evaluation import reports
 from keras_mixer.paper import MODELS
 from keras_mixer.training import loop, lora, losses, strategies
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
 DEFAULT_WEIGHTS = "runs/pretrain"
-common.define_common_flags(default_workdir="runs/finetune")
-common.define_data_flags()
-training_run.define_training_flags(
-    epochs=None, optimizer="sgd", schedule="cosine", learning_rate=0.01, weight_decay=0.0
-)
+shared_flags.define_common_flags(default_workdir="runs/finetune")
+shared_flags.define_data_flags()
+training.define_training_flags(epochs=None, optimizer="sgd", schedule="cosine", learning_rate=0.01, weight_decay=0.0)
 for name, value in {"model": None, "batch_size": None, "mixup_alpha": 0.0}.items():
     FLAGS.set_default(name, value)
 flags.DEFINE_string("task", None, f"A task of the paper, which sets data, size and steps: {', '.join(tasks.TASKS)}.")
@@ -51,19 +52,19 @@ flags.DEFINE_boolean("pictures", True, "Draw confusion.png and mistakes.png, whi
 flags.DEFINE_boolean("sweep", False, "Try --learning_rates on a development split, then train the best on everything.")
 flags.DEFINE_list("learning_rates", None, "Of --sweep; default the task's, or .003,.01,.03,.06.")
 flags.DEFINE_list("seeds", ["0"], "Of the final runs of --sweep; with several, mean and deviation are reported.")
-for module in (common, training_run):  # so that --help shows their flags
+for module in (shared_flags, training):  # so that --help shows their flags
     flags.adopt_module_key_flags(module)
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings: the task, then flags by hand ----
     pipeline.check_crop(FLAGS.crop)
     if FLAGS.pictures:
         class_reports.check_matplotlib()
     if FLAGS.model is not None:
-        common.check_model_name()
+        shared_flags.check_model_name()
     # A sweep's runs are processes of their own; a strategy comes before anything else of TensorFlow.
-    strategy = None if FLAGS.sweep else common.make_strategy()
+    strategy: Any = None if FLAGS.sweep else shared_flags.make_strategy()
     start = starting_point.find(_weights(), FLAGS.model)
     check_permutation(start)
     task = tasks.get_task(FLAGS.task) if FLAGS.task else None
@@ -72,7 +73,7 @@ def main(_):
         sweep.run(task)
         return
     loss = losses.get_loss(FLAGS.loss)
-    common.set_precision_and_seed()
+    shared_flags.set_precision_and_seed()
 
     # ---- Data ----
     train_source, eval_source = open_sources(task)
@@ -81,8 +82,8 @@ def main(_):
     if FLAGS.total_steps is None and FLAGS.epochs is None:
         FLAGS.total_steps = default_steps(train_source.num_examples)
     loop.check_batch(FLAGS.batch_size, strategy, FLAGS.gradient_accumulation_steps)
-    common.check_train_batches(train_source)
-    steps = training_run.steps_of_run(train_source.num_examples)
+    shared_flags.check_train_batches(train_source)
+    steps = training.steps_of_run(train_source.num_examples)
 
     # ---- Model: the checkpoint's body, a new head of zeros ----
     side = FLAGS.image_size
@@ -106,10 +107,10 @@ def main(_):
             lora.enable_lora(model, FLAGS.lora_rank)
     if FLAGS.linear_probe:
         FLAGS["freeze"].value = [layer.name for layer in model.layers if layer.weights and layer.name != "head"]
-    trainer = training_run.make_trainer(model, loss, strategy, *steps[:2])
+    trainer = training.make_trainer(model, loss, strategy, *steps[:2])
 
     # ---- Train, evaluate every image once, save ----
-    result = training_run.train_and_evaluate(
+    result = training.train_and_evaluate(
         trainer, train_source, eval_source, steps, {"started_from": start.name}, FLAGS.crop
     )
     if strategies.is_chief(strategy) and (result or not (pathlib.Path(FLAGS.workdir) / "classes.csv").exists()):
@@ -118,18 +119,18 @@ def main(_):
         report(model, eval_source, FLAGS.batch_size // strategy.num_replicas_in_sync)
 
 
-def _weights():
+def _weights() -> str:
     if FLAGS.weights is not None:
         return FLAGS.weights
     if not (pathlib.Path(DEFAULT_WEIGHTS) / "model.keras").exists():
         raise ValueError(
             f"weights: give a released name, a file or a workdir; or make {DEFAULT_WEIGHTS}, which is the default, by "
-            "python recipes/pretrain.py."
+            f"{command('pretrain')}."
         )
     return DEFAULT_WEIGHTS
 
 
-def check_permutation(start):
+def check_permutation(start: StartingPoint) -> None:
     """Refuse to go on silently with plain images where the checkpoint knows permuted ones."""
     kind = start.settings.get("permutation", "none")
     if kind != "none" and not FLAGS["permutation"].present:
@@ -140,7 +141,7 @@ def check_permutation(start):
         )
 
 
-def set_defaults(task, start):
+def set_defaults(task: Task | None, start: StartingPoint) -> None:
     """Set the flags that were not given by hand from the task, or from the checkpoint."""
     if FLAGS.linear_probe and FLAGS.lora_rank is not None:
         raise ValueError("lora_rank: cannot be combined with --linear_probe; leave one of them out.")
@@ -176,12 +177,12 @@ def set_defaults(task, start):
         FLAGS.model = next((n for n, sizes in MODELS.items() if same_sizes(sizes, start.sizes)), "mixer")
 
 
-def same_sizes(sizes, others):
+def same_sizes(sizes: dict[str, int], others: Any) -> bool:
     """Whether two Mixers differ in nothing but the width of their token MLPs, which grows with the image."""
     return all(others[key] == value for key, value in sizes.items() if key != "tokens_mlp_dim")
 
 
-def open_sources(task):
+def open_sources(task: Task | None) -> tuple[Source, Source]:
     """Open the images to train on and to evaluate on; with --development both are parts of the training images."""
     if task is not None:
         phase = "develop" if FLAGS.development else "final"
@@ -194,13 +195,13 @@ def open_sources(task):
             )
         percent = round(100 * FLAGS.development_fraction) or 1
         FLAGS.train_split, FLAGS.eval_split = f"{split}[:{100 - percent}%]", f"{split}[{100 - percent}%:]"
-        train_source, eval_source = common.open_sources()
+        train_source, eval_source = shared_flags.open_sources()
         tasks.check_every_class(train_source)
         return train_source, eval_source
-    return common.open_sources()
+    return shared_flags.open_sources()
 
 
-def default_batch_size(num_examples):
+def default_batch_size(num_examples: int) -> int:
     """The paper's 512; for fewer images the largest power of two that makes at least eight batches, and at least 8."""
     size = 512
     while size > max(num_examples // 8, 8):
@@ -208,25 +209,25 @@ def default_batch_size(num_examples):
     return min(size, num_examples)
 
 
-def default_steps(num_examples):
+def default_steps(num_examples: int) -> int:
     """500 steps below 20,000 images, 10,000 below 500,000, else 20,000 (the BiT hyper-rule, as the paper says)."""
     return 500 if num_examples < 20_000 else 10_000 if num_examples < 500_000 else 20_000
 
 
-def new_head(model):
+def new_head(model: keras.Model) -> None:
     """Start the head at zero, also where the checkpoint's happens to have as many classes."""
     head = model.get_layer("head")
     for variable in (head.kernel, head.bias):
         variable.assign(keras.ops.zeros(variable.shape))
 
 
-def report(model, eval_source, batch_size):
+def report(model: keras.Model, eval_source: Source, batch_size: int | None) -> None:
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
-    pixels, root = common.pixel_settings(), FLAGS.dataset
+    pixels, root = shared_flags.pixel_settings(), FLAGS.dataset
     options = dict(batch_size=batch_size, image_size=FLAGS.image_size, crop=crop, pixels=pixels)
     batches = pipeline.eval_batches(eval_source, **options)
-    batches = common.permuted(batches, model.get_layer("stem").patch_size)
+    batches = shared_flags.permuted(batches, model.get_layer("stem").patch_size)
     loss = losses.get_loss(FLAGS.loss)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
     predictions = reports.predict_images(model, batches, loss, probabilities)
@@ -234,10 +235,10 @@ def report(model, eval_source, batch_size):
     written = class_reports.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
     print(
         "\n".join(f"  {path}" for path in written)
-        + f"\nNext:\n  python recipes/predict.py --weights={FLAGS.workdir} path/to/images\n"
-        f"  python recipes/plot.py --workdirs={FLAGS.workdir}"
+        + f"\nNext:\n  {command('predict')} --weights={FLAGS.workdir} path/to/images\n"
+        f"  {command('plot')} --workdirs={FLAGS.workdir}"
     )
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

@@ -8,7 +8,10 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
     python recipes/make_records.py --verify --output=runs/my_records
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli.command_line import command
 
 # isort: split
 import contextlib
@@ -21,7 +24,7 @@ from absl import flags
 
 from keras_mixer.data import folders, opening, record_writing, records
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 flags.DEFINE_string("dataset", "digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.")
 flags.DEFINE_string("output", "runs/digits_records", "The folder of records to make.")
 flags.DEFINE_list("splits", None, "Splits to take, for example train,val; default all.")
@@ -34,7 +37,7 @@ flags.DEFINE_boolean("overwrite", False, "Replace earlier records in --output.")
 flags.DEFINE_boolean("verify", False, "Make nothing: compare the records in --output with their checksums.")
 
 
-def main(_):
+def main(_: list[str]) -> None:
     FLAGS.output = os.path.expanduser(FLAGS.output)
     if FLAGS.verify:
         manifest = records.verify_records(FLAGS.output)
@@ -68,12 +71,12 @@ def main(_):
     output = FLAGS.output.rstrip("/")
     print(
         f"{output}: {_summary(manifest)}. Next:\n"
-        f"  python recipes/pretrain.py --dataset={output} --workdir={output}_run    # train on them\n"
-        f"  python recipes/make_records.py --verify --output={output}    # after a copy"
+        f"  {command('pretrain')} --dataset={output} --workdir={output}_run    # train on them\n"
+        f"  {command('make_records')} --verify --output={output}    # after a copy"
     )
 
 
-def write_digits(root):
+def write_digits(root: pathlib.Path) -> None:
     """Write scikit-learn's digits as root/<split>/<class>/<number>.png."""
     for split in ("train", "test"):
         source = opening.open_source("digits", split, training=False)
@@ -85,7 +88,7 @@ def write_digits(root):
             path.write_bytes(tf.io.encode_png(image).numpy())
 
 
-def _summary(manifest):
+def _summary(manifest: dict[str, Any]) -> str:
     parts = []
     for name, split in manifest["splits"].items():
         shards = len(split["shards"])
@@ -97,4 +100,4 @@ def _summary(manifest):
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

@@ -6,28 +6,22 @@ Without flags: of all runs under runs/, finished or in progress.
     python recipes/plot.py --workdirs=runs/a,runs/b --output=curves.svg --smooth=0.8 --x=seconds
 """
 
-import importlib.util
 import sys
+from typing import Any
 
 from absl import flags
 
-# The package's own __init__ imports Keras and TensorFlow, which take seconds and have no part in this: it is not run.
-_spec = importlib.util.find_spec("keras_mixer")
-if _spec:
-    sys.modules["keras_mixer"] = importlib.util.module_from_spec(_spec)
+from keras_mixer.analysis import curves, output, run_metrics
+from keras_mixer.cli import command_line
 
-# isort: split
-import command_line  # noqa: E402
-from keras_mixer.analysis import curves, output, run_metrics  # noqa: E402
-
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 flags.DEFINE_list("workdirs", None, "Folders of runs, by commas; default all under runs/.")
 flags.DEFINE_string("output", "curves.png", "The picture; its suffix is its format, such as .png, .svg or .pdf.")
 flags.DEFINE_float("smooth", 0.0, "At least 0 and below 1: weight of the past in the curves of training.")
 flags.DEFINE_string("x", "step", "step, images or seconds.")
 
 
-def main():
+def main() -> None:
     output.new_figure(1, 1)  # says at once where matplotlib is missing
     if FLAGS.workdirs is not None and not all(FLAGS.workdirs or [""]):
         raise ValueError(

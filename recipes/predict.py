@@ -11,7 +11,11 @@ set, by the run in runs/pretrain.
 Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from collections.abc import Sequence
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.runs import ImagePredictions, Run
 
 # isort: split
 import dataclasses
@@ -25,27 +29,27 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-import trained_model
 from keras_mixer import exported, runs
+from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import given_images, opening, pipeline
 from keras_mixer.data.folders import printable
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("weights", None, f"{trained_model.WEIGHTS_HELP} Or what recipes/export.py wrote.")
-flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
-flags.DEFINE_integer("image_size", None, trained_model.SIZE_HELP)
+FLAGS: Any = flags.FLAGS
+flags.DEFINE_string("weights", None, f"{checkpoint_flags.WEIGHTS_HELP} Or what recipes/export.py wrote.")
+flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
+flags.DEFINE_integer("image_size", None, checkpoint_flags.SIZE_HELP)
 flags.DEFINE_string(
     "crop", None, "resmall (paper's Table 3), resize (Table 2), or none; default that of the run's evaluation."
 )
-common.define_pixel_flags(of_run=True)
-flags.adopt_module_key_flags(common)
+shared_flags.define_pixel_flags(of_run=True)
+flags.adopt_module_key_flags(shared_flags)
 flags.DEFINE_integer("top", 5, "Classes to name for each image.")
 flags.DEFINE_integer("batch_size", 32, "Images that the model sees at a time.")
 flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
 flags.DEFINE_boolean("json", False, "Write a line of JSON for each image instead of the table.")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     # ---- Settings ----
     for name in ("top", "batch_size"):
         if FLAGS[name].value < 1:
@@ -66,26 +70,26 @@ def main(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     if failed:
-        common.stop(f"{failed} of {len(names)} files could not be read.", common.EXIT_FAILED)
+        entry.stop(f"{failed} of {len(names)} files could not be read.", entry.EXIT_FAILED)
 
 
-def open_run():
+def open_run() -> Run:
     """Return the `Run` that the flags describe: of an export, or of a checkpoint."""
     folder = exported.find(FLAGS.weights) if FLAGS.weights else None
     if folder is None:
-        start = trained_model.find()
-        pixels = start.pixels(**common.given_pixels())
-        return runs.of_starting_point(start, FLAGS.image_size, trained_model.check_crop(), pixels)
+        start = checkpoint_flags.find()
+        pixels = start.pixels(**shared_flags.given_pixels())
+        return runs.of_starting_point(start, FLAGS.image_size, checkpoint_flags.check_crop(), pixels)
     export = exported.open_export(folder)
     if FLAGS.model is not None:
         raise ValueError(f"model: {folder} is exported and says what it is; leave --model out.")
     if FLAGS.precision != "float32":
         raise ValueError(f"precision: {folder} computes as it was exported; leave --precision out.")
-    pixels = dataclasses.replace(export.pixels, **common.given_pixels())
-    return runs.of_export(export, FLAGS.image_size, trained_model.check_crop(), pixels)
+    pixels = dataclasses.replace(export.pixels, **shared_flags.given_pixels())
+    return runs.of_export(export, FLAGS.image_size, checkpoint_flags.check_crop(), pixels)
 
 
-def print_all(predictions, names):
+def print_all(predictions: Any, names: Sequence[str]) -> int:
     """Print the predictions for all images, and return how many could not be read."""
     failed = 0
     bar = tqdm(total=len(names), unit=" images", disable=not sys.stderr.isatty())
@@ -103,7 +107,7 @@ def print_all(predictions, names):
     return failed
 
 
-def test_digits(run):
+def test_digits(run: Run) -> tuple[list[str], list[np.ndarray]]:
     """Return the names and pixels of the first ten test digits, for a run that knows digits."""
     digits = opening.open_source("digits", "test[:10]", training=False)
     if tuple(run.class_names) != digits.class_names:
@@ -115,17 +119,17 @@ def test_digits(run):
     )
 
 
-def json_line(name, best):
+def json_line(name: str, best: ImagePredictions) -> str:
     """One image's predictions as JSON."""
     found = [{"class": k, "name": printable(text), "probability": round(p, 6)} for k, text, p in best]
     return json.dumps({"image": name, "predictions": found})
 
 
-def table(name, best, width):
+def table(name: str, best: ImagePredictions, width: int) -> str:
     """One image's predictions as lines: the name of the image, then probability and name of each class."""
     rows = enumerate(best)
     return "\n".join(f"{'' if i else name:{width}}  {p:7.2%}  {printable(text)}" for i, (_, text, p) in rows)
 
 
 if __name__ == "__main__":
-    common.run(main, positional=True)
+    entry.run(main, positional=True)

@@ -8,7 +8,10 @@ minute on two cores. Running the same command again continues an interrupted run
     python recipes/pretrain.py --dataset=imagenet2012 --model=b16 --preset=imagenet1k --precision=mixed_bfloat16
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli.command_line import command
 
 # isort: split
 import logging
@@ -16,50 +19,47 @@ import logging
 import keras
 from absl import flags
 
-import presets
-import training_run
+from keras_mixer.cli import presets, shared_flags, training
 from keras_mixer.training import loop, losses, strategies
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
-common.define_common_flags(default_workdir="runs/pretrain")
-common.define_data_flags()
+shared_flags.define_common_flags(default_workdir="runs/pretrain")
+shared_flags.define_data_flags()
 flags.DEFINE_string(
     "preset",
     None,
     "The paper's Table 4 row for the model: imagenet1k, imagenet21k or jft300m. Flags given by hand win.",
 )
-training_run.define_training_flags(
-    epochs=100, optimizer="adamw", schedule="linear", learning_rate=3e-3, weight_decay=0.1
-)
+training.define_training_flags(epochs=100, optimizer="adamw", schedule="linear", learning_rate=3e-3, weight_decay=0.1)
 flags.DEFINE_float("head_bias_init", None, "First value of the head's bias; default 0, and -6.9 for --loss=sigmoid.")
 flags.DEFINE_float("stochastic_depth_rate", 0.1, "Fraction of images for which the last block is dropped.")
-for module in (common, training_run):  # so that --help shows their flags
+for module in (shared_flags, training):  # so that --help shows their flags
     flags.adopt_module_key_flags(module)
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings: the preset, then flags by hand ----
-    common.check_model_name()
+    shared_flags.check_model_name()
     if FLAGS.preset:
         for name, value in presets.get_preset(FLAGS.preset, FLAGS.model).items():
             if not FLAGS[name].present:
                 FLAGS[name].value = value
     loss = losses.get_loss(FLAGS.loss)
-    common.set_precision_and_seed()
-    strategy = common.make_strategy()
+    shared_flags.set_precision_and_seed()
+    strategy = shared_flags.make_strategy()
     loop.check_batch(FLAGS.batch_size, strategy, FLAGS.gradient_accumulation_steps)
 
     # ---- Data ----
-    train_source, eval_source = common.open_sources()
-    common.check_train_batches(train_source)
+    train_source, eval_source = shared_flags.open_sources()
+    shared_flags.check_train_batches(train_source)
     if FLAGS.augmentation == "keras_cv":
         logger.warning("augmentation keras_cv follows no seed: this run can be neither repeated nor continued exactly.")
-    steps = training_run.steps_of_run(train_source.num_examples)
+    steps = training.steps_of_run(train_source.num_examples)
 
     # ---- Model, optimiser ----
     with strategy.scope():
-        model = common.build_model(
+        model = shared_flags.build_model(
             len(train_source.class_names),
             dropout_rate=FLAGS.dropout_rate,
             stochastic_depth_rate=FLAGS.stochastic_depth_rate,
@@ -67,22 +67,22 @@ def main(_):
             rematerialize=FLAGS.rematerialize,
         )
         set_head_bias(model)
-    trainer = training_run.make_trainer(model, loss, strategy, *steps[:2])
+    trainer = training.make_trainer(model, loss, strategy, *steps[:2])
 
     # ---- Train, evaluate every image once, save ----
-    result = training_run.train_and_evaluate(trainer, train_source, eval_source, steps)
+    result = training.train_and_evaluate(trainer, train_source, eval_source, steps)
     if result and strategies.is_chief(strategy):
         print(
             f"The model, images in [-1, 1] to logits: import keras, keras_mixer; "
             f"keras.saving.load_model('{FLAGS.workdir}/model.keras'). Next:\n"
-            f"  python recipes/plot.py --workdirs={FLAGS.workdir}    # curves as a picture\n"
+            f"  {command('plot')} --workdirs={FLAGS.workdir}    # curves as a picture\n"
             f"  tensorboard --logdir {FLAGS.workdir}/tensorboard    # and live\n"
-            f"  python recipes/pretrain.py --dataset=path/to/folder --workdir=runs/mine    # your images\n"
-            f"  python recipes/pretrain.py --help    # all flags, and the paper's presets"
+            f"  {command('pretrain')} --dataset=path/to/folder --workdir=runs/mine    # your images\n"
+            f"  {command('pretrain')} --help    # all flags, and the paper's presets"
         )
 
 
-def set_head_bias(model):
+def set_head_bias(model: keras.Model) -> None:
     """Give a new head its first bias; a head that came from --weights is left as it is."""
     new = FLAGS.weights is None or "head/bias" in model.load_report.new
     if FLAGS.head_bias_init is not None and (not new or not abs(FLAGS.head_bias_init) < float("inf")):
@@ -97,4 +97,4 @@ def set_head_bias(model):
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

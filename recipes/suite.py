@@ -9,7 +9,11 @@ task whose data are not there is skipped and named. Without flags: runs/pretrain
         --finetune_flags="--strategy=tpu --precision=mixed_bfloat16"
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from collections.abc import Iterator
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import contextlib
@@ -24,18 +28,17 @@ import tensorflow as tf
 from absl import flags
 
 import keras_mixer
-import suite_jobs
-import trained_model
 from keras_mixer import resolution
+from keras_mixer.cli import checkpoint_flags, suite_jobs
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import suites
 from keras_mixer.training import strategies, workdir
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
 SECONDS = 0.5  # at least, and three batches, for each
-flags.DEFINE_string("weights", None, trained_model.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
+flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
+flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
 flags.DEFINE_list("tables", ["2", "3"], "The paper's: 2 (448 px and VTAB-1k), 3 (224 px).")
@@ -50,10 +53,10 @@ flags.DEFINE_boolean("dry_run", False, "Print what would be run and what would b
 flags.DEFINE_integer("measure", None, "Only measure throughput, at this image side, into --workdir.")
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings ----
     given = suite_jobs.parse_flags(FLAGS.finetune_flags)
-    start = trained_model.find()
+    start = checkpoint_flags.find()
     if FLAGS.measure is not None:
         measure_throughput(start, FLAGS.measure, given)
         return
@@ -98,10 +101,10 @@ def main(_):
     print(f"{finished} of {len(jobs)} parts are finished: {folder / 'tables.md'}, tables.csv and tasks.csv")
     failed = [job.place for job in jobs.values() if job.failed]
     if failed:
-        common.stop(f"{', '.join(failed)} failed; the same command tries again.", common.EXIT_FAILED)
+        entry.stop(f"{', '.join(failed)} failed; the same command tries again.", entry.EXIT_FAILED)
 
 
-def listed(name, allowed=None):
+def listed(name: str, allowed: Any = None) -> Any:
     """Return the different values that a flag lists; whole numbers where `allowed` names none."""
     values = [value.strip() for value in FLAGS[name].value or []]
     right = all(value in allowed if allowed else value.isdecimal() for value in values)
@@ -111,7 +114,7 @@ def listed(name, allowed=None):
     return values if allowed else [str(int(value)) for value in values]
 
 
-def chosen_tasks(tables):
+def chosen_tasks(tables: Any) -> Any:
     """Return the keys of --tasks, by default of all tasks that the tables need."""
     needed = dict.fromkeys(key for table in tables for key in table.tasks)
     if FLAGS.tasks is None:
@@ -124,9 +127,9 @@ def chosen_tasks(tables):
 
 
 @contextlib.contextmanager
-def open_folder(settings):
+def open_folder(settings: Any) -> Iterator[pathlib.Path]:
     """`workdir.open_workdir` of the suite, which has no --overwrite."""
-    details = {"flags": common.settings(), "versions": common.versions()}
+    details = {"flags": entry.settings(), "versions": entry.versions()}
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(workdir.open_workdir(FLAGS.workdir, settings, details))
@@ -135,7 +138,14 @@ def open_folder(settings):
         yield folder
 
 
-def write_tables(folder, tables, jobs, start, given, seeds):
+def write_tables(
+    folder: pathlib.Path,
+    tables: Any,
+    jobs: dict[str, suite_jobs.Job],
+    start: StartingPoint,
+    given: Any,
+    seeds: list[str],
+) -> None:
     """Write tables.md, tables.csv and tasks.csv from the results that are there."""
     text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
     protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."
@@ -179,7 +189,7 @@ def write_tables(folder, tables, jobs, start, given, seeds):
             file.write(content)
 
 
-def measure_throughput(start, side, given):
+def measure_throughput(start: StartingPoint, side: int, given: Any) -> Any:
     """Write the best images/s/core over batch sizes to result.json: inference of the Mixer on images in memory."""
     number = given.get("num_devices")
     strategy = strategies.make_strategy(
@@ -196,7 +206,7 @@ def measure_throughput(start, side, given):
         model = keras_mixer.MLPMixer(**sizes, input_shape=(side, side, 3), classes=1000, classifier_activation=None)
 
     @tf.function
-    def logits_sum(images):
+    def logits_sum(images: Any) -> Any:
         one = lambda images: tf.reduce_sum(tf.cast(model(images, training=False), tf.float32))
         return strategy.reduce("SUM", strategy.run(one, (images,)), axis=None)
 
@@ -220,13 +230,13 @@ def measure_throughput(start, side, given):
             break
         best = max(best, (rate, batch_size))
     kind = f"{replicas} {accelerators[0].device_type}" if accelerators else f"{cores} CPU cores, {platform.machine()}"
-    result = {"images_per_second_per_core": best[0] / cores, "batch_size": best[1], "image_size": side}
+    result: dict[str, Any] = {"images_per_second_per_core": best[0] / cores, "batch_size": best[1], "image_size": side}
     folder = pathlib.Path(FLAGS.workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    result |= {"machine": f"{kind}, {precision}", "versions": common.versions()}
+    result |= {"machine": f"{kind}, {precision}", "versions": entry.versions()}
     workdir.write_json(folder / "result.json", result)
     print(f"{best[0] / cores:.4g} images/s/core at {side} px, batch {best[1]}: {result['machine']}")
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

@@ -8,32 +8,35 @@ blocks, and the stem, of the run in runs/pretrain.
     python recipes/visualize.py --weights=runs/mine --blocks=all --units=100 --output=pictures
 """
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import math
 
 from absl import flags
 
-import trained_model
 from keras_mixer import npz, weights
 from keras_mixer.analysis import output, weight_pictures
+from keras_mixer.cli import checkpoint_flags
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("weights", None, trained_model.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, trained_model.MODEL_HELP)
+FLAGS: Any = flags.FLAGS
+flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
+flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
 flags.DEFINE_list("blocks", None, "Numbers of blocks from 0, by commas, or all; default the first three.")
 flags.DEFINE_integer("units", 384, "Most units in a picture; those of the lowest spatial frequency come first.")
 flags.DEFINE_list("grid", None, "Rows,columns of patches, where they form no square and the file does not say.")
 flags.DEFINE_string("output", "runs/visualize", "Folder of the pictures; those of the same names are replaced.")
 
 
-def main(_):
+def main(_: list[str]) -> None:
     # ---- Settings ----
     output.new_figure(1, 1)  # says at once where matplotlib is missing
     if FLAGS.units < 1:
         raise ValueError(f"units: must be a positive number, got {FLAGS.units}.")
-    start = trained_model.find()
+    start = checkpoint_flags.find()
     blocks = blocks_of(start)
     checkpoint = weights.open_checkpoint(start.weights, start.sizes, grid=grid_of_flag())
     rows, columns = grid_of(checkpoint)
@@ -56,7 +59,7 @@ def main(_):
     print(f"{path}: {text.split('.')[0]}.")
 
 
-def blocks_of(start):
+def blocks_of(start: StartingPoint) -> Any:
     """Return the numbers of --blocks, each once, ascending."""
     count = start.sizes["num_blocks"]
     if FLAGS.blocks is None or FLAGS.blocks == ["all"]:
@@ -70,7 +73,7 @@ def blocks_of(start):
     return sorted({int(text) for text in given})
 
 
-def grid_of_flag():
+def grid_of_flag() -> Any:
     """Return --grid as (rows, columns), or None."""
     if FLAGS.grid is None:
         return None
@@ -82,7 +85,7 @@ def grid_of_flag():
     return int(FLAGS.grid[0]), int(FLAGS.grid[1])
 
 
-def grid_of(checkpoint):
+def grid_of(checkpoint: Any) -> Any:
     """Return (rows, columns) of patches: of --grid, as noted in the file, else a square."""
     side = math.isqrt(checkpoint.tokens)
     noted, given = checkpoint.file.grid, grid_of_flag()
@@ -101,4 +104,4 @@ def grid_of(checkpoint):
 
 
 if __name__ == "__main__":
-    common.run(main)
+    entry.run(main)

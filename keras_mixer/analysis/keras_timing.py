@@ -74,7 +74,7 @@ def prepare_peak(dtype: str, size: int) -> Prepared:
     return throughput.Prepared(_tensorflow_repeat(product), facts, _peak_memory)
 
 
-def check_backend(compile_with: str) -> None:
+def check_backend(compile_with: str | None) -> None:
     """Refuse a backend or a way of compiling that cannot be measured."""
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):

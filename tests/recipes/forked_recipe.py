@@ -53,9 +53,8 @@ def _run(recipe, flags, *paths):
 
 
 def main(recipe):
-    sys.path.insert(0, str(ROOT / "recipes"))
-    import common  # noqa: F401
-    import training_run  # noqa: F401
+    import keras_mixer.cli.entry  # first
+    import keras_mixer.cli.training  # noqa: F401
 
     for line in sys.stdin:
         child = os.fork()

@@ -1,6 +1,5 @@
 """`recipes/benchmark.py` as users run it, with a tiny model; tests/recipes/test_benchmark_input.py has --input."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -161,15 +160,3 @@ def test_a_missing_peer_names_the_extra(tmp_path):
     result = _run("--compare=timm", "--peer_python=/nowhere/python")
     assert result.stderr.startswith("error: peer_python: /nowhere/python does not run (")
     assert result.returncode == 2
-
-
-def test_it_knows_the_models_of_the_other_recipes(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "recipes")
-    assert (
-        tuple(sorted(importlib.import_module("keras_mixer.paper").MODELS, key=_as_in_the_paper))
-        == importlib.import_module("benchmark_shared").MODELS
-    )
-
-
-def _as_in_the_paper(name):
-    return "tsblh".index(name[0]), int(name[1:]) if name[1:].isdigit() else 0

@@ -7,18 +7,21 @@ import signal
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
-import common
-import training_run
+from keras_mixer.cli import entry, training
+from keras_mixer.cli.command_line import command
+from keras_mixer.data.tasks import Task
 from keras_mixer.training import workdir
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 GRID = (0.003, 0.01, 0.03, 0.06)
 
 
-def run(task=None):
+def run(task: Task | None = None) -> None:
     """Run --sweep: every run is this command again in a process and a workdir of its own, and so resumes by itself.
 
     Raises:
@@ -28,9 +31,9 @@ def run(task=None):
     seeds = _numbers("seeds", FLAGS.seeds, int)
     if FLAGS.strategy == "multi_worker" or (FLAGS.strategy == "auto" and os.environ.get("TF_CONFIG")):
         raise ValueError("sweep: does not run on several workers; use --strategy=mirrored, or choose the rate by hand.")
-    settings = common.settings(training_run.FREE_FLAGS)
-    with workdir.open_workdir(FLAGS.workdir, settings, {"versions": common.versions()}, FLAGS.overwrite) as folder:
-        scores = {}
+    settings = entry.settings(training.FREE_FLAGS)
+    with workdir.open_workdir(FLAGS.workdir, settings, {"versions": entry.versions()}, FLAGS.overwrite) as folder:
+        scores: dict[float, Any] = {}
         for rate in rates:
             found = _child(folder / "develop" / f"learning_rate_{rate:g}", learning_rate=rate, development=True)
             scores[rate] = found["top1"] if found else None
@@ -62,11 +65,11 @@ def run(task=None):
         print(
             f"top-1 {mean:.2%}, deviation {deviation:.2%} over {len(seeds)} seed{'s' * (len(seeds) > 1)}, learning "
             f"rate {best:g}: {folder / 'result.json'}. Next:\n"
-            f"  python recipes/predict.py --weights={folder / 'final' / f'seed_{seeds[0]}'} path/to/images"
+            f"  {command('predict')} --weights={folder / 'final' / f'seed_{seeds[0]}'} path/to/images"
         )
 
 
-def _numbers(name, values, kind):
+def _numbers(name: str, values: Any, kind: Callable[[str], Any]) -> list[Any]:
     try:
         numbers = [kind(value) for value in values]
     except ValueError:
@@ -76,7 +79,7 @@ def _numbers(name, values, kind):
     return numbers
 
 
-def _child(place, **changes):
+def _child(place: pathlib.Path, **changes: Any) -> Any:
     """Run this recipe for one setting, or take the result that an earlier start left.
 
     Returns:
@@ -95,7 +98,7 @@ def _child(place, **changes):
     process = subprocess.Popen(command, stderr=sys.stderr)  # which may be a terminal
     received = []
 
-    def forward(number, _):
+    def forward(number: int, _: Any) -> None:
         received.append(number)
         if number == signal.SIGTERM:  # Ctrl-C reaches both from the terminal
             process.send_signal(number)
@@ -108,7 +111,7 @@ def _child(place, **changes):
             signal.signal(number, handler)
     if received:  # perhaps just as the run ended
         sys.exit(128 + received[0])
-    if code == common.EXIT_NOT_FINITE:
+    if code == entry.EXIT_NOT_FINITE:
         return None
     if code:  # it has said why
         sys.exit(code if code > 0 else 128 - code)

@@ -3,18 +3,20 @@
 import contextlib
 import statistics
 import sys
+from typing import Any
 
-import benchmark_shared as shared
+import keras
 from absl import flags
 
 from keras_mixer.analysis import cost_model, output, speed_report, throughput
+from keras_mixer.cli import benchmark_shared as shared
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 AXES = ("pixels", "batch", "depth", "width")
 DEPTH_FACTORS, WIDTH_FACTORS = (0.25, 0.5, 1, 2), (0.25, 0.5, 1, 2)
 
 
-def main():
+def main() -> None:
     """Time and memory of inference against pixels, batch, depth and width, one at a time."""
     others = [name for name in FLAGS.compare if name.split("_")[0] not in ("vit", "keras")]
     if others:
@@ -60,7 +62,7 @@ def main():
     shared.finish(text, paths, failed)
 
 
-def scaling_point(model, mode, axis, point, way, others):
+def scaling_point(model: keras.Model, mode: str, axis: str, point: Any, way: str, others: Any) -> Any:
     """Measure ours and the ViTs at one point; the others follow on the pixels and the batch axes only."""
     rows, children = [], []
     spec = dict(kind="keras_mixer", model=model, mode=mode, batch_size=1, image_size=FLAGS.image_size, compile=way)

@@ -2,17 +2,18 @@
 
 import os
 import tempfile
+from typing import Any
 
-import benchmark_shared as shared
 from absl import flags
 
 from keras_mixer.analysis import output, speed_report
 from keras_mixer.analysis import start_up as start_up_times
+from keras_mixer.cli import benchmark_shared as shared
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 
 
-def main():
+def main() -> None:
     """Seconds and memory of the imports, and of building and loading each variant, in fresh processes."""
     output.new_figure(1, 1)  # says at once where matplotlib is missing
     known = {name: f"Mixer{name.upper()}" for name in shared.MODELS if name != "tiny"}

@@ -1,39 +1,25 @@
-"""What the recipes share: flags, models by name, and one clear sentence for bad input."""
+"""The flags that commands share, and what they describe: data, model, strategy, precision and seed."""
 
-import quiet_tensorflow  # noqa: F401 - first, since TensorFlow writes notes when it is imported
-
-# isort: split
-import contextlib
 import dataclasses
 import difflib
-import logging
-import os
-import platform
-import sys
-import warnings
+from typing import Any
 
-import absl.logging
 import keras
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-import command_line
 import keras_mixer
-import quiet_decoders
 from keras_mixer.data import crops, opening, permutations, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.data.source import Source
 from keras_mixer.paper import MODELS
+from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies
-from keras_mixer.training.callbacks import NonFiniteLoss
-from keras_mixer.training.loop import WorkerLost
-from keras_mixer.training.signals import Interrupted
-from keras_mixer.training.workdir import SaveError
 
-FLAGS = flags.FLAGS
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_FINITE, EXIT_INTERRUPTED = 1, 2, 3, 130
+FLAGS: Any = flags.FLAGS
 
 
-def define_common_flags(default_workdir):
+def define_common_flags(default_workdir: str) -> None:
     """Define the flags that every recipe has."""
     flags.DEFINE_string("model", "tiny", f"Variant: {', '.join(MODELS)}.")
     flags.DEFINE_string(
@@ -57,7 +43,7 @@ def define_common_flags(default_workdir):
     flags.DEFINE_string("workdir", default_workdir, "Folder of the run; the same flags again continue it.")
 
 
-def define_data_flags():
+def define_data_flags() -> None:
     """Define the flags of a recipe that trains: splits, pixels and augmentation."""
     define_pixel_flags()
     flags.DEFINE_string("train_split", None, "For example train[:99%]; default train.")
@@ -84,9 +70,9 @@ def define_data_flags():
     flags.DEFINE_integer("permutation_seed", 0, "Draws the permutation, the same for training and evaluation.")
 
 
-def define_pixel_flags(of_run=False):
+def define_pixel_flags(of_run: bool = False) -> None:
     """Define the flags of how files become pixels; `of_run`: by default as the run that made the weights."""
-    default = {f.name: None if of_run else f.default for f in dataclasses.fields(PixelSettings)}
+    default: dict[str, Any] = {f.name: None if of_run else f.default for f in dataclasses.fields(PixelSettings)}
     end = " Default that of the run." if of_run else ""
     flags.DEFINE_string(
         "alpha", default["alpha"], f"Under transparent pixels: white, black, or drop to show what is stored there.{end}"
@@ -100,123 +86,28 @@ def define_pixel_flags(of_run=False):
     flags.DEFINE_integer("channels", default["channels"], f"Of the images: 3, or 1 for grey, such as X-rays.{end}")
 
 
-def pixel_settings(start=None):
+def pixel_settings(start: StartingPoint | None = None) -> PixelSettings:
     """Return the `PixelSettings` of the flags, where they are not given those of the run of a `StartingPoint`."""
     return start.pixels(**given_pixels()) if start else PixelSettings(**given_pixels())
 
 
-def given_pixels():
+def given_pixels() -> dict[str, Any]:
     """Return the fields of `PixelSettings` that the flags give, name -> value."""
     values = {f.name: FLAGS[f.name].value for f in dataclasses.fields(PixelSettings)}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def run(main, positional=False):
-    """Run `main(argv)`; bad input becomes one sentence and exit code 2, a failed run exit code 1.
-
-    Arguments that are no flags are refused, unless `positional`: then they are argv[1:].
-    """
-    app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _parse_flags(argv, positional))
-
-
-def settings(without=()):
-    """Return name -> value of this recipe's flags, the shared ones included."""
-    named = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
-    return {name: value for name, value in sorted(named.items()) if name not in without}
-
-
-@contextlib.contextmanager
-def naming_unreadable_files(*data_sources):
-    """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
-    try:
-        yield
-    except (
-        tf.errors.InvalidArgumentError,
-        tf.errors.DataLossError,
-        tf.errors.NotFoundError,
-        tf.errors.PermissionDeniedError,
-    ) as error:
-        if pipeline.LABEL_ERROR in (error.message or ""):
-            raise
-        for source in data_sources:
-            found = source.find_unreadable() if source.find_unreadable else None
-            if found:
-                skip = ", or start with --overwrite and --on_bad_image=skip" if source.loose_files else ""
-                raise ValueError(
-                    f"dataset: {found} cannot be decoded as an image; replace it, and run the same command again to "
-                    f"continue, or remove it and start with --overwrite{skip}."
-                ) from None
-        raise
-
-
-def _parse_flags(argv, positional):
-    try:
-        return command_line.parse_flags(argv, positional)
-    except ValueError as error:
-        stop(str(error))
-
-
-def _set_up_logging():
-    """Plain lines: all of this package, warnings of others. --verbosity=1 shows more, and tracebacks of bad input."""
-    if FLAGS.verbosity == 0:  # what absl sets when the flag is not given
-        absl.logging.set_verbosity(absl.logging.WARNING)
-        # TensorFlow warns of what is no use here, such as a method that it cannot convert and need not.
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("keras_mixer").setLevel(logging.INFO)
-    # What decoders say of a damaged picture names no file; a sentence of ours does.
-    quiet_decoders.start()
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    absl.logging.get_absl_handler().setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-
-
-def _guarded(main, argv):
-    _set_up_logging()
-    try:
-        main(argv)
-    except NonFiniteLoss as error:
-        stop(str(error), EXIT_NOT_FINITE)
-    except (SaveError, WorkerLost) as error:
-        stop(str(error), EXIT_FAILED)
-    except Interrupted as error:
-        overwrite = "overwrite" in FLAGS and FLAGS.overwrite
-        stop(f"{str(error).rstrip('.')}{' without --overwrite' * overwrite}.", 128 + error.signum)
-    except KeyboardInterrupt:
-        stop("interrupted; the same command starts again, a run from its newest checkpoint.", EXIT_INTERRUPTED)
-    except (ValueError, OSError) as error:
-        if FLAGS.verbosity > 0:
-            raise
-        stop(str(error))
-    except tf.errors.ResourceExhaustedError as error:
-        stop(
-            f"out of memory ({(error.message or 'no details').splitlines()[0][:150]}); use a smaller --batch_size, "
-            "--precision=mixed_bfloat16, or in training --gradient_accumulation_steps or --rematerialize.",
-            EXIT_FAILED,
-        )
-    except tf.errors.OpError as error:
-        message = error.message or ""
-        if pipeline.LABEL_ERROR not in message:
-            raise
-        stop("dataset: " + message[message.index(pipeline.LABEL_ERROR) :].split("\n")[0].replace("'", ""))
-
-
-def stop(sentence, code=EXIT_BAD_INPUT):
-    """Print one sentence to standard error, with its list where it has one, and exit."""
-    print(f"error: {sentence.strip()}", file=sys.stderr, flush=True)
-    sys.exit(code)
-
-
-def image_size():
+def image_size() -> int:
     """--image_size, or the model's usual one."""
     return FLAGS.image_size if FLAGS.image_size is not None else 16 if FLAGS.model == "tiny" else 224
 
 
-def make_strategy():
+def make_strategy() -> tf.distribute.Strategy:
     """The strategy that --strategy, --num_devices and --tpu name; to be made before anything else of TensorFlow."""
     return strategies.make_strategy(FLAGS.strategy, FLAGS.num_devices, FLAGS.tpu)
 
 
-def check_model_name():
+def check_model_name() -> None:
     """Refuse an unknown --model, naming near ones."""
     if FLAGS.model not in MODELS:
         near = difflib.get_close_matches(FLAGS.model.lower(), MODELS, n=2)
@@ -224,7 +115,7 @@ def check_model_name():
         raise ValueError(f"model: {FLAGS.model!r} is unknown; {hint}")
 
 
-def build_model(classes, **kwargs):
+def build_model(classes: int, **kwargs: Any) -> keras.Model:
     """Build --model for logits, with --weights where given."""
     side = image_size()
     return keras_mixer.MLPMixer(
@@ -238,7 +129,7 @@ def build_model(classes, **kwargs):
     )
 
 
-def set_precision_and_seed():
+def set_precision_and_seed() -> None:
     """Set the global dtype policy from --precision, and every seed from --seed."""
     if not 0 <= FLAGS.seed < 2**31:
         raise ValueError(f"seed: must be at least 0 and below 2**31, got {FLAGS.seed}.")
@@ -248,7 +139,7 @@ def set_precision_and_seed():
     keras.config.set_dtype_policy(FLAGS.precision)
 
 
-def open_source(training):
+def open_source(training: bool) -> Source:
     """Open --dataset, the split to train on or the one to evaluate on."""
     return opening.open_source(
         FLAGS.dataset,
@@ -262,7 +153,7 @@ def open_source(training):
     )
 
 
-def open_sources():
+def open_sources() -> tuple[Source, Source]:
     """Open --dataset for training and for evaluation; both must have the same classes."""
     train, evaluation = open_source(training=True), open_source(training=False)
     if train.class_names != evaluation.class_names:
@@ -270,7 +161,13 @@ def open_sources():
     return train, evaluation
 
 
-def train_batches(source, start_step, part=(0, 1), batch_size=None, patch_size=None):
+def train_batches(
+    source: Source,
+    start_step: int,
+    part: tuple[int, int] = (0, 1),
+    batch_size: int | None = None,
+    patch_size: int | None = None,
+) -> tf.data.Dataset:
     """Return the training batches that the flags describe, from `start_step` on; `patch_size` as for `permuted`."""
     options = _train_options() | ({"batch_size": batch_size} if batch_size else {})
     options |= {"seed": FLAGS.seed, "pixels": pixel_settings()}
@@ -278,7 +175,7 @@ def train_batches(source, start_step, part=(0, 1), batch_size=None, patch_size=N
     return permuted(batches, patch_size)
 
 
-def permuted(batches, patch_size=None):
+def permuted(batches: Any, patch_size: int | None = None) -> tf.data.Dataset:
     """Return batches with their images permuted as --permutation says; the patch is by default that of --model."""
     if FLAGS.permutation == "none":
         return batches
@@ -289,7 +186,7 @@ def permuted(batches, patch_size=None):
     return permutations.permute_batches(batches, FLAGS.permutation, image_size(), patch_size, seed)
 
 
-def check_train_batches(source):
+def check_train_batches(source: Source) -> None:
     """Refuse the flags that `train_batches` would, before anything is written."""
     pixel_settings()
     given = [name for name in ("crop_area", "crop_aspect", "flip_rate") if FLAGS[name].present]
@@ -300,14 +197,14 @@ def check_train_batches(source):
     permutations.check_kind(FLAGS.permutation, FLAGS.permutation_seed)
 
 
-def _train_options():
-    names = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
+def _train_options() -> dict[str, Any]:
+    names: tuple[str, ...] = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
     names += ("random_erasing_rate", "label_smoothing", "flip_rate")
     ranges = {name: numbers_of(name) for name in ("crop_area", "crop_aspect")}
     return {name: FLAGS[name].value for name in names} | ranges | {"image_size": image_size()}
 
 
-def numbers_of(name):
+def numbers_of(name: str) -> tuple[float, ...]:
     """Return the numbers that a flag lists with commas between them."""
     try:
         return tuple(float(text) for text in FLAGS[name].value)
@@ -317,14 +214,3 @@ def numbers_of(name):
             f"{name}: must be two numbers with a comma between, got {given!r}; write --{name}="
             f"{','.join(FLAGS[name].default)}."
         ) from None
-
-
-def versions():
-    """What a result depends on besides the flags."""
-    return {
-        "keras_mixer": keras_mixer.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(tf.config.list_physical_devices('GPU'))} GPUs",
-    }

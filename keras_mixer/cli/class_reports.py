@@ -2,19 +2,31 @@
 
 import csv
 import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_mixer.analysis import confusion, output
 from keras_mixer.data import folders, pipeline, subsets
+from keras_mixer.data.source import Source
 from keras_mixer.evaluation import reports
+from keras_mixer.evaluation.reports import Predictions
 from keras_mixer.training import workdir
 
 MOST_MISTAKES = 24  # in mistakes.png
 MOST_COLUMNS = 1000  # of confusion.csv as a matrix
 
 
-def write(folder, predictions, source, shown, root, pictures=True):
+def write(
+    folder: pathlib.Path,
+    predictions: Predictions,
+    source: Source,
+    shown: dict[str, Any],
+    root: str,
+    pictures: bool = True,
+) -> list[pathlib.Path]:
     """Write classes.csv, confusion.csv and mistakes.csv, and with `pictures` confusion.png and mistakes.png.
 
     Args:
@@ -41,7 +53,7 @@ def write(folder, predictions, source, shown, root, pictures=True):
     return [folder / name for name in names if (folder / name).exists()]
 
 
-def write_tables(folder, predictions, names):
+def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence[str]) -> None:
     """Write classes.csv and confusion.csv."""
     write_csv(folder / "classes.csv", reports.class_rows(predictions, names))
     if predictions.num_classes <= MOST_COLUMNS:
@@ -60,14 +72,16 @@ def write_tables(folder, predictions, names):
     write_csv(folder / "confusion.csv", rows)
 
 
-def write_mistakes(folder, predictions, source, shown, root, pictures):
+def write_mistakes(
+    folder: pathlib.Path, predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool
+) -> None:
     """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
     worst = reports.worst_mistakes(predictions, MOST_MISTAKES)
     names, rows = source.class_names, []
     (folder / "mistakes.png").unlink(missing_ok=True)
     if len(worst):
         some = subsets.subset(source, worst)
-        paths = subsets.read_paths(some) or [None] * len(worst)
+        paths: list[Any] = subsets.read_paths(some) or [None] * len(worst)
         order = np.argsort(np.argsort(worst))  # of `some`, which is in the order of the dataset
         for i, place in zip(worst, order, strict=True):
             rows.append(
@@ -97,7 +111,7 @@ def write_mistakes(folder, predictions, source, shown, root, pictures):
     write_csv(folder / "mistakes.csv", rows, ["image", "file", "true", "predicted", "confidence", "rank_of_true"])
 
 
-def write_csv(path, rows, columns=None):
+def write_csv(path: pathlib.Path, rows: Any, columns: Any = None) -> None:
     """Write dicts as a CSV file with a header."""
     with workdir.atomic_file(path) as file:
         writer = csv.DictWriter(file, columns or list(rows[0]))
@@ -105,7 +119,7 @@ def write_csv(path, rows, columns=None):
         writer.writerows(rows)
 
 
-def check_matplotlib():
+def check_matplotlib() -> None:
     """Say at once where matplotlib is missing."""
     try:
         output.new_figure(1, 1)

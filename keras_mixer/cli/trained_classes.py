@@ -1,7 +1,10 @@
 """Whether a checkpoint's head is for the classes of a dataset."""
 
+from keras_mixer.data.source import Source
+from keras_mixer.starting_point import StartingPoint
 
-def check(start, source, way_out):
+
+def check(start: StartingPoint, source: Source, way_out: str) -> None:
     """Raise a ValueError unless the head of a `StartingPoint` is for the classes of a source, in their order."""
     if start.num_classes is None:
         raise ValueError(f"weights: {start.name} has no head, so it names no class; {way_out}.")

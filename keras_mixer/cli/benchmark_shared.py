@@ -8,20 +8,22 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 from absl import flags
 
 from keras_mixer.analysis import output, peers, throughput
+from keras_mixer.paper import MODELS
 
-FLAGS = flags.FLAGS
-RECIPES = pathlib.Path(__file__).resolve().parent
-# The names of keras_mixer.paper.
-MODELS = ("tiny", "s8", "s16", "s32", "b16", "b32", "l16", "l32", "h14")
+FLAGS: Any = flags.FLAGS
+HERE = pathlib.Path(__file__).resolve().parent
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 BUSY = 0.3  # cores that others use, above which a machine is not idle
 
 
-def check_flags(default_model):
+def check_flags(default_model: str) -> Any:
     """Refuse what cannot be measured, before anything starts; return the batch sizes and the ways to compile."""
     if FLAGS.model not in (None, *MODELS):
         raise ValueError(f"model: {FLAGS.model!r} is unknown; use one of {', '.join(MODELS)}.")
@@ -49,12 +51,12 @@ def check_flags(default_model):
     return {"batch_sizes": batch_sizes, "compile": ways}
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
 
 
-def check_sides(name, sides, default_model):
+def check_sides(name: str, sides: Any, default_model: str) -> None:
     """Refuse sides in pixels that the patches of --model do not divide."""
     model = FLAGS.model or default_model
     patch = 4 if model == "tiny" else int(model[1:])
@@ -67,22 +69,22 @@ def check_sides(name, sides, default_model):
             )
 
 
-def whole_numbers(name, texts):
+def whole_numbers(name: str, texts: Sequence[str]) -> list[int]:
     if not texts or not all(text.strip().isdecimal() and int(text) > 0 for text in texts):
         raise ValueError(f"{name}: must be positive whole numbers by commas, got {','.join(texts)!r}.")
     return sorted({int(text) for text in texts})
 
 
-def dtypes_of_run():
+def dtypes_of_run() -> list[str]:
     """The dtypes in which some configuration multiplies matrices."""
     more = ["bfloat16" for name in FLAGS.compare if "bf16" in name]
     return list(dict.fromkeys([DTYPES[FLAGS.precision], *more]))
 
 
-def start(name, spec, python=sys.executable):
+def start(name: str, spec: dict[str, Any], python: str = sys.executable) -> throughput.Child:
     """Start a measuring process."""
     spec = {"precision": FLAGS.precision, "cores": FLAGS.cores, **spec}
-    paths = [str(RECIPES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {
         "PYTHONPATH": os.pathsep.join(paths),
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -92,10 +94,10 @@ def start(name, spec, python=sys.executable):
         # Compile times are of a first run.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
-    return throughput.Child(name, [python, str(RECIPES / "benchmark_child.py"), json.dumps(spec)], env)
+    return throughput.Child(name, [python, str(HERE / "benchmark_child.py"), json.dumps(spec)], env)
 
 
-def start_peak(dtype):
+def start_peak(dtype: str) -> throughput.Child:
     precision = {dtype: precision for precision, dtype in DTYPES.items()}[dtype]
     try:
         return start(f"matmul {dtype}", dict(kind="peak", precision=precision, matmul_size=FLAGS.matmul_size))
@@ -103,7 +105,7 @@ def start_peak(dtype):
         raise OSError(f"matmul_size: {error}") from None
 
 
-def new_result(what, model):
+def new_result(what: str, model: keras.Model) -> dict[str, Any]:
     """The fields that every report has."""
     named = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
     side = FLAGS.image_size or (16 if model == "tiny" else 224)
@@ -130,18 +132,18 @@ def new_result(what, model):
     }
 
 
-def name_device(result):
+def name_device(result: dict[str, Any]) -> None:
     """Have the title name the device that ours found, which is not the CPU where there is a GPU."""
     devices = [row["facts"]["device"] for row in result["rows"] if "facts" in row]
     if devices:
         result["title"] = result["title"].replace(throughput.cpu_name(), devices[0])
 
 
-def progress(line):
+def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def finish(text, paths, failed):
+def finish(text: str, paths: Any, failed: Any) -> None:
     """Print the report; something that could not be measured is exit code 1."""
     print(text)
     print(f"Written: {', '.join(str(path) for path in paths)}")

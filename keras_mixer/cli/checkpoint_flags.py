@@ -1,21 +1,25 @@
 """What the recipes share that use a trained checkpoint: its flags, which one it is, its size, and the model of it."""
 
-import common  # first: it imports TensorFlow without its start-up notes
-
 # isort: split
 import hashlib
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 from keras_mixer import starting_point
+from keras_mixer.cli import shared_flags
+from keras_mixer.cli.command_line import command
 from keras_mixer.data import crops, permutations, pipeline
+from keras_mixer.data.source import Source
 from keras_mixer.paper import MODELS
+from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 DEFAULT_WEIGHTS = "runs/pretrain"
 WEIGHTS_HELP = (
     f"A released name, a .npz, .keras, .weights.h5 or .safetensors file, or a run's workdir; default {DEFAULT_WEIGHTS}."
@@ -24,9 +28,9 @@ MODEL_HELP = f"Variant, which a released name needs: {', '.join(MODELS)}; defaul
 SIZE_HELP = "Image side in pixels; default the one that the weights were trained at."
 
 
-def define_flags(default_workdir, training=False):
+def define_flags(default_workdir: str, training: bool = False) -> None:
     """Define the flags of a recipe that runs a checkpoint over a dataset."""
-    common.define_common_flags(default_workdir)
+    shared_flags.define_common_flags(default_workdir)
     FLAGS.set_default("model", None)
     FLAGS["weights"].help, FLAGS["model"].help, FLAGS["image_size"].help = WEIGHTS_HELP, MODEL_HELP, SIZE_HELP
     FLAGS["workdir"].help = "Folder of the results; earlier ones of this recipe are replaced."
@@ -40,49 +44,51 @@ def define_flags(default_workdir, training=False):
         None,
         "Of photographs: resmall (paper's Table 3), resize (Table 2); default that of the run, else resmall.",
     )
-    common.define_pixel_flags(of_run=True)
+    shared_flags.define_pixel_flags(of_run=True)
 
 
-def find():
+def find() -> StartingPoint:
     """Return the `StartingPoint` of --weights and --model, by default the run that pretrain.py leaves."""
     if FLAGS.model is not None:
-        common.check_model_name()
+        shared_flags.check_model_name()
     if FLAGS.weights is not None:
         return starting_point.find(FLAGS.weights, FLAGS.model)
     if not (pathlib.Path(DEFAULT_WEIGHTS) / "model.keras").exists():
         raise ValueError(
-            f"weights: {DEFAULT_WEIGHTS} is not there or not finished; make it with python recipes/pretrain.py, which "
+            f"weights: {DEFAULT_WEIGHTS} is not there or not finished; make it with {command('pretrain')}, which "
             "takes about a minute, or give --weights."
         )
     return starting_point.find(DEFAULT_WEIGHTS, FLAGS.model)
 
 
-def check_crop():
+def check_crop() -> str | None:
     """Return --crop, None where it is not given."""
     if FLAGS.crop not in (None, *crops.EVALUATION_CROPS):
         raise ValueError(f"crop: must be resmall, resize or none, got {FLAGS.crop!r}.")
     return FLAGS.crop
 
 
-def set_crop(start):
+def set_crop(start: StartingPoint) -> None:
     """Set --crop, where it is not given, to how the photographs of the run that made the weights were evaluated."""
     FLAGS.crop = FLAGS.crop or start.settings.get("crop") or "resmall"
 
 
-def weights_key(model):
+def weights_key(model: keras.Model) -> str:
     """Return the sha256 of a model's weights, bit for bit, and of its dtype policy."""
     digest = hashlib.sha256(keras.config.dtype_policy().name.encode())
     for variable in model.variables:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).data)
     return digest.hexdigest()
 
 
-def eval_batches(strategy, source, start, side, crop):
+def eval_batches(
+    strategy: tf.distribute.Strategy, source: Source, start: StartingPoint, side: int, crop: str
+) -> tf.data.Dataset:
     """Return one pass over a source as the weights of `start` want it, shared by the replicas of a strategy."""
     kind, seed = start.permutation
-    options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=common.pixel_settings(start))
+    options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=shared_flags.pixel_settings(start))
 
-    def of_part(part):
+    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
         batches = pipeline.eval_batches(source, part=part, **options)
         return permutations.permute_batches(batches, kind, side, start.sizes["patch_size"], seed)
 
@@ -90,7 +96,7 @@ def eval_batches(strategy, source, start, side, crop):
     return strategies.distribute(strategy, of_part, FLAGS.batch_size)
 
 
-def check_batch(strategy):
+def check_batch(strategy: tf.distribute.Strategy) -> None:
     """Refuse a --batch_size that the devices cannot share evenly."""
     count = strategy.num_replicas_in_sync
     if FLAGS.batch_size < 1 or FLAGS.batch_size % count:
@@ -100,7 +106,7 @@ def check_batch(strategy):
         )
 
 
-def open_results_folder(strategy):
+def open_results_folder(strategy: tf.distribute.Strategy) -> pathlib.Path:
     """Return --workdir as a path to a folder that holds no training run and, by the chief, can be written."""
     if not FLAGS.workdir:
         raise ValueError("workdir: must name a folder, got an empty text.")

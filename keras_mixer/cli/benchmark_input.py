@@ -1,6 +1,8 @@
 """The input pipeline part of benchmark.py: stages, and their report."""
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 
@@ -11,13 +13,13 @@ from keras_mixer.analysis import input_speed, output
 from keras_mixer.data import augment, crops, decode, pipeline, randaugment
 from keras_mixer.data.source import Source
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 NUM_FILES, CLASSES = 64, 1000
 MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
 LIMIT = "tf.io.decode_jpeg, the limit"
 
 
-def main(_):
+def main(_: list[str]) -> None:
     """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
     output.new_figure(1, 1)  # says at once where matplotlib is missing
     output.open_folder(FLAGS.output)
@@ -29,10 +31,10 @@ def main(_):
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
     memory = input_speed.peak_memory()
     details = {
-        "flags": common.settings(),
+        "flags": entry.settings(),
         "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
         "peak_memory_mib": round(memory),
-        "versions": common.versions(),
+        "versions": entry.versions(),
     }
     paths = input_speed.write_report(FLAGS.output, rates, LIMIT, details)
     print(input_speed.table(rates, LIMIT))
@@ -40,7 +42,7 @@ def main(_):
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
-def input_stages(photos, size, batch_size):
+def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
     """Return the stages for `input_speed.measure`."""
     encoded = tf.constant(photos)
     cropped = tf.stack([crops.decode_and_inception_crop(file, [0, k], size) for k, file in enumerate(photos)])
@@ -68,7 +70,8 @@ def input_stages(photos, size, batch_size):
         "randaugment": (lambda image, k: randaugment.randaugment(image, seed(k), MAGNITUDE), cropped),
     }
     for name in randaugment.OP_NAMES:
-        stages[name] = (lambda image, k, name=name: randaugment.apply_operation(image, name, MAGNITUDE), cropped)
+        apply: Any = lambda image, k, name=name: randaugment.apply_operation(image, name, MAGNITUDE)
+        stages[name] = (apply, cropped)
     datasets = {name: input_speed.of_images(function, images) for name, (function, images) in stages.items()}
 
     batch = tf.stack([cropped[k % NUM_FILES] for k in range(batch_size)])
@@ -80,7 +83,7 @@ def input_stages(photos, size, batch_size):
     stages_of_batches = {"to [-1, 1]": endless.map(scaled).take, "mixup of a batch": endless.map(mixed).take}
     whole = dict(batch_size=batch_size, image_size=size, seed=0, mixup_alpha=MIXUP_ALPHA)
 
-    def train_batches(elements, **more):
+    def train_batches(elements: Any, **more: Any) -> Any:
         source = Source(
             name="photographs",
             num_examples=batch_size,

@@ -10,15 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from absl import flags
 
-import common
-import trained_model
+from keras_mixer import recipes
+from keras_mixer.cli import checkpoint_flags, entry
 from keras_mixer.data import tasks
 
-FLAGS = flags.FLAGS
-RECIPES = pathlib.Path(__file__).parent
+FLAGS: Any = flags.FLAGS
+RECIPES = pathlib.Path(recipes.__file__).parent
 REAL = "imagenet2012_real"
 REAL_MANUAL = "ILSVRC2012_img_val.tar, from image-net.org"
 # Flags of finetune.py that every child gets, and those of them that may change when a suite goes on.
@@ -41,13 +42,13 @@ class Job:
     failed: bool = False
 
     @property
-    def folder(self):
+    def folder(self) -> pathlib.Path:
         return pathlib.Path(FLAGS.workdir).expanduser() / self.place
 
-    def command(self):
+    def command(self) -> list[str]:
         return [sys.executable, str(RECIPES / f"{self.recipe}.py"), *self.flags, f"--workdir={self.folder}"]
 
-    def result(self):
+    def result(self) -> Any:
         """What result.json holds, or None before it is there."""
         try:
             return json.loads((self.folder / "result.json").read_text())
@@ -55,7 +56,7 @@ class Job:
             return None
 
 
-def parse_flags(text):
+def parse_flags(text: str) -> dict[str, Any]:
     """Return name -> value of --finetune_flags; refuse what the suite sets itself."""
     given = {}
     try:
@@ -75,9 +76,9 @@ def parse_flags(text):
     return given
 
 
-def plan(table, keys, seeds, given):
+def plan(table: Any, keys: Any, seeds: list[str], given: Any) -> list[Job]:
     """Return the `Job`s of a table."""
-    base, name = [f"--weights={FLAGS.weights or trained_model.DEFAULT_WEIGHTS}"], f"table{table.number}"
+    base, name = [f"--weights={FLAGS.weights or checkpoint_flags.DEFAULT_WEIGHTS}"], f"table{table.number}"
     base += [f"--model={FLAGS.model}"] if FLAGS.model else []
     data = [f"--{flag}={FLAGS[flag].value}" for flag in ("data_dir", "manual_dir") if FLAGS[flag].value]
     devices = [f"--{flag}={given[flag]}" for flag in PASSED_ON if flag in given]
@@ -109,13 +110,13 @@ def plan(table, keys, seeds, given):
     return jobs
 
 
-def full_size(table, given):
+def full_size(table: Any, given: Any) -> Any:
     """Return the image side of the full tasks: the table's, or that of --finetune_flags."""
     return int(given.get("image_size", table.image_size))
 
 
 @functools.cache
-def missing(dataset, splits, manual):
+def missing(dataset: str, splits: Any, manual: Any) -> str:
     """Return why the data of a task cannot be read, "" where they are prepared or will be downloaded."""
     import tensorflow_datasets as tfds  # takes seconds to import
 
@@ -135,14 +136,14 @@ def missing(dataset, splits, manual):
     return "" if FLAGS.download else f"{where}; prepare it there, or give --download"
 
 
-def run(job):
+def run(job: Job) -> None:
     """Run a job to its end, its output going on to ours; a signal goes on to it, and then ends the suite."""
     print(f"\n==== {job.place}", flush=True)
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     signals: list[int] = []
-    process = None
+    process: Any = None
 
-    def stop(number, _):
+    def stop(number: int, _: Any) -> None:
         signals.append(number)
         # Ctrl-C reaches both from the terminal; what is sent to this process alone goes on to the one that works.
         if number == signal.SIGTERM and process:
@@ -154,7 +155,7 @@ def run(job):
         process.send_signal(signal.SIGTERM)
     tail = bytearray()
 
-    def copy():
+    def copy() -> None:
         while piece := os.read(process.stderr.fileno(), 65536):
             sys.stderr.buffer.write(piece)
             sys.stderr.flush()
@@ -169,7 +170,7 @@ def run(job):
         for number, handler in before.items():
             signal.signal(number, handler)
     if signals:
-        common.stop("stopped; the same command continues.", 128 + signals[0])
+        entry.stop("stopped; the same command continues.", 128 + signals[0])
     if code or not job.result():
         lines = tail.decode(errors="replace").replace("\r", "\n").strip().splitlines()
         errors = [line for line in lines if line.startswith("error: ")] or lines or ["no message"]

@@ -1,17 +1,26 @@
 """What the recipes that train share: flags of the run, and the run itself from a built model to result.json."""
 
-import common  # first: it imports TensorFlow without its start-up notes
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.data.source import Source
+from keras_mixer.training.step import Trainer
+from keras_mixer.types import Loss
 
 # isort: split
 import logging
 
 from absl import flags
 
+from keras_mixer.cli import shared_flags
 from keras_mixer.data import pipeline
 from keras_mixer.evaluation.classification import make_evaluator
 from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
 
 # What may change between a run and its continuation.
@@ -34,7 +43,9 @@ FREE_FLAGS = {
 }
 
 
-def define_training_flags(epochs, optimizer, schedule, learning_rate, weight_decay):
+def define_training_flags(
+    epochs: float | None, optimizer: str, schedule: str, learning_rate: float, weight_decay: float
+) -> None:
     """Define the flags of a training run, with the defaults of a recipe."""
     flags.DEFINE_integer("total_steps", None, "Steps of the run; wins over --epochs.")
     flags.DEFINE_float("epochs", epochs, "Passes over the training images.")
@@ -62,7 +73,7 @@ def define_training_flags(epochs, optimizer, schedule, learning_rate, weight_dec
     flags.DEFINE_boolean("overwrite", False, "Remove the earlier run in --workdir and start anew.")
 
 
-def steps_of_run(num_examples):
+def steps_of_run(num_examples: int) -> tuple[int, int, int, int]:
     """Return (total_steps, warmup_steps, log_steps, eval_steps) from the flags."""
     total = FLAGS.total_steps
     if total is None:
@@ -86,7 +97,9 @@ def steps_of_run(num_examples):
     return total, warmup, log, evaluation
 
 
-def make_trainer(model, loss, strategy, total_steps, warmup_steps):
+def make_trainer(
+    model: keras.Model, loss: Loss, strategy: tf.distribute.Strategy, total_steps: int, warmup_steps: int
+) -> Trainer:
     """Freeze --freeze and return the trainer that the flags describe."""
     freezing.freeze(model, FLAGS.freeze)
     with strategy.scope():
@@ -111,7 +124,14 @@ def make_trainer(model, loss, strategy, total_steps, warmup_steps):
     )
 
 
-def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings=None, crop="resmall"):
+def train_and_evaluate(
+    trainer: Trainer,
+    train_source: Source,
+    eval_source: Source,
+    steps: Any,
+    extra_settings: dict[str, Any] | None = None,
+    crop: str = "resmall",
+) -> dict[str, Any] | None:
     """Train in --workdir, or go on with it; evaluate every image once; write model.keras and result.json.
 
     Args:
@@ -124,25 +144,25 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
     Returns:
         dict of what result.json holds, or None where the run was finished before.
     """
-    model, strategy, side = trainer.model, trainer.strategy, common.image_size()
+    model, strategy, side = trainer.model, trainer.strategy, shared_flags.image_size()
     total_steps, warmup_steps, log_steps, eval_steps = steps
     chief, patch_size = strategies.is_chief(strategy), model.get_layer("stem").patch_size
 
-    def eval_batches(part):
-        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=common.pixel_settings())
-        return common.permuted(pipeline.eval_batches(eval_source, part=part, **options), patch_size)
+    def eval_batches(part: tuple[int, int]) -> Any:
+        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=shared_flags.pixel_settings())
+        return shared_flags.permuted(pipeline.eval_batches(eval_source, part=part, **options), patch_size)
 
-    def batches(start_step):
-        def of_part(part):
-            return common.train_batches(train_source, start_step, part, patch_size=patch_size)
+    def batches(start_step: int) -> Any:
+        def of_part(part: tuple[int, int]) -> Any:
+            return shared_flags.train_batches(train_source, start_step, part, patch_size=patch_size)
 
         return strategies.distribute(strategy, of_part, FLAGS.batch_size)
 
-    def preview():
-        some = common.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size), patch_size=patch_size)
+    def preview() -> Any:
+        some = shared_flags.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size), patch_size=patch_size)
         return next(iter(some))[0]
 
-    settings = common.settings(FREE_FLAGS) | {
+    settings = entry.settings(FREE_FLAGS) | {
         "total_steps": total_steps,
         "warmup_steps": warmup_steps,
         "class_names": train_source.class_names,
@@ -150,7 +170,7 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
         "eval_images": eval_source.num_examples,
         "train_files": train_source.fingerprint,
     }
-    details = {"flags": common.settings(), "num_parameters": model.count_params(), "versions": common.versions()}
+    details = {"flags": entry.settings(), "num_parameters": model.count_params(), "versions": entry.versions()}
     settings |= extra_settings or {}
     with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite, chief) as folder:
         with loop.naming_lost_worker(trainer):
@@ -170,7 +190,7 @@ def train_and_evaluate(trainer, train_source, eval_source, steps, extra_settings
             return None
         distributed = strategies.distribute(strategy, eval_batches, FLAGS.batch_size)
         evaluate = make_evaluator(model, distributed, trainer.image_loss, strategy)
-        with common.naming_unreadable_files(train_source, eval_source):
+        with entry.naming_unreadable_files(train_source, eval_source):
             summary = loop.train(
                 trainer,
                 batches,

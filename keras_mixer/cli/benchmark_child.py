@@ -1,22 +1,21 @@
 """A process of benchmark.py that holds one configuration and measures when asked; its argument is JSON."""
 
-import importlib.util
 import json
 import sys
+from typing import Any
+
+import keras
+
+from keras_mixer.analysis import throughput
 
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 
 
-def main(spec):
-    # Not the package's __init__ yet: a peer's Python may have no Keras, and cores must be bound before it is loaded.
-    package = importlib.util.find_spec("keras_mixer")
-    sys.modules["keras_mixer"] = importlib.util.module_from_spec(package)
-    from keras_mixer.analysis import throughput
-
-    throughput.serve(lambda: prepare(spec, throughput))
+def main(spec: dict[str, Any]) -> None:
+    throughput.serve(lambda: prepare(spec))
 
 
-def prepare(spec, throughput):
+def prepare(spec: dict[str, Any]) -> throughput.Prepared:
     if spec["cores"] == "1":
         throughput.use_one_core()
     if spec["kind"] == "peer":
@@ -24,9 +23,7 @@ def prepare(spec, throughput):
 
         names = ("name", "model", "sizes", "image_size", "mode", "batch_size", "precision")
         return peers.prepare(**{name: spec[name] for name in names})
-    for name in [name for name in sys.modules if name.split(".")[0] == "keras_mixer"]:
-        del sys.modules[name]  # from here on the whole package
-    import keras
+    import keras  # not before: a peer's Python may have none, and cores must be bound before it is loaded
 
     from keras_mixer.analysis import keras_timing
 
@@ -40,13 +37,13 @@ def prepare(spec, throughput):
         side = max(1, round(side / sizes["patch_size"])) * sizes["patch_size"]
     builders = {"keras_mixer": build_mixer, "keras_vit": build_vit}
     step = spec["mode"], spec["compile"], spec["batch_size"]
-    count = {} if spec["kind"] == "keras_mixer" else {"count": lambda _: {"vit": vit_flop(sizes, side)}}
+    count: dict[str, Any] = {} if spec["kind"] == "keras_mixer" else {"count": lambda _: {"vit": vit_flop(sizes, side)}}
     prepared = keras_timing.prepare_model(lambda: builders[spec["kind"]](sizes, side), *step, **count)
     prepared.facts |= {"sizes": sizes, "image_size": side}
     return prepared
 
 
-def scaled_sizes(spec):
+def scaled_sizes(spec: dict[str, Any]) -> dict[str, Any]:
     """Sizes of --model, with its depth or width changed; the tokens' hidden units stay."""
     from keras_mixer.paper import MODELS
 
@@ -57,13 +54,13 @@ def scaled_sizes(spec):
     return sizes
 
 
-def build_mixer(sizes, side):
+def build_mixer(sizes: dict[str, Any], side: int) -> keras.Model:
     import keras_mixer
 
     return keras_mixer.MLPMixer(**sizes, input_shape=(side, side, 3), classifier_activation=None)
 
 
-def build_vit(sizes, side):
+def build_vit(sizes: dict[str, Any], side: int) -> keras.Model:
     """KerasHub's ViT of the same depth, width and patches, with a head for the class token."""
     import keras
 
@@ -85,7 +82,7 @@ def build_vit(sizes, side):
     return keras.Model(backbone.input, logits)
 
 
-def vit_flop(sizes, side):
+def vit_flop(sizes: dict[str, Any], side: int) -> Any:
     from keras_mixer.analysis import cost_model
 
     return cost_model.vit_flop(

@@ -2,16 +2,18 @@
 
 import contextlib
 import statistics
+from typing import Any
 
-import benchmark_shared as shared
+import keras
 from absl import flags
 
 from keras_mixer.analysis import output, speed_report, throughput
+from keras_mixer.cli import benchmark_shared as shared
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 
 
-def main():
+def main() -> None:
     """Images/s over the batch sizes, ours and those of --compare in turn."""
     options = shared.check_flags("s32")
     modes = ["inference", "training"] if FLAGS.mode == "both" else [FLAGS.mode]
@@ -38,14 +40,14 @@ def main():
     shared.finish(text, paths, failed)
 
 
-def sweep_text(result):
+def sweep_text(result: dict[str, Any]) -> str:
     ratios = speed_report.ratio_table(result["rows"], result["model"], result["image_size"])
     parts = [result["title"], speed_report.table(result["rows"]), ratios]
     parts.append(speed_report.peak_line(result["matmul_gflops"]))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def measure_group(model, mode, size, compile_with, peaks):
+def measure_group(model: keras.Model, mode: str, size: Any, compile_with: str, peaks: Any) -> Any:
     """Measure the configurations of one mode and batch size and the matrix products, in turn; return rows and rates."""
     common = {"model": model, "mode": mode, "batch_size": size, "image_size": FLAGS.image_size}
     specs = [(f"keras_mixer {way}", dict(kind="keras_mixer", compile=way)) for way in compile_with]
@@ -87,6 +89,6 @@ def measure_group(model, mode, size, compile_with, peaks):
     return [rows[name] for name, _ in specs], peak_rates
 
 
-def failed_row(name, mode, size, error):
+def failed_row(name: str, mode: str, size: Any, error: Any) -> dict[str, Any]:
     shared.progress(f"    {error}")
     return {"name": name, "mode": mode, "batch_size": size, "error": str(error)}

@@ -1,14 +1,16 @@
 """How every recipe reads its command line; imports no framework, so that recipes without one can use it."""
 
 import difflib
+import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
-FLAGS = flags.FLAGS
+FLAGS: Any = flags.FLAGS
 
 
-def parse_flags(argv, positional=False):
+def parse_flags(argv: list[str], positional: bool = False) -> list[str]:
     """Read the flags and return the arguments that are none, the program's name first; --help prints and exits.
 
     Raises:
@@ -28,3 +30,9 @@ def parse_flags(argv, positional=False):
     if len(rest) > 1 and not positional:
         raise ValueError(f"{rest[1]!r} is not a flag; flags are written --name=value. See --help.")
     return rest
+
+
+def command(name: str) -> str:
+    """Return how to call another command from here: as a script where there is one, else the installed command."""
+    script = pathlib.Path("recipes", f"{name}.py")
+    return f"python {script}" if script.is_file() else f"keras-mixer {name}"

@@ -1,5 +1,7 @@
 """The paper's Table 4: how each model was pre-trained on each dataset. Numbers by dataset, then by model size."""
 
+from typing import Any
+
 _IMAGENET = dict(
     epochs=300, batch_size=4096, learning_rate=1e-3, weight_decay=0.1, warmup_steps=10_000, stochastic_depth_rate=0.1
 )
@@ -24,7 +26,7 @@ PRESETS = {
 }
 
 
-def get_preset(name, model):
+def get_preset(name: str, model: str) -> dict[str, Any]:
     """Return flag -> value of Table 4's row.
 
     Raises:

@@ -8,6 +8,7 @@ writes to sys.stderr goes past it.
 import os
 import subprocess
 import sys
+from typing import Any
 
 import absl.logging
 
@@ -26,12 +27,12 @@ for line in sys.stdin.buffer:
 """
 
 
-def start():
+def start() -> None:
     """Begin to filter."""
     real = os.dup(2)
     code = FILTER.format(notes=tuple(note.encode() for note in NOTES))
     # In a session of its own, so that Ctrl-C does not end it before it has passed on what the recipe says of it.
-    reader = subprocess.Popen(
+    reader: Any = subprocess.Popen(
         [sys.executable, "-ISc", code], stdin=subprocess.PIPE, stdout=real, start_new_session=True
     )
     sys.stderr.flush()
