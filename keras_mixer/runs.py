@@ -22,6 +22,7 @@ from keras_mixer.data.crops import EVALUATION_CROPS
 from keras_mixer.data.folders import printable
 from keras_mixer.data.pipeline import to_model_range
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.errors import InputError
 from keras_mixer.paper import MODELS
 
 Probabilities = Callable[[np.ndarray], tf.Tensor]  # images (B, H, W, channels) uint8 -> (B, K)
@@ -211,7 +212,7 @@ def load_run(
     if folder is None:
         return of_starting_point(starting_point.find(place, model), image_size, crop, pixels)
     if model is not None:
-        raise ValueError(f"model: {folder} is exported and says what it is; leave model out.")
+        raise InputError("model", f"{folder} is exported and says what it is", "leave `model` out")
     return of_export(exported.open_export(folder), image_size, crop, pixels)
 
 
@@ -259,10 +260,8 @@ def of_export(
     """Return the `Run` of an exported version; arguments and errors are those of `load_run`."""
     height, width = export.size
     if image_size is not None and (image_size, image_size) != export.size:
-        raise ValueError(
-            f"image_size: {export.folder} was exported for {height} x {width} pixels, got {image_size}; leave "
-            "image_size out."
-        )
+        fault = f"{export.folder} was exported for {height} x {width} pixels, got {image_size}"
+        raise InputError("image_size", fault, "leave `image_size` out")
     return Run(
         name=str(export.folder),
         class_names=_words(export.classes),

@@ -14,6 +14,7 @@ from keras_mixer import released, weight_files, weight_layouts
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data import permutations
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.errors import InputError
 from keras_mixer.models import MLPMixer
 from keras_mixer.paper import MODELS, TINY, VARIANTS
 
@@ -60,12 +61,10 @@ class StartingPoint:
         """
         side = self.image_size if image_size is None else image_size
         if side is None:
-            raise ValueError(f"image_size: the patches of {self.name} form no square; give image_size.")
+            raise InputError("image_size", f"the patches of {self.name} form no square", "give `image_size`")
         if side != self.image_size and self.permutation[0] != "none":
-            raise ValueError(
-                f"image_size: {self.name} was trained on images of {self.image_size} px, permuted, and knows no other; "
-                f"leave out image_size {side}."
-            )
+            fault = f"{self.name} was trained on images of {self.image_size} px, permuted, and knows no other"
+            raise InputError("image_size", fault, f"leave out `image_size` {side}")
         return side
 
     def pixel_order(self, side: int) -> np.ndarray | None:
@@ -115,7 +114,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
     text = os.fspath(weights)
     if released.is_name(text):
         if model is None:
-            raise ValueError(f"model: weights {text} need a model, one of {', '.join(VARIANTS)}.")
+            raise InputError("model", f"weights {text} need one", f"give `model`, one of {', '.join(VARIANTS)}")
         classes = 21843 if text == "imagenet21k" else 1000
         names = list(imagenet_classes("imagenet21k" if classes == 21843 else "imagenet1k"))
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")
@@ -147,7 +146,7 @@ def _of_file(file: str, settings: dict[str, Any], name: str, model: str | None) 
         raise ValueError(f"weights: {name} holds no Mixer; give a released name, a Mixer's file, or a workdir.")
     if model is not None and any(sizes[key] != MODELS[model][key] for key in sizes if key != "tokens_mlp_dim"):
         fits = weight_layouts.variant_of(**{k: v for k, v in sizes.items() if k != "tokens_mlp_dim"}) or sizes
-        raise ValueError(f"model: {name} is not of the model {model} but of {fits}; leave the model out.")
+        raise InputError("model", f"{name} is not of the model {model} but of {fits}", "leave `model` out")
     grid = opened.grid or (math.isqrt(found["patches"]),) * 2
     square = grid[0] == grid[1] and grid[0] * grid[1] == found["patches"]
     side = grid[0] * sizes["patch_size"] if square else None

@@ -6,12 +6,11 @@ Under each image stand its classes, with their weights where mixup or CutMix mix
     python recipes/contact_sheet.py --dataset=path/to/folder --image_size=224 --randaugment_magnitude=15 --step=1000
 """
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import pathlib
+from typing import Any
 
 from absl import flags
 

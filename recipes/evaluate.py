@@ -8,14 +8,13 @@ Without flags: the run in runs/pretrain on scikit-learn's handwritten digits, in
     python recipes/evaluate.py --weights=imagenet1k --model=b16 --dataset=imagenet_v2
 """
 
-import pathlib
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
 import dataclasses
+import pathlib
 import time
+from typing import Any
 
 import tensorflow as tf
 from absl import flags

@@ -11,19 +11,15 @@ The files of a version lie in <output>/<version>/; model.tflite and model.onnx b
 <output>/, where TensorFlow Serving does not look. docs/export.md has the signatures.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.data.pixel_settings import PixelSettings
-from keras_mixer.starting_point import StartingPoint
-from keras_mixer.types import Path
 
 # isort: split
 import json
 import os
 import pathlib
 import shlex
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,8 +29,11 @@ from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
 from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.paper import MODELS
 from keras_mixer.serving import model_card, version_folder
+from keras_mixer.starting_point import StartingPoint
+from keras_mixer.types import Path
 
 FORMATS: dict[str, Any] = {"saved_model": None, "litert": "model.tflite", "onnx": "model.onnx"}
 CALIBRATION_IMAGES = 200

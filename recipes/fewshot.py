@@ -7,28 +7,26 @@ Without flags: the features of the run in runs/pretrain, on scikit-learn's handw
     python recipes/fewshot.py --weights=imagenet21k --model=b16 --dataset=cifar100 --crop=resize
 """
 
-import pathlib
-from typing import Any
-
-import keras
-import tensorflow as tf
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.data.source import Source
-from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import hashlib
 import json
+import pathlib
 import zipfile
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
+from keras_mixer.data.source import Source
 from keras_mixer.evaluation import features, fewshot
+from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
 
 FLAGS: Any = flags.FLAGS

@@ -9,17 +9,12 @@ image size than the checkpoint's, such as 448 for 224, resizes the token MLPs th
     python recipes/finetune.py --weights=imagenet21k --model=l16 --task=vtab-clevr_count --sweep --strategy=tpu
 """
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.cli.command_line import command
-from keras_mixer.data.source import Source
-from keras_mixer.data.tasks import Task
-from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import logging
 import pathlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,9 +22,13 @@ from absl import flags
 
 from keras_mixer import starting_point
 from keras_mixer.cli import class_reports, shared_flags, sweep, trained_classes, training
+from keras_mixer.cli.command_line import command
 from keras_mixer.data import pipeline, tasks
+from keras_mixer.data.source import Source
+from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import reports
 from keras_mixer.paper import MODELS
+from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
 
 FLAGS: Any = flags.FLAGS

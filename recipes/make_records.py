@@ -8,20 +8,19 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
     python recipes/make_records.py --verify --output=runs/my_records
 """
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.cli.command_line import command
 
 # isort: split
 import contextlib
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 import tensorflow as tf
 from absl import flags
 
+from keras_mixer.cli.command_line import command
 from keras_mixer.data import folders, opening, record_writing, records
 
 FLAGS: Any = flags.FLAGS

@@ -11,11 +11,7 @@ set, by the run in runs/pretrain.
 Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.runs import ImagePredictions, Run
 
 # isort: split
 import dataclasses
@@ -23,6 +19,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,6 +31,7 @@ from keras_mixer import exported, runs
 from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import given_images, opening, pipeline
 from keras_mixer.data.folders import printable
+from keras_mixer.runs import ImagePredictions, Run
 
 FLAGS: Any = flags.FLAGS
 flags.DEFINE_string("weights", None, f"{checkpoint_flags.WEIGHTS_HELP} Or what recipes/export.py wrote.")

@@ -8,18 +8,17 @@ minute on two cores. Running the same command again continues an interrupted run
     python recipes/pretrain.py --dataset=imagenet2012 --model=b16 --preset=imagenet1k --precision=mixed_bfloat16
 """
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.cli.command_line import command
 
 # isort: split
 import logging
+from typing import Any
 
 import keras
 from absl import flags
 
 from keras_mixer.cli import presets, shared_flags, training
+from keras_mixer.cli.command_line import command
 from keras_mixer.training import loop, losses, strategies
 
 FLAGS: Any = flags.FLAGS

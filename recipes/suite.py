@@ -9,11 +9,7 @@ task whose data are not there is skipped and named. Without flags: runs/pretrain
         --finetune_flags="--strategy=tpu --precision=mixed_bfloat16"
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import contextlib
@@ -22,6 +18,8 @@ import pathlib
 import platform
 import shlex
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,6 +30,7 @@ from keras_mixer import resolution
 from keras_mixer.cli import checkpoint_flags, suite_jobs
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import suites
+from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
 
 FLAGS: Any = flags.FLAGS

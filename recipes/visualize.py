@@ -8,19 +8,18 @@ blocks, and the stem, of the run in runs/pretrain.
     python recipes/visualize.py --weights=runs/mine --blocks=all --units=100 --output=pictures
 """
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.starting_point import StartingPoint
 
 # isort: split
 import math
+from typing import Any
 
 from absl import flags
 
 from keras_mixer import npz, weights
 from keras_mixer.analysis import output, weight_pictures
 from keras_mixer.cli import checkpoint_flags
+from keras_mixer.starting_point import StartingPoint
 
 FLAGS: Any = flags.FLAGS
 flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)

@@ -29,6 +29,7 @@ RANKS = {
     "_version": 0,
     "paper": 0,
     "types": 0,
+    "errors": 0,
     "arguments": 0,
     "composite": 0,
     "random_draws": 0,

@@ -4,8 +4,6 @@ import json
 import sys
 from typing import Any
 
-import keras
-
 from keras_mixer.analysis import throughput
 
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
@@ -54,13 +52,13 @@ def scaled_sizes(spec: dict[str, Any]) -> dict[str, Any]:
     return sizes
 
 
-def build_mixer(sizes: dict[str, Any], side: int) -> keras.Model:
+def build_mixer(sizes: dict[str, Any], side: int) -> Any:
     import keras_mixer
 
     return keras_mixer.MLPMixer(**sizes, input_shape=(side, side, 3), classifier_activation=None)
 
 
-def build_vit(sizes: dict[str, Any], side: int) -> keras.Model:
+def build_vit(sizes: dict[str, Any], side: int) -> Any:
     """KerasHub's ViT of the same depth, width and patches, with a head for the class token."""
     import keras
 

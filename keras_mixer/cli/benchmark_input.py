@@ -1,10 +1,9 @@
 """The input pipeline part of benchmark.py: stages, and their report."""
 
-from typing import Any
-
 from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
 
 # isort: split
+from typing import Any
 
 import tensorflow as tf
 from absl import flags

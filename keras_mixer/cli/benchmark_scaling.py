@@ -5,7 +5,6 @@ import statistics
 import sys
 from typing import Any
 
-import keras
 from absl import flags
 
 from keras_mixer.analysis import cost_model, output, speed_report, throughput
@@ -62,7 +61,7 @@ def main() -> None:
     shared.finish(text, paths, failed)
 
 
-def scaling_point(model: keras.Model, mode: str, axis: str, point: Any, way: str, others: Any) -> Any:
+def scaling_point(model: str, mode: str, axis: str, point: Any, way: str, others: Any) -> Any:
     """Measure ours and the ViTs at one point; the others follow on the pixels and the batch axes only."""
     rows, children = [], []
     spec = dict(kind="keras_mixer", model=model, mode=mode, batch_size=1, image_size=FLAGS.image_size, compile=way)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from absl import flags
 
 from keras_mixer.analysis import output, peers, throughput
@@ -105,7 +104,7 @@ def start_peak(dtype: str) -> throughput.Child:
         raise OSError(f"matmul_size: {error}") from None
 
 
-def new_result(what: str, model: keras.Model) -> dict[str, Any]:
+def new_result(what: str, model: str) -> dict[str, Any]:
     """The fields that every report has."""
     named = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
     side = FLAGS.image_size or (16 if model == "tiny" else 224)

@@ -4,7 +4,6 @@ import contextlib
 import statistics
 from typing import Any
 
-import keras
 from absl import flags
 
 from keras_mixer.analysis import output, speed_report, throughput
@@ -47,7 +46,7 @@ def sweep_text(result: dict[str, Any]) -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def measure_group(model: keras.Model, mode: str, size: Any, compile_with: str, peaks: Any) -> Any:
+def measure_group(model: str, mode: str, size: Any, compile_with: str, peaks: Any) -> Any:
     """Measure the configurations of one mode and batch size and the matrix products, in turn; return rows and rates."""
     common = {"model": model, "mode": mode, "batch_size": size, "image_size": FLAGS.image_size}
     specs = [(f"keras_mixer {way}", dict(kind="keras_mixer", compile=way)) for way in compile_with]

@@ -1,6 +1,5 @@
 """What the recipes share that use a trained checkpoint: its flags, which one it is, its size, and the model of it."""
 
-# isort: split
 import hashlib
 import pathlib
 from typing import Any

@@ -1,10 +1,6 @@
 """How every command starts and ends: a quiet TensorFlow, flags, and one clear sentence for bad input."""
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, NoReturn
-
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first, since TensorFlow writes notes when it is imported
-from keras_mixer.data.source import Source
 
 # isort: split
 import contextlib
@@ -13,6 +9,8 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NoReturn
 
 import absl.logging
 import keras
@@ -22,6 +20,8 @@ from absl import app, flags
 import keras_mixer
 from keras_mixer.cli import command_line, quiet_decoders
 from keras_mixer.data import pipeline
+from keras_mixer.data.source import Source
+from keras_mixer.errors import InputError
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
@@ -106,7 +106,7 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except (ValueError, OSError) as error:
         if FLAGS.verbosity > 0:
             raise
-        stop(str(error))
+        stop(error.on_command_line() if isinstance(error, InputError) else str(error))
     except tf.errors.ResourceExhaustedError as error:
         stop(
             f"out of memory ({(error.message or 'no details').splitlines()[0][:150]}); use a smaller --batch_size, "

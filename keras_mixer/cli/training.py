@@ -1,24 +1,22 @@
 """What the recipes that train share: flags of the run, and the run itself from a built model to result.json."""
 
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+import logging
 from typing import Any
 
 import keras
 import tensorflow as tf
-
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-from keras_mixer.data.source import Source
-from keras_mixer.training.step import Trainer
-from keras_mixer.types import Loss
-
-# isort: split
-import logging
-
 from absl import flags
 
 from keras_mixer.cli import shared_flags
 from keras_mixer.data import pipeline
+from keras_mixer.data.source import Source
 from keras_mixer.evaluation.classification import make_evaluator
 from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
+from keras_mixer.training.step import Trainer
+from keras_mixer.types import Loss
 
 FLAGS: Any = flags.FLAGS
 logger = logging.getLogger("keras_mixer")

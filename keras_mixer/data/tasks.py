@@ -235,6 +235,7 @@ def check_every_class(source: Source) -> None:
     that is left to train on: the 800 images of VTAB-1k may leave classes out by definition.
 
     Example:
+        >>> from keras_mixer.data import opening
         >>> check_every_class(opening.open_source("digits", "train[:90%]", training=True))
     """
     labels = source.records(None, 0).map(lambda record: source.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)

@@ -41,9 +41,9 @@ def test_the_picture_shows_each_image_in_its_place(tmp_path):
 def test_what_is_no_batch_is_refused(tmp_path):
     images, labels = np.zeros((2, 4, 4, 3)), np.eye(4)[:2]
     for bad, labels_of_it, message in [
-        (images[0], labels, r"images: must be \(B, H, W, 3\)"),
+        (images[0], labels, r"images: must be \(B, H, W, 3 or 1\)"),
         (images + 200, labels, r"images: must be in \[-1, 1\], got 200 to 200"),
-        (images, labels[:1], "with B labels, got .* and 1 labels"),
+        (images, labels[:1], "and B labels, got .*, 1 labels"),
         (images, labels[:, :3], "class_names: 4 names for labels of 3 classes"),
     ]:
         with pytest.raises(ValueError, match=message):

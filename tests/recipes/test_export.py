@@ -95,7 +95,7 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
     assert f"weights: {tmp_path}/10 is a SavedModel, but not one of recipes/export.py" in process.stderr
     process = predict.run(f"--weights={exported[0]}", "--image_size=32")
     assert process.returncode == 2
-    assert "1 was exported for 16 x 16 pixels, got 32; leave image_size out" in process.stderr
+    assert "1 was exported for 16 x 16 pixels, got 32; leave --image_size out" in process.stderr
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,9 @@ def test_without_weights_and_without_a_run_it_names_the_command(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: weights: runs/pretrain is not there or not finished; make it with python")
+    assert result.stderr.startswith(
+        "error: weights: runs/pretrain is not there or not finished; make it with keras-mixer pretrain"
+    )
 
 
 def test_the_folder_of_a_training_run_is_kept(finished, forked):

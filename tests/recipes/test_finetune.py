@@ -187,8 +187,8 @@ def forked(tmp_path_factory):
     ("flags", "message"),
     [
         (["--weights=nowhere.npz"], "weights: there is no file 'nowhere.npz'"),
-        (["--weights=imagenet21k"], "model: weights=imagenet21k needs --model"),
-        (["--model=b16"], "is not of --model=b16"),
+        (["--weights=imagenet21k"], "model: weights imagenet21k need one; give --model, one of s8"),
+        (["--model=b16"], "is not of the model b16 but of"),
         (["--task=pet"], "task"),
         (["--task=pets", "--dataset=digits"], "task: pets sets --dataset and its splits"),
         (["--total_steps=0"], "total_steps: must be a positive number of steps, got 0"),

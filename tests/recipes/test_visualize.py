@@ -104,7 +104,7 @@ def test_a_rectangle_is_known_from_the_file_or_given(forked, tmp_path):
         (["--output=/proc"], r"output: cannot write to /proc \(.*\); choose another --output\."),
         (["--output={file}"], r"output: cannot write to .*file \(File exists\); choose another --output\."),
         (["--weights=none.npz"], r"weights: there is no file 'none\.npz'\."),
-        (["--weights=imagenet21k"], r"model: weights=imagenet21k needs --model, one of s8, .*"),
+        (["--weights=imagenet21k"], r"model: weights imagenet21k need one; give --model, one of s8, .*"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, forked, tmp_path, flags, message):
@@ -161,7 +161,7 @@ def test_what_would_show_plain_images_to_permuted_weights_is_refused(run, forked
         ),
         (
             predict.run(f"--weights={run}", "--image_size=32"),
-            "permuted, and knows no other; leave out --image_size=32.\n",
+            "permuted, and knows no other; leave out --image_size 32.\n",
         ),
         (predict.run(f"--weights={run}/model.keras"), file),
         (forked.run(f"--weights={run}/model.keras", f"--output={tmp_path}/x"), file),
