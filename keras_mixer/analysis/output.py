@@ -53,5 +53,5 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("plot: pictures need matplotlib; install it with pip install 'keras_mixer[plot]'.") from None
+        raise ValueError("plot: pictures need matplotlib; install it with pip install matplotlib.") from None
     return Figure(figsize=(width, height), layout="constrained")

@@ -21,7 +21,7 @@ def make_augmenter(
         import keras_cv
     except ImportError:
         raise ValueError(
-            "augmentation: keras_cv needs the package keras-cv; install it with pip install 'keras_mixer[keras_cv]'."
+            "augmentation: keras_cv needs the package keras-cv; install it with pip install keras-cv."
         ) from None
     if randaugment_magnitude > 10:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The same commands by `python recipes/X.py`, `keras-mixer X` and `python -m keras_mixer X`, and what an import loads."""
+"""The same commands by `python recipes/X.py`, `keras-mixer X` and `python -m keras_mixer X`; what an import loads."""
 
 import pathlib
 import subprocess
