@@ -8,18 +8,8 @@ import pytest
 from conftest import ROOT
 
 COMMANDS = [
-    "benchmark",
-    "contact_sheet",
-    "evaluate",
-    "export",
-    "fewshot",
-    "finetune",
-    "make_records",
-    "plot",
-    "predict",
-    "pretrain",
-    "suite",
-    "visualize",
+    *("benchmark", "contact_sheet", "evaluate", "export", "fewshot", "finetune"),
+    *("make_records", "plot", "predict", "pretrain", "suite", "visualize"),
 ]
 INSTALLED = pathlib.Path(sys.executable).parent / "keras-mixer"
 
