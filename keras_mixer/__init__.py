@@ -5,8 +5,8 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-import types
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras_mixer._version import __version__ as __version__
@@ -68,6 +68,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'keras_mixer' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"keras_mixer.{_MODULES.get(name, 'models')}"), name)
+    importlib.import_module("keras_mixer.models")  # with the first name all classes are registered
     globals()[name] = value
     return value
 
@@ -77,10 +78,13 @@ def __dir__() -> list[str]:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Imports the models right after Keras, which loads a saved model only where its classes are registered."""
+    """Imports the models right after Keras, which loads a saved model only where its classes are registered.
+
+    Not where a module of this package imports Keras itself: it is not whole yet, and models may need it.
+    """
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name != "keras":
             return None
@@ -89,12 +93,19 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def exec_module(module: types.ModuleType) -> None:
+            def exec_module(module: ModuleType) -> None:
                 execute(module)
-                importlib.import_module("keras_mixer.models")
+                if not _is_importing():
+                    importlib.import_module("keras_mixer.models")
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+def _is_importing() -> bool:
+    """Whether some module of this package has begun its import and not ended it."""
+    ours = [module for name, module in list(sys.modules.items()) if name.startswith("keras_mixer.")]
+    return any(getattr(module.__spec__, "_initializing", False) for module in ours)
 
 
 if "keras" in sys.modules:

@@ -151,7 +151,7 @@ def weights_sha256(weights: Any) -> str:
     return digest.hexdigest()
 
 
-def check_class_names(class_names: Any, num_classes: int) -> list[tuple[str, ...]]:
+def check_class_names(class_names: Any, num_classes: int) -> tuple[tuple[str, ...], ...]:
     """Return the ids and the names of the classes, tuples of texts, or raise a ValueError."""
     if class_names is None:
         class_names = [str(k) for k in range(num_classes)]
@@ -167,7 +167,7 @@ def check_class_names(class_names: Any, num_classes: int) -> list[tuple[str, ...
             )
         if "\n" in pair[1] or "\r" in pair[1]:
             raise ValueError(f"saved_model: class_names must be of one line each; that of class {k} is {pair[1]!r}.")
-    return list(zip(*pairs, strict=True))
+    return tuple(zip(*pairs, strict=True))
 
 
 def _check_model(model: keras.Model, activation: str | None) -> str:

@@ -53,6 +53,21 @@ def test_a_saved_model_loads_whatever_was_imported_first(tmp_path, order):
     assert process.stdout == "MLPMixer\n", process.stderr
 
 
+@pytest.mark.parametrize(
+    "first",
+    ["save_checkpoint", "decode_predictions", "list_weights", "MixerBlock", "MLPMixer", "load_run", "export"],
+)
+def test_any_public_name_may_be_the_first(tmp_path, first):
+    code = f"import keras_mixer; keras_mixer.{first}; import keras; print(keras_mixer.MLPMixer.__name__)"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).stdout == "MLPMixer\n"
+
+
+@pytest.mark.parametrize("module", ["weights", "class_names", "layers", "composite", "models", "runs", "data.opening"])
+def test_any_module_may_be_the_first(tmp_path, module):
+    process = run(sys.executable, "-c", f"import keras_mixer.{module}; print('ok')", cwd=tmp_path)
+    assert process.stdout == "ok\n", process.stderr
+
+
 def test_the_package_alone_imports_no_framework(tmp_path):
     code = "import sys, keras_mixer; print(sorted({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
     assert run(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"
