@@ -4,10 +4,11 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from keras_mixer.npz import ArrayFile
+from keras_mixer.npz import ArrayFile, unreadable
 
 STEM = re.compile(r"(|.*/)layers/patch_embed/conv/vars/0")  # of each Mixer in a file, below its own path
 
@@ -19,15 +20,18 @@ def open_h5(path: str | os.PathLike[str]) -> ArrayFile:
 
     Raises:
         ValueError: if the file is damaged, points into other files, or holds several Mixers.
+        OSError: if it may not be read.
     """
     import h5py  # a dependency of Keras; slow to import, so only here
 
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     elsewhere: list[str] = []
 
-    def note(name: str, item: h5py.HLObject) -> None:
+    def note(name: str | bytes, item: h5py.HLObject) -> None:
+        if not isinstance(name, str):  # h5py gives the bytes where they are no UTF-8
+            raise ValueError(f"a name that is no text, {name!r}")
         if isinstance(item, h5py.Dataset):
-            found[name] = (item.shape, item.dtype.name)
+            found[name] = (item.shape, "bfloat16" if _is_bfloat16(item) else item.dtype.name)
             if item.external or item.is_virtual:
                 elsewhere.append(name)
 
@@ -50,9 +54,21 @@ def open_h5(path: str | os.PathLike[str]) -> ArrayFile:
 
     def read(name: str) -> np.ndarray:
         with _damage_explained(path), h5py.File(path, "r") as file:
-            return file[prefix + name][()]
+            array = file[prefix + name][()]
+        return array.view(_bfloat16()) if inner[name][1] == "bfloat16" else array
 
     return ArrayFile(str(path), inner, read, notes=tuple(notes))
+
+
+def _is_bfloat16(item: Any) -> bool:
+    """Whether Keras wrote a dataset of bfloat16, which HDF5 does not know: two bytes and a note of what they are."""
+    return item.dtype.kind == "V" and item.dtype.itemsize == 2 and item.attrs.get("dtype") == "bfloat16"
+
+
+def _bfloat16() -> np.dtype:
+    import ml_dtypes  # a dependency of Keras
+
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 @contextlib.contextmanager
@@ -60,8 +76,8 @@ def _damage_explained(path: str | os.PathLike[str]) -> Iterator[None]:
     """Say in one sentence that a file is damaged: h5py meets damage with nearly every kind of exception."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except PermissionError as error:
+        raise unreadable(path, error) from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
 import os
 import pathlib
@@ -85,14 +86,11 @@ def open_npz(path: Path) -> ArrayFile:
             what its size on disk allows.
     """
     path = pathlib.Path(path)
-    with _reading(path):
+    with reading(path, ".npz"):
         archive = zipfile.ZipFile(path)  # stays open: reading its directory again for each array would take longer
-        members = archive.infolist()
-        total, on_disk = sum(member.file_size for member in members), path.stat().st_size
-        if total > MAX_GROWTH * on_disk + MAX_GROWTH_EXTRA:
-            raise ValueError(f"{total:,} bytes of arrays in {on_disk:,} on disk, more than weights can be compressed")
+        check_growth(archive, path)
         headers = {}
-        for member in members:
+        for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name == member.filename or name in headers:
                 raise ValueError(f"{member.filename!r} {'twice' if name in headers else 'which is no .npy array'}")
@@ -101,10 +99,17 @@ def open_npz(path: Path) -> ArrayFile:
     specs = {name: (shape, dtype.name if dtype.isnative else dtype.str) for name, (shape, _, dtype) in headers.items()}
 
     def read(name: str) -> np.ndarray:
-        with _reading(path):
+        with reading(path, ".npz"):
             return _read_array(archive, name, *headers[name])
 
     return ArrayFile(str(path), specs, read, grid)
+
+
+def check_growth(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
+    """Raise a ValueError for an archive that declares to grow beyond what weights can be compressed."""
+    total, on_disk = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+    if total > MAX_GROWTH * on_disk + MAX_GROWTH_EXTRA:
+        raise ValueError(f"{total:,} bytes of arrays in {on_disk:,} on disk, more than weights can be compressed")
 
 
 def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -141,13 +146,13 @@ def _read_array(
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn all that can be wrong with an archive into one sentence."""
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn all that can be wrong with an archive of this kind, such as ".npz", into one sentence."""
     try:
         yield
     except ValueError as error:
         what = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"weights: {path} holds {what}; it is no .npz of a checkpoint and is not loaded.") from None
+        raise ValueError(f"weights: {path} holds {what}; it is no {kind} of a checkpoint and is not loaded.") from None
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -156,10 +161,18 @@ def _reading(path: Path) -> Iterator[None]:
         RuntimeError,
         KeyError,
         OverflowError,
+        OSError,
     ) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a place before the file's beginning
+            raise unreadable(path, error) from None
         raise ValueError(
-            f"weights: {path} is no whole .npz archive ({describe(path, error)}); get the file again."
+            f"weights: {path} is no whole {kind} archive ({describe(path, error)}); get the file again."
         ) from None
+
+
+def unreadable(path: Path, error: OSError) -> OSError:
+    """Return the error of the system, such as of a file without permission, as one sentence."""
+    return type(error)(error.errno, f"weights: {path} cannot be read ({error.strerror or error})")
 
 
 def describe(path: Path, error: Exception | str) -> str:

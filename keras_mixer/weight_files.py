@@ -71,15 +71,20 @@ def open_keras(path: Path) -> ArrayFile:
     path = pathlib.Path(path)
     if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
         reason = npz.describe(path, "File is not a zip file")
-        raise ValueError(f"weights: {path} is there, but it is not a Keras file ({reason}).")
+        raise ValueError(f"weights: {path} is there, but it is not a Keras file ({reason}); get the file again.")
+    with npz.reading(path, ".keras"), zipfile.ZipFile(path) as archive:
+        npz.check_growth(archive, path)
+        # Keras tries again where its first read fails, and from Python 3.12 on without looking at the checksum.
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
     with tempfile.TemporaryDirectory() as folder:
         link = pathlib.Path(folder, "model.keras")  # Keras knows a file by its suffix, which a partial download lacks
         link.symlink_to(path.absolute())
         try:
             model = keras.saving.load_model(link, compile=False)
-        except OSError:
-            raise
         except Exception as error:  # whatever a damaged archive, an unknown class or an unsafe lambda raises in Keras
+            if isinstance(error, OSError) and error.errno is not None:
+                raise npz.unreadable(path, error) from None
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             reason = reason.replace(str(link), "it").rstrip(".")
             raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
@@ -113,7 +118,7 @@ def open_safetensors(path: Path) -> ArrayFile:
                 name: (tuple(s.get_shape()), names.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()
             }
     except safetensors.SafetensorError as error:
-        raise ValueError(f"weights: {path} is no whole .safetensors file ({error}).") from None
+        raise ValueError(f"weights: {path} is no whole .safetensors file ({error}); get the file again.") from None
 
     def read(name: str) -> np.ndarray:
         with safetensors.safe_open(path, framework="np") as file:

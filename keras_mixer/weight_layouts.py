@@ -77,6 +77,11 @@ def check_specs(file: ArrayFile, shapes: Mapping[str, tuple[int, ...]]) -> None:
         if spec is not None
     ]
     shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
+    if any(name.startswith("layers/") for name in found):  # Keras' names, of which a Mixer's would be translated
+        shown.append(
+            "What begins with layers/ is of other layers than a Mixer's: load the file with load_weights into a model "
+            "that is built as the one that was saved, and write its Mixer with keras_mixer.save_checkpoint."
+        )
     raise ValueError(
         f"weights: {file.source} {_difference(found, expected, len(differing))}.\n"
         "Arrays (- the model needs, + the file has):\n" + "\n".join(shown)

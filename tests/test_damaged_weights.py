@@ -1,6 +1,7 @@
 """Randomly damaged files of weights: each is refused in one sentence, or loads; no library's own error comes out."""
 
 import collections
+import struct
 
 import keras
 import numpy as np
@@ -83,3 +84,52 @@ def test_a_flipped_bit_in_a_file_that_we_write_is_refused(model, whole, tmp_path
         (tmp_path / f"flipped.{suffix}").write_bytes(data)
         with pytest.raises(ValueError, match=r"weights: .*flipped.*CRC"):
             keras_mixer.load_checkpoint(model, tmp_path / f"flipped.{suffix}")
+
+
+def displaced(data):
+    """An archive whose directory says that it began a million bytes later: what it lists lies before the file."""
+    end = data.rindex(b"PK\x05\x06") + 16
+    place = struct.unpack_from("<I", data, end)[0]
+    return data[:end] + struct.pack("<I", place + 10**6) + data[end + 4 :]
+
+
+@pytest.mark.parametrize(("suffix", "damage"), [
+    ("npz", displaced),
+    ("keras", displaced),
+    ("weights.h5", lambda data: data.replace(b"vars\0", b"\xffars\0")),
+], ids=["npz", "keras", "h5 name that is no text"])  # fmt: skip
+def test_damage_that_random_damage_seldom_meets(model, whole, tmp_path, suffix, damage):
+    path = tmp_path / f"damaged.{suffix}"
+    path.write_bytes(damage(whole[suffix]))
+    with pytest.raises(ValueError, match=r"^weights: .*damaged\.[^\n]* again\.$"):
+        keras_mixer.load_checkpoint(model, path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_cut_off_says_what_to_do(model, whole, tmp_path, suffix):
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(whole[suffix][: len(whole[suffix]) // 2])
+    with pytest.raises(ValueError, match=r"^weights: .*cut\.[^\n]* again\.$"):
+        keras_mixer.load_checkpoint(model, path)
+
+
+def test_keras_gets_no_archive_with_a_wrong_checksum(model, whole, tmp_path, monkeypatch):
+    """Where its first read fails Keras tries another, which newer Pythons do without looking at the checksum."""
+    monkeypatch.setattr(keras.saving, "load_model", lambda *args, **kwargs: pytest.fail("read"))
+    data = bytearray(whole["keras"])
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.keras").write_bytes(data)
+    with pytest.raises(ValueError, match=r"flipped\.keras is no whole \.keras archive \(Bad CRC-32"):
+        keras_mixer.load_checkpoint(model, tmp_path / "flipped.keras")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "keras", "weights.h5"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(model, whole, tmp_path, monkeypatch, suffix):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / f"locked.{suffix}"
+    path.write_bytes(whole[suffix])
+    monkeypatch.setattr("h5py.File.__init__" if suffix == "weights.h5" else "keras_mixer.npz.zipfile.ZipFile", refuse)
+    with pytest.raises(PermissionError, match=r"weights: .*locked\.\S+ cannot be read \(Permission denied\)"):
+        keras_mixer.load_checkpoint(model, path)

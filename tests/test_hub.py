@@ -5,15 +5,18 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 
+import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
 from conftest import ROOT
+from test_weights import timm_layout
 
 import keras_mixer
 
@@ -39,12 +42,22 @@ REFUSED = {
     "hf://owner/nothing": "OSError: weights: the hub has no repository for hf://owner/nothing; check owner and name",
     "hf://owner/gated": "OSError: weights: hf://owner/gated asks for permission; log in with hf auth login",
     "hf://owner/usual@v9": "OSError: weights: hf://owner/usual@v9 has no such revision",
-    "hf://owner/usual/x.npz": "OSError: weights: hf://owner/usual/x.npz has no such file; leave the file out",
+    "hf://owner/private": "the hub answers HTTP 401 to this token, or to none; check owner and name, and log in with",
+    "hf://owner/secret": "PermissionError: weights: hf://owner/secret: the hub answers HTTP 401 to this token, or to",
+    "hf://owner/busy": "ConnectionError: weights: hf://owner/busy: the hub answers HTTP 503; try again later",
+    "hf://owner/-bad": "ValueError: weights: 'hf://owner/-bad' must be hf://owner/name or hf://owner/name/file, with",
+    "hf://owner/usual/x.npz": "has no such file; its repository has README.md, model.safetensors, other.safetensors.",
     "hf://owner/one/model.bin": "ValueError: weights: hf://owner/one/model.bin is none of .npz",
     "hf://owner/two": "ValueError: weights: hf://owner/two has several files of weights; add one of a.safetensors",
     "hf://owner/none": "has no file that ends in .npz, .keras, .weights.h5, .safetensors; it has README.md, pytorch",
     "hf://owner": "ValueError: weights: 'hf://owner' must be hf://owner/name or hf://owner/name/file",
     "hf://owner/spoiled": "is not the file that the hub promised for hf://owner/spoiled",
+}
+ANSWERS = {  # of repositories that do not let everyone in, as the hub gives them
+    "owner/gated": (403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "accept it"}),
+    "owner/private": (401, b"", {"X-Error-Message": "Invalid username or password."}),
+    "owner/secret": (401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"}),
+    "owner/busy": (503, b"", {}),
 }
 WAY_OUT = "without network fetch the file elsewhere and give its path."
 
@@ -70,8 +83,8 @@ class Hub:
                     repo, rest = "/".join(parts[2:4]), parts[4:]
                 else:
                     repo, rest = "/".join(parts[:2]), parts[2:]
-                if repo == "owner/gated":
-                    return self.answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "accept it"})
+                if repo in ANSWERS:
+                    return self.answer(*ANSWERS[repo])
                 if repo not in hub.files:
                     return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
                 files = hub.files[repo]
@@ -119,7 +132,7 @@ class Hub:
 
 @pytest.fixture(scope="module")
 def arrays(golden, tmp_path_factory):
-    """A timm state dict of the golden weights."""
+    """The golden weights."""
     path = tiny.write_checkpoint(golden, tmp_path_factory.mktemp("hub") / "golden.npz")
     with np.load(path) as file:
         return dict(file)
@@ -129,8 +142,9 @@ def arrays(golden, tmp_path_factory):
 def hub(arrays):
     hub = Hub()
     tensors = safetensors.numpy.save(arrays)
+    timm = safetensors.numpy.save(timm_layout(arrays))
     hub.files["owner/usual"] = {"README.md": b"hi", "model.safetensors": tensors, "other.safetensors": tensors}
-    hub.files["owner/one"] = {"README.md": b"hi", "pytorch_model.bin": b"pickle", "mixer.safetensors": tensors}
+    hub.files["owner/one"] = {"README.md": b"hi", "pytorch_model.bin": b"pickle", "mixer.safetensors": timm}
     hub.files["owner/two"] = {"a.safetensors": tensors, "b.npz": b""}
     hub.files["owner/none"] = {"README.md": b"hi", "pytorch_model.bin": b"pickle"}
     hub.files["owner/spoiled"] = {"model.safetensors": tensors}
@@ -173,24 +187,57 @@ def test_what_is_not_there_or_not_whole_is_one_sentence(told, weights):
     assert REFUSED[weights] in told[weights]
 
 
-def test_what_was_fetched_needs_no_network_and_what_was_not_says_so(told, load, hub):
+def blob_of(cache, name):
+    """The file in the cache that a repository's link leads to."""
+    return next(path for path in cache.rglob("snapshots/*/*.safetensors") if f"--{name}/" in str(path)).resolve()
+
+
+def test_what_was_fetched_needs_no_network_and_what_was_not_says_so(told, load, hub, cache):
+    blob = blob_of(cache, "one")
+    # What huggingface_hub makes of a file that came by hf_xet: repositories share it, under a hash of another kind.
+    shared = cache / "hub" / "blobs" / "ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
     asked = len(hub.requests)
-    found = load(*LOADED[:1], "hf://owner/usual/model.safetensors", "hf://owner/new", HF_HUB_OFFLINE="1")
-    assert list(found.values())[:2] == [told["hf://owner/usual"]] * 2
+    cached = ("hf://owner/usual", "hf://owner/usual/model.safetensors", "hf://owner/one/mixer.safetensors")
+    found = load(*cached, "hf://owner/one", "hf://owner/new", HF_HUB_OFFLINE="1")
+    assert [found[weights] for weights in cached] == [told["hf://owner/usual"]] * 3
+    # Only the hub knows that there is no other file.
+    assert found["hf://owner/one"].startswith("ConnectionError: weights: hf://owner/one: the hub cannot be asked")
+    assert found["hf://owner/one"].endswith("mixer.safetensors, as in hf://owner/one/mixer.safetensors.")
     assert found["hf://owner/new"].endswith(WAY_OUT)
     assert len(hub.requests) == asked
 
 
 def test_damage_in_the_cache_is_seen_and_a_hub_that_does_not_answer_is_told(told, load, cache):
-    blob = next(path for path in cache.rglob("snapshots/*/model.safetensors") if "usual" in str(path)).resolve()
+    blob = blob_of(cache, "two")
     data = bytearray(blob.read_bytes())
     data[-1] ^= 1
     blob.write_bytes(data)
-    found = load("hf://owner/usual/model.safetensors", "hf://owner/new", HF_ENDPOINT="http://127.0.0.1:1")
-    damaged = found["hf://owner/usual/model.safetensors"]
-    assert damaged.startswith(f"ValueError: weights: {blob} is not the file that the hub promised")
-    assert damaged.endswith("delete it to fetch it again.")
+    damaged = "hf://owner/two/a.safetensors"
+    found = load(damaged, "hf://owner/usual", "hf://owner/new", HF_ENDPOINT="http://127.0.0.1:1")
+    assert found[damaged].startswith(f"ValueError: weights: {blob} is not the file that the hub promised")
+    assert found[damaged].endswith("delete it to fetch it again.")
+    assert found["hf://owner/usual"] == told["hf://owner/usual"]
+    assert "hf://owner/new cannot be fetched ([Errno 111] Connection refused); " in found["hf://owner/new"]
     assert found["hf://owner/new"].endswith(WAY_OUT)
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), [
+    (OSError(28, "No space left on device"), OSError, "cannot be used (No space left on device) for hf://owner/usual/"),
+    (PermissionError(13, "Permission denied"), PermissionError, "cannot be used (Permission denied) for hf://owner/us"),
+    (OSError("Consistency check failed: 5 bytes\nmore"), ConnectionError, "cannot be fetched (Consistency check fai"),
+    (RuntimeError("of hf_xet"), ConnectionError, "cannot be fetched (of hf_xet); without network fetch the file"),
+])  # fmt: skip
+def test_a_cache_that_cannot_be_used_and_other_failures_are_one_sentence(monkeypatch, error, kind, message):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        tiny.build(weights="hf://owner/usual/model.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):

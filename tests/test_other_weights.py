@@ -84,3 +84,22 @@ def test_weights_of_a_model_with_two_mixers_say_what_to_do(tmp_path):
     keras.Model(images, keras.layers.Concatenate()(both)).save_weights(tmp_path / "two.weights.h5")
     with pytest.raises(ValueError, match=r"two.weights.h5 holds 2 Mixers; load it with load_weights into a model"):
         tiny.build(weights=tmp_path / "two.weights.h5")
+
+
+def test_weights_of_a_bfloat16_model_in_keras_format_are_read(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    rounded = tiny.build()
+    rounded.save_weights(tmp_path / "rounded.weights.h5")
+    keras.config.set_dtype_policy("float32")
+    model = tiny.build(weights=tmp_path / "rounded.weights.h5")
+    expected = keras.ops.convert_to_numpy(rounded.get_layer("stem").conv.kernel).astype("float32")
+    np.testing.assert_array_equal(model.get_layer("stem").conv.kernel, expected)
+    assert "cast from bfloat16" in str(model.load_report)
+
+
+def test_weights_of_a_model_with_more_layers_than_a_mixer_say_what_to_do(tmp_path):
+    body = tiny.build(include_top=False, pooling="avg")
+    outputs = keras.layers.Dense(4)(keras.layers.Dense(7)(body.output))
+    keras.Model(body.input, outputs).save_weights(tmp_path / "more.weights.h5")
+    with pytest.raises(ValueError, match=r"(?s)\+ layers/dense_1/vars/0 \(7, 4\).*load_weights.*save_checkpoint\.$"):
+        tiny.build(weights=tmp_path / "more.weights.h5")

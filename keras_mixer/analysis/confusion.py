@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_mixer.analysis import output
 from keras_mixer.types import Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_CLASSES = 30  # that one can read in a picture
 _NAME_LENGTH = 24
@@ -67,7 +71,7 @@ def write_confusion(
 
 
 def write_mistakes(
-    path: Path, images: Any, captions: Sequence[Sequence[str]], title: str = "", columns: int = 6
+    path: Path, images: ArrayLike, captions: Sequence[Sequence[str]], title: str = "", columns: int = 6
 ) -> None:
     """Write a PNG of images with a caption of several lines under each.
 
@@ -96,7 +100,7 @@ def write_mistakes(
     _save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     with output.replacing(path) as file:
         figure.savefig(file, format="png", dpi=144)
 

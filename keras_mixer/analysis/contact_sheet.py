@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_mixer.analysis import output
 from keras_mixer.types import Path
@@ -12,7 +12,7 @@ from keras_mixer.types import Path
 CAPTION_LENGTH = 22  # characters that fit under a tile
 
 
-def caption(label: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
+def caption(label: ArrayLike, class_names: Sequence[str], most: int = 2) -> str:
     """Return what a label row says, a line per class: "cat", or "0.72 cat" and "0.28 dog" of a mixed image.
 
     Args:
@@ -35,7 +35,7 @@ def caption(label: np.ndarray, class_names: Sequence[str], most: int = 2) -> str
 
 
 def write_contact_sheet(
-    path: Path, images: Any, labels: Any, class_names: Sequence[str], title: str = "", columns: int = 8
+    path: Path, images: ArrayLike, labels: ArrayLike, class_names: Sequence[str], title: str = "", columns: int = 8
 ) -> None:
     """Write a PNG of a batch, each image with its caption.
 
@@ -75,7 +75,7 @@ def write_contact_sheet(
         figure.savefig(file, format="png", dpi=144)
 
 
-def _weight(value: Any) -> str:
+def _weight(value: float) -> str:
     return "<0.01" if value < 0.01 else ">0.99" if value > 0.99 else f"{value:.2f}"
 
 

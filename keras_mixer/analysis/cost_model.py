@@ -1,8 +1,11 @@
 """What a Mixer costs in floating-point operations, from its built layers or from its sizes; slopes of a cost."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 TRAINING_FACTOR = 3  # each product once forward, once for the gradient of its input, once for that of its kernel
 
@@ -10,7 +13,7 @@ TRAINING_FACTOR = 3  # each product once forward, once for the gradient of its i
 LAYER_NORM, TANH_GELU, BIAS, RESIDUAL, MEAN = 8, 9, 1, 1, 1
 
 
-def count_flop(model: Any) -> dict[str, int]:
+def count_flop(model: "keras.Model") -> dict[str, int]:
     """Count the floating-point operations of one image's forward pass in matrix products, from the layers' shapes.
 
     A product of (m, k) and (k, n) counts 2 m k n. Every layer with a kernel counts, wherever it is nested: a
@@ -22,7 +25,7 @@ def count_flop(model: Any) -> dict[str, int]:
         model: a built Keras model of one input of fixed size.
 
     Returns:
-        A dict of ints: "stem", "token_mixing", "channel_mixing", "head" and "other", by the layers' paths.
+        The numbers of "stem", "token_mixing", "channel_mixing", "head" and "other", by the layers' paths.
 
     Raises:
         ValueError: for an input without a fixed size, or a layer with a kernel that is of no known kind or not called.
@@ -39,10 +42,10 @@ def count_flop(model: Any) -> dict[str, int]:
         raise ValueError(f"count_flop: the model's input {model.input_shape} has no fixed size; build it for one.")
     parts = dict.fromkeys(("stem", "token_mixing", "channel_mixing", "head", "other"), 0)
     layers = {id(layer): (layer, names) for layer, names in _layers_with_kernels(model)}
-    met: dict[int, list] = {key: [] for key in layers}
+    met: dict[int, list[tuple[int, ...]]] = {key: [] for key in layers}
     original = keras.layers.Layer.__call__
 
-    def recording(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def recording(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         if id(layer) in met:
             met[id(layer)].append(tuple(args[0].shape))
         return original(layer, *args, **kwargs)
@@ -120,7 +123,7 @@ def vit_flop(
     return stem + num_blocks * (attention + 4 * tokens * hidden_dim * mlp_dim) + 2 * hidden_dim * classes
 
 
-def log_log_slope(x: Any, y: Any) -> float:
+def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the least-squares slope of log y over log x: 1 where y is linear in x, 2 where it is quadratic.
 
     Raises:
@@ -138,7 +141,9 @@ def log_log_slope(x: Any, y: Any) -> float:
     return sum(a * b for a, b in zip(*centred, strict=True)) / sum(a * a for a in centred[0])
 
 
-def _layers_with_kernels(layer: Any, names: Sequence[str] = (), seen: Any = None) -> Any:
+def _layers_with_kernels(
+    layer: "keras.Layer", names: tuple[str, ...] = (), seen: set[int] | None = None
+) -> Iterator[tuple["keras.Layer", tuple[str, ...]]]:
     """Yield each nested layer that has a kernel, once, and the names on the way to it."""
     seen = set() if seen is None else seen
     if id(layer) in seen:
@@ -154,7 +159,7 @@ def _layers_with_kernels(layer: Any, names: Sequence[str] = (), seen: Any = None
             yield from _layers_with_kernels(child, names, seen)
 
 
-def _trace(model: Any, shape: tuple[int, ...]) -> None:
+def _trace(model: "keras.Model", shape: tuple[int, ...]) -> None:
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -169,7 +174,7 @@ def _trace(model: Any, shape: tuple[int, ...]) -> None:
         model(keras.ops.zeros(shape), training=False)
 
 
-def _flop_of_call(layer: Any, shape: tuple[int, ...]) -> Any:
+def _flop_of_call(layer: "keras.Layer", shape: tuple[int, ...]) -> int:
     kernel = tuple(layer.kernel.shape)
     if len(kernel) == 2:
         return 2 * math.prod(shape) * kernel[1]  # k numbers at each position, each times n of the kernel

@@ -3,20 +3,30 @@
 import pathlib
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_mixer.analysis import output, run_metrics
 from keras_mixer.analysis.run_metrics import Run
 from keras_mixer.types import Path
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+Style = dict[str, Any]  # of matplotlib's lines
+Colour = tuple[float, float, float, float]
 AXES = {"step": "step", "images": "training images", "seconds": "seconds of training, without evaluation"}
 
 # Title, then per column its style. Only what is measured on a few batches is smoothed.
-TRAIN, EVAL = dict(linestyle=(0, (4, 2)), linewidth=0.9), dict(linestyle="-", linewidth=1.8)
-EMA = dict(linestyle=(0, (1, 1)), linewidth=1.8)  # evaluation of averaged weights
-EXACT, OTHER = dict(linestyle="-", linewidth=1.2), dict(linestyle=":", linewidth=1.2)
+TRAIN: Style = dict(linestyle=(0, (4, 2)), linewidth=0.9)
+EVAL: Style = dict(linestyle="-", linewidth=1.8)
+EMA: Style = dict(linestyle=(0, (1, 1)), linewidth=1.8)  # evaluation of averaged weights
+EXACT: Style = dict(linestyle="-", linewidth=1.2)
+OTHER: Style = dict(linestyle=":", linewidth=1.2)
 PANELS = (
     ("loss", {"train_loss": TRAIN, "eval_loss": EVAL, "ema_loss": EMA}),
     ("top-1", {"train_top1": TRAIN, "eval_top1": EVAL, "ema_top1": EMA}),
@@ -30,7 +40,7 @@ FEW_POINTS = 25  # up to so many are marked
 MOST_SETTINGS, LONGEST_LINE = 5, 130  # of the title, lines and characters
 
 
-def smoothed(values: Any, weight: float) -> np.ndarray:
+def smoothed(values: ArrayLike, weight: float) -> np.ndarray:
     """Return the running mean in which each older value counts `weight` times the next, (n,) to (n,) float64.
 
     The mean is over what there is: the first value stays as it is. A value that is not finite stays, and counts for no
@@ -54,7 +64,7 @@ def smoothed(values: Any, weight: float) -> np.ndarray:
     return result
 
 
-def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = "step") -> Any:
+def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = "step") -> list[str]:
     """Draw loss, top-1, learning rate and speed of runs, and norms where a run has them; return the runs' names.
 
     One colour per run. What is measured in training is dashed and thin, in evaluation solid, and in evaluation of
@@ -117,7 +127,7 @@ def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = 
     return names
 
 
-def _colours(number: int) -> Any:
+def _colours(number: int) -> list[Colour]:
     """Ten that are easy to tell apart, or as many as needed."""
     import matplotlib
 
@@ -126,28 +136,28 @@ def _colours(number: int) -> Any:
     return [matplotlib.colormaps["turbo"](i / (number - 1)) for i in range(number)]
 
 
-def _engineering() -> Any:
+def _engineering() -> "EngFormatter":
     from matplotlib.ticker import EngFormatter
 
     return EngFormatter(sep="")  # 50k, 1.2M: ImageNet for 300 passes is 384M images
 
 
-def _furnish(axes: Any, title: str) -> None:
+def _furnish(axes: "Axes", title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    if not any(len(line.get_xdata()) for line in axes.lines):
+    if not any(np.size(line.get_xdata()) for line in axes.lines):
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color="0.5")
     elif title in FROM_ZERO:
         axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-    elif title.startswith("norm") and any(np.any(line.get_ydata() > 0) for line in axes.lines):
+    elif title.startswith("norm") and any(np.any(np.greater(line.get_ydata(), 0)) for line in axes.lines):
         axes.set_yscale("log")
 
 
-def _title(runs: Sequence[Run], names: Sequence[str]) -> Any:
+def _title(runs: Sequence[Run], names: Sequence[str]) -> str:
     """What differs between the runs; of a single run, what it is."""
     if len(runs) == 1:
         known = {key: runs[0].settings.get(key) for key in ("model", "dataset", "preset", "total_steps")}
@@ -158,13 +168,13 @@ def _title(runs: Sequence[Run], names: Sequence[str]) -> Any:
     return "\n".join(textwrap.shorten(line, LONGEST_LINE, placeholder=" …") for line in lines)
 
 
-def _add_legend(figure: Any, runs: Sequence[Run], names: Sequence[str], colours: Any) -> None:
+def _add_legend(figure: "Figure", runs: Sequence[Run], names: Sequence[str], colours: Sequence[Colour]) -> None:
     """A line per run, then what is dashed and what is solid."""
     from matplotlib.lines import Line2D
 
     texts = [name if run.columns["step"] else f"{name} (no rows yet)" for run, name in zip(runs, names, strict=True)]
     lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in colours]
-    styles: dict[str, dict[str, Any]] = {"train": TRAIN, "eval": EVAL}
+    styles: dict[str, Style] = {"train": TRAIN, "eval": EVAL}
     if any(len(run.series("ema_loss")[0]) for run in runs):
         styles["eval of averaged weights"] = EMA
     lines += [Line2D([], [], color="0.3", **style) for style in styles.values()]

@@ -7,14 +7,21 @@ import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.analysis import output
+from keras_mixer.types import Path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# From a number of elements to a dataset that ends after them, and images per element.
+Stage = tuple[Callable[[int], tf.data.Dataset], int]
+Rates = Mapping[str, Sequence[float]]  # of stages by their names, images/s in each round
 CHUNK = 16  # results taken from tf.data at a time, so that Python costs nothing
 
 
@@ -34,9 +41,6 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
         height, width: of each in pixels.
         quality: of the JPEG encoder, 1 to 100.
         seed: of the cuts.
-
-    Returns:
-        A list of bytes.
 
     Raises:
         ValueError: for a count that is not positive, or images larger than the photographs.
@@ -64,29 +68,29 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
     return files
 
 
-def of_images(function: Callable[..., Any], images: tf.Tensor) -> Any:
+def of_images(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.Tensor) -> Stage:
     """Return a stage for `measure` that applies `function(image, k)` to the images in turn.
 
     Only one number of each result leaves it: the measurement is of the function alone.
     """
 
-    def one(k: Any) -> Any:
+    def one(k: tf.Tensor) -> tf.Tensor:
         return tf.reshape(function(tf.gather(images, k % len(images)), k), [-1])[0]
 
     return tf.data.Dataset.range(2**62).map(one).batch(CHUNK).take, CHUNK
 
 
-def measure(stages: Any, seconds: float, rounds: int = 5) -> Any:
+def measure(stages: Mapping[str, Stage], seconds: float, rounds: int = 5) -> dict[str, list[float]]:
     """Measure images per second of CPU time, each stage once per round, so that all meet the same disturbances.
 
     Args:
-        stages: name -> (function from a number of elements to a dataset that ends after them, images per element).
-            As it ends, what is computed ahead in the background is neither lost nor another measurement's.
+        stages: by their names. As their datasets end, what is computed ahead in the background is neither lost nor
+            another measurement's.
         seconds: how long one measurement takes, about.
         rounds: measurements of each stage.
 
     Returns:
-        name -> list of `rounds` rates, images/s.
+        `rounds` rates of each stage, images/s.
 
     Raises:
         ValueError: for seconds or rounds that are not positive.
@@ -104,7 +108,7 @@ def measure(stages: Any, seconds: float, rounds: int = 5) -> Any:
     return rates
 
 
-def _cpu_seconds(data: Any) -> Any:
+def _cpu_seconds(data: tf.data.Dataset) -> float:
     """Read a dataset to its end on one thread; preparing it does not count."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
@@ -124,7 +128,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def table(rates: Any, limit: str) -> str:
+def table(rates: Rates, limit: str) -> str:
     """Return a Markdown table of medians and ranges; `limit` names the stage that the shares refer to."""
     reference = statistics.median(rates[limit])
     lines = ["| | images/s per core | range | share of the limit |", "|---|---|---|---|"]
@@ -135,7 +139,7 @@ def table(rates: Any, limit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(folder: pathlib.Path, rates: Any, limit: str, details: dict[str, Any]) -> Any:
+def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, Any]) -> list[pathlib.Path]:
     """Write input_speed.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
 
     Raises:
@@ -155,7 +159,7 @@ def write_report(folder: pathlib.Path, rates: Any, limit: str, details: dict[str
     return paths
 
 
-def _originals() -> Any:
+def _originals() -> list[np.ndarray]:
     from sklearn.datasets import load_sample_images
 
     photos = list(load_sample_images().images)
@@ -172,7 +176,7 @@ def _originals() -> Any:
     return photos
 
 
-def _bars(rates: Any, limit: str) -> Any:
+def _bars(rates: Rates, limit: str) -> "Figure":
     names = list(rates)[::-1]
     medians = [statistics.median(rates[name]) for name in names]
     spread = [[m - min(rates[n]) for n, m in zip(names, medians, strict=True)]]

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from keras_mixer.analysis import cost_model, throughput
-from keras_mixer.analysis.throughput import Prepared
+from keras_mixer.analysis.throughput import Prepared, Repeat
+from keras_mixer.types import Tensor
 
 LEARNING_RATE = 1e-3  # of the plain gradient descent that a training step ends with
 
@@ -19,7 +20,7 @@ def prepare_model(
     mode: str,
     compile_with: str,
     batch_size: int,
-    count: Callable[[Any], dict[str, Any]] = cost_model.count_flop,
+    count: Callable[[keras.Model], dict[str, int]] = cost_model.count_flop,
 ) -> Prepared:
     """Build a model and return its inference or training step as a `throughput.Prepared`.
 
@@ -30,7 +31,7 @@ def prepare_model(
         mode: inference or training.
         compile_with: graph (TensorFlow only) or xla.
         batch_size: images per call; they stay on the device.
-        count: from the model to a dict of operations per image.
+        count: from the model to the operations per image of its parts.
     """
     imports = _peak_memory()
     start = time.perf_counter()
@@ -83,16 +84,16 @@ def check_backend(compile_with: str | None) -> None:
         raise ValueError("compile: graph is TensorFlow's; under KERAS_BACKEND=jax use --compile=xla.")
 
 
-def _tensorflow_run(model: keras.Model, mode: str, compile_with: str, images: Any, labels: Any) -> Any:
+def _tensorflow_run(model: keras.Model, mode: str, compile_with: str, images: np.ndarray, labels: np.ndarray) -> Repeat:
     import tensorflow as tf
 
     images, labels = tf.constant(images), tf.constant(labels)
     weights = [variable.value for variable in model.trainable_variables]
 
-    def infer() -> Any:
+    def infer() -> Tensor:
         return model(images, training=False)
 
-    def train() -> Any:
+    def train() -> Tensor:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(images, training=True))
             loss = tf.reduce_mean(losses)
@@ -104,7 +105,7 @@ def _tensorflow_run(model: keras.Model, mode: str, compile_with: str, images: An
     return _tensorflow_repeat(step)
 
 
-def _tensorflow_repeat(step: Callable[..., Any]) -> Any:
+def _tensorflow_repeat(step: Callable[[], Tensor]) -> Repeat:
     import tensorflow as tf
 
     def run(calls: int) -> None:
@@ -116,7 +117,7 @@ def _tensorflow_repeat(step: Callable[..., Any]) -> Any:
     return run
 
 
-def _jax_run(model: keras.Model, mode: str, compile_with: str, images: Any, labels: Any) -> Any:
+def _jax_run(model: keras.Model, mode: str, compile_with: str, images: np.ndarray, labels: np.ndarray) -> Repeat:
     import jax
     import jax.numpy as jnp
 
@@ -127,11 +128,11 @@ def _jax_run(model: keras.Model, mode: str, compile_with: str, images: Any, labe
         infer = jax.jit(lambda weights, x: model.stateless_call(weights, fixed, x, training=False)[0])
         return _jax_repeat(infer, (values(model.trainable_variables), images))
 
-    def loss(weights: Any, x: str, y: Any) -> Any:
+    def loss(weights: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits, _ = model.stateless_call(weights, fixed, x, training=True)
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
 
-    def train(weights: Any, x: str, y: Any) -> Any:
+    def train(weights: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
         gradients = jax.grad(loss)(weights, x, y)
         return [weight - LEARNING_RATE * gradient for weight, gradient in zip(weights, gradients, strict=True)]
 
@@ -147,7 +148,7 @@ def _jax_run(model: keras.Model, mode: str, compile_with: str, images: Any, labe
     return run
 
 
-def _jax_repeat(function: Callable[..., Any], arguments: Any) -> Any:
+def _jax_repeat(function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> Repeat:
     import jax
 
     in_order = jax.default_backend() != "cpu"  # on a CPU several calls would run at a time
@@ -162,7 +163,7 @@ def _jax_repeat(function: Callable[..., Any], arguments: Any) -> Any:
     return run
 
 
-def _peak_memory() -> Any:
+def _peak_memory() -> float:
     """Of the first GPU where there is one, else of this process, MiB."""
     if keras.backend.backend() == "jax":
         import jax
@@ -177,7 +178,7 @@ def _peak_memory() -> Any:
     return throughput.process_peak_memory()
 
 
-def _environment() -> Any:
+def _environment() -> dict[str, Any]:
     """The device's name and the versions, which every rate depends on."""
     backend = keras.backend.backend()
     versions = {"keras": keras.__version__, "backend": backend}

@@ -4,9 +4,12 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_mixer.types import Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def open_folder(folder: Path) -> pathlib.Path:
@@ -44,7 +47,7 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> "Figure":
     """Return an empty matplotlib figure of that many inches; it opens no window.
 
     Raises:

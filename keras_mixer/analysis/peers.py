@@ -7,10 +7,14 @@ import contextlib
 import os
 import subprocess
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from keras_mixer.analysis import throughput
 from keras_mixer.analysis.throughput import Prepared
+from keras_mixer.types import Sizes
+
+if TYPE_CHECKING:
+    import torch
 
 KINDS = ("timm", "vit", "resnet")
 OPTIONS = ("compiled", "bf16")
@@ -18,7 +22,7 @@ VIT_NAMES = {"s": "small", "b": "base", "l": "large", "h": "huge"}
 LEARNING_RATE = 1e-3
 
 
-def parse(name: str) -> Any:
+def parse(name: str) -> tuple[str, set[str]]:
     """Split a name such as vit_compiled_bf16 into what it is of, and its options.
 
     Raises:
@@ -56,7 +60,14 @@ def check_python(python: str) -> None:
 
 
 def prepare(
-    name: str, model: str, sizes: Any, image_size: int, mode: str, batch_size: int, precision: str, classes: int = 1000
+    name: str,
+    model: str,
+    sizes: Sizes,
+    image_size: int,
+    mode: str,
+    batch_size: int,
+    precision: str,
+    classes: int = 1000,
 ) -> Prepared:
     """Return a peer's inference or training step as a `throughput.Prepared`; the step is that of our own model.
 
@@ -107,7 +118,7 @@ def prepare(
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     autocast = torch.autocast(device.type, torch.bfloat16) if bf16 and not infer else contextlib.nullcontext()
 
-    def step() -> Any:
+    def step() -> "torch.Tensor | None":
         if infer:
             with torch.inference_mode():
                 return function(images)
@@ -116,6 +127,7 @@ def prepare(
             logits = function(images)
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
+        return None
 
     def run(calls: int) -> None:
         for _ in range(calls):
@@ -126,7 +138,7 @@ def prepare(
     return throughput.Prepared(run, facts, memory)
 
 
-def _build(kind: str, model: str, sizes: Any, image_size: int, classes: int) -> Any:
+def _build(kind: str, model: str, sizes: Sizes, image_size: int, classes: int) -> "torch.nn.Module":
     import timm
     from timm.models import mlp_mixer, vision_transformer
 

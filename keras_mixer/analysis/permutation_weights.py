@@ -1,12 +1,16 @@
 """The weights that make of a Mixer for images one for permuted images (paper section 3.4)."""
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+Order = Sequence[int] | np.ndarray  # of n numbers, each of 0 to n - 1 once
 
-def permute_weights(arrays: dict[str, np.ndarray], patches: Any = None, pixels: Any = None) -> Any:
+
+def permute_weights(
+    arrays: Mapping[str, np.ndarray], patches: Order | None = None, pixels: Order | None = None
+) -> dict[str, np.ndarray]:
     """Return weights that give on permuted images the outputs that `arrays` give on the images themselves.
 
     Only weights that know a place change theirs: the stem's kernel along the pixels of a patch, each token MLP's first
@@ -16,13 +20,13 @@ def permute_weights(arrays: dict[str, np.ndarray], patches: Any = None, pixels: 
     equally well from both.
 
     Args:
-        arrays: name -> array of a Mixer, by the names of the released layout, as `np.load` reads it from a file of
+        arrays: of a Mixer, by the names of the released layout, as `np.load` reads it from a file of
             `keras_mixer.save_checkpoint`.
-        patches: (S,) int: patch j of a permuted image is patch patches[j] of the image; None for no change.
-        pixels: (P^2,) int, the same inside each patch; None for no change.
+        patches: (S,): patch j of a permuted image is patch patches[j] of the image; None for no change.
+        pixels: (P^2,), the same inside each patch; None for no change.
 
     Returns:
-        A new dict of arrays, for `keras_mixer.load_checkpoint`.
+        New arrays, for `keras_mixer.load_checkpoint`.
 
     Raises:
         ValueError: for arrays of no Mixer, or orders of another length.
@@ -51,7 +55,7 @@ def permute_weights(arrays: dict[str, np.ndarray], patches: Any = None, pixels: 
     return changed
 
 
-def _take(array: np.ndarray, name: str, order: Any, axis: int) -> Any:
+def _take(array: np.ndarray, name: str, order: Order, axis: int) -> np.ndarray:
     size = array.shape[axis]
     if sorted(order) != list(range(size)):
         raise ValueError(f"{name}: must hold each of 0 to {size - 1} once, got {list(order)[:8]}...")

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_mixer.types import Path
+
+Columns = dict[str, list[float | None]]  # by name, R values, None where a row has none
 # Of metrics.csv, all that the training loop writes or wrote. "ema" is the evaluation of averaged weights.
 COLUMNS = (
     "step",
@@ -31,11 +34,11 @@ LONGEST_VALUE = 24  # of a setting
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run: `folder`, the `settings` of its run.json, and `columns`, name -> R values, None where empty."""
+    """One training run: `folder`, the `settings` of its run.json, and the `columns`."""
 
     folder: pathlib.Path
-    settings: dict
-    columns: dict
+    settings: dict[str, Any]
+    columns: Columns
 
     def series(self, name: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """Return (n,) x and (n,) float64 values of the n rows that have a value in the column `name`.
@@ -72,7 +75,7 @@ class Run:
         return f"step {self.columns['step'][-1]:.0f}{evaluated}"
 
 
-def find_workdirs(root: Any) -> list[pathlib.Path]:
+def find_workdirs(root: Path) -> list[pathlib.Path]:
     """Return the folders under `root` that have a metrics.csv, sorted; a ValueError where there are none."""
     folders = sorted(path.parent for path in pathlib.Path(root).rglob("metrics.csv"))
     if not folders:
@@ -83,7 +86,7 @@ def find_workdirs(root: Any) -> list[pathlib.Path]:
     return folders
 
 
-def read_run(folder: pathlib.Path) -> Run:
+def read_run(folder: Path) -> Run:
     """Read the metrics.csv and, where there is one, the run.json of a training run's folder.
 
     The run may be in progress: no rows yet are fine, and a last line without its end is left out.
@@ -109,7 +112,7 @@ def read_run(folder: pathlib.Path) -> Run:
     return Run(folder, settings, _read_columns(path))
 
 
-def _read_columns(path: pathlib.Path) -> Any:
+def _read_columns(path: pathlib.Path) -> Columns:
     try:
         text = path.read_bytes().decode()
         header, *rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
@@ -119,7 +122,7 @@ def _read_columns(path: pathlib.Path) -> Any:
     if unknown or "step" not in header or len(set(header)) != len(header):
         wrong = f"the unknown column {unknown[0]!r}" if unknown else "not step, or a column twice"
         raise ValueError(f"workdirs: {path} has {wrong}; its columns must be of {', '.join(COLUMNS)}.")
-    columns: dict[str, list[float | None]] = {name: [] for name in header}
+    columns: Columns = {name: [] for name in header}
     last = -1.0
     for line, row in enumerate(rows, start=2):
         malformed = f"workdirs: line {line} of {path} is malformed"
@@ -137,7 +140,7 @@ def _read_columns(path: pathlib.Path) -> Any:
     return columns
 
 
-def run_names(folders: Any) -> list[str]:
+def run_names(folders: Sequence[Path]) -> list[str]:
     """Return for each folder the shortest end of its path that no other ends with.
 
     Raises:
@@ -181,6 +184,6 @@ def differing_settings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _short(value: Any) -> str:
+def _short(value: str) -> str:
     value = value.strip('"')
     return value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + "…"

@@ -3,9 +3,16 @@
 import json
 import pathlib
 import statistics
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_mixer.analysis import cost_model, output, throughput
+from keras_mixer.analysis.throughput import Row
+from keras_mixer.types import Path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Images/s/core on TPU v3 at 224 px (paper Table 3): Mixer, and what it is compared with.
 PAPER_MIXER = {"s32": 11489, "b32": 4208, "s16": 3994, "b16": 1384, "l32": 1314, "l16": 419, "h14": 194}
@@ -15,7 +22,7 @@ PAPER_RESNET = dict.fromkeys(PAPER_MIXER, 2159)  # BiT-R50x1
 COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#5f6b7a", "#d0709f", "#20959b", "#7a4a2b", "#303030")
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Return a Markdown table, a line for each configuration; of one that failed, why."""
     lines = [
         "| mode | batch | | images/s | range | GFLOP/image | GFLOP/s | of the peak | peak memory, MiB | compile, s |",
@@ -35,7 +42,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ratio_table(rows: list[dict[str, Any]], model: str, image_size: int) -> str:
+def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     """Return a Markdown table of each Mixer's speed over that of each ViT and ResNet, or "" where there is none.
 
     Each is taken at its best batch size, as in the paper's Table 3, whose ratio stands beside it where it has one. Only
@@ -56,7 +63,7 @@ def ratio_table(rows: list[dict[str, Any]], model: str, image_size: int) -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
-def scaling_table(rows: list[dict[str, Any]]) -> str:
+def scaling_table(rows: Sequence[Row]) -> str:
     """Return a Markdown table of measured points, and one of the slopes of `slopes`."""
     lines = ["| axis | value | | ms/image | working memory, MiB | GFLOP/image |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -73,13 +80,13 @@ def scaling_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def slopes(rows: list[dict[str, Any]]) -> Any:
+def slopes(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, float | None]]:
     """Return (axis, name) -> slopes on logarithmic axes of a batch's time, working memory and GFLOP; see the docs.
 
     Working memory is what the process took above the built model. Points where it took nothing that can be measured
     do not count; a slope is None with fewer than two points.
     """
-    found: dict[Any, Any] = {}
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
     for key in dict.fromkeys((row["axis"], row["name"]) for row in rows):
         points = [row for row in rows if (row["axis"], row["name"]) == key and "error" not in row]
         found[key] = {}
@@ -90,7 +97,7 @@ def slopes(rows: list[dict[str, Any]]) -> Any:
     return found
 
 
-def write(folder: pathlib.Path, stem: str, result: dict[str, Any], text: str, figure: Any) -> Any:
+def write(folder: Path, stem: str, result: Mapping[str, Any], text: str, figure: "Figure | None") -> list[pathlib.Path]:
     """Write stem.json, stem.md and, where there is a figure, stem.png, each whole or not at all; return their paths.
 
     Raises:
@@ -111,7 +118,7 @@ def write(folder: pathlib.Path, stem: str, result: dict[str, Any], text: str, fi
     return paths
 
 
-def speed_figure(rows: list[dict[str, Any]], title: str) -> Any:
+def speed_figure(rows: Sequence[Row], title: str) -> "Figure":
     """Draw images/s, and the share of the matmul peak, over the batch size; a column for each mode."""
     good = [row for row in rows if "error" not in row]
     modes = list(dict.fromkeys(row["mode"] for row in good))
@@ -151,7 +158,7 @@ def speed_figure(rows: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def scaling_figure(rows: list[dict[str, Any]], title: str) -> Any:
+def scaling_figure(rows: Sequence[Row], title: str) -> "Figure":
     """Draw time and working memory over each axis on logarithmic scales, the slopes in the legends."""
     good = [row for row in rows if "error" not in row]
     axes_names = list(dict.fromkeys(row["axis"] for row in good))
@@ -192,7 +199,7 @@ def scaling_figure(rows: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def start_up_figure(rows: list[dict[str, Any]]) -> Any:
+def start_up_figure(rows: Sequence[Row]) -> "Figure":
     """Draw seconds and peak memory as bars."""
     names = [row["name"] for row in rows][::-1]
     figure = output.new_figure(10, 1.2 + 0.3 * len(names))
@@ -214,13 +221,13 @@ def start_up_figure(rows: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def peak_line(peaks: dict[str, list[float]]) -> str:
+def peak_line(peaks: Mapping[str, Sequence[float]]) -> str:
     """Return a sentence of the matrix products' speed: dtype -> list of GFLOP/s."""
     parts = [f"{dtype} {statistics.median(values):,.0f} GFLOP/s" for dtype, values in peaks.items() if values]
     return f"Matmul peak, median over the run: {', '.join(parts)}." if parts else ""
 
 
-def _furnish(axes: Any) -> None:
+def _furnish(axes: "Axes") -> None:
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # argv: what runs before the clock, and what is measured. The peak before is forgotten, where the system can.
@@ -32,11 +32,11 @@ print(json.dumps({"seconds": seconds, "peak_mib": after, "added_mib": after - be
 """
 
 
-def run_once(before: str, code: str, python: str = sys.executable) -> Any:
+def run_once(before: str, code: str, python: str = sys.executable) -> dict[str, float]:
     """Run `before`, then time `code`, both Python source, in a fresh process.
 
     Returns:
-        A dict: seconds of `code`, peak_mib of the process while it ran, added_mib, that above what was in use before.
+        By name: seconds of `code`, peak_mib of the process while it ran, added_mib, that above what was in use before.
 
     Raises:
         ValueError: if the process fails, with the last line it wrote.
@@ -52,7 +52,9 @@ def run_once(before: str, code: str, python: str = sys.executable) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def measure(pieces: Any, rounds: int, progress: Callable[[str], None] = lambda line: None) -> Any:
+def measure(
+    pieces: Mapping[str, tuple[str, str]], rounds: int, progress: Callable[[str], None] = lambda line: None
+) -> list[dict[str, Any]]:
     """Measure each piece of code once per round, in turn.
 
     Args:
@@ -61,9 +63,9 @@ def measure(pieces: Any, rounds: int, progress: Callable[[str], None] = lambda l
         progress: called with a line after each measurement.
 
     Returns:
-        A list of rows: name; seconds, peak_mib and added_mib, medians; rounds, every measurement.
+        Rows with name; seconds, peak_mib and added_mib, medians; rounds, every measurement.
     """
-    runs: dict[str, list[dict]] = {name: [] for name in pieces}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in pieces}
     for k in range(rounds):
         for name, (before, code) in pieces.items():
             runs[name].append(run_once(before, code))
@@ -75,7 +77,7 @@ def measure(pieces: Any, rounds: int, progress: Callable[[str], None] = lambda l
     ]
 
 
-def table(rows: Any) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table of medians and ranges."""
     lines = ["| | seconds | range | peak memory, MiB | of it added, MiB |", "|---|---|---|---|---|"]
     for row in rows:

@@ -17,10 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from keras_mixer.analysis import cost_model
 
+Repeat = Callable[[int], None]  # computes so many times and returns when the last result is there
+Row = dict[str, Any]  # what a report says of one configuration, JSON
+Answer = dict[str, float]  # seconds_per_call, calls, peak_mib
 MEMORY_ERROR = re.compile("RESOURCE_EXHAUSTED|ResourceExhausted|out of memory|OutOfMemory|MemoryError|bad_alloc", re.I)
 
 
@@ -33,14 +36,14 @@ class Prepared:
     """What a measuring process has made ready.
 
     Attributes:
-        run: computes so many times and returns when the last result is there.
+        run: what is timed.
         facts: about it, for the report; JSON.
         peak_memory: returns the largest memory so far, MiB, of the device or, on a CPU, of the process.
     """
 
-    run: Callable
-    facts: dict
-    peak_memory: Callable
+    run: Repeat
+    facts: dict[str, Any]
+    peak_memory: Callable[[], float]
 
 
 def serve(prepare: Callable[[], Prepared]) -> None:
@@ -76,7 +79,7 @@ def serve(prepare: Callable[[], Prepared]) -> None:
         print(json.dumps({"error": sentence, "kind": kind}), file=answers, flush=True)
 
 
-def _seconds(run: Callable[[int], Any], calls: int) -> float:
+def _seconds(run: Repeat, calls: int) -> float:
     start = time.perf_counter()
     run(calls)
     return max(time.perf_counter() - start, 1e-9)
@@ -98,6 +101,7 @@ class Child:
     def __init__(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
+        # A Popen[str], whose pipes are never None here; that, its type cannot say.
         self._process: Any = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -112,8 +116,8 @@ class Child:
             self.close()
             raise
 
-    def measure(self, seconds: float) -> Any:
-        """Let it compute for about so long; return its answer: seconds_per_call, calls, peak_mib."""
+    def measure(self, seconds: float) -> Answer:
+        """Let it compute for about so long; return its answer."""
         try:
             self._process.stdin.write(f"{json.dumps(seconds)}\n")
             self._process.stdin.flush()
@@ -121,7 +125,7 @@ class Child:
             pass  # its end is reported below
         return self._receive()
 
-    def _receive(self) -> Any:
+    def _receive(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
@@ -137,7 +141,7 @@ class Child:
             raise ChildFailed(f"{self.name}: {answer['error']}")
         return answer
 
-    def _last_error(self) -> Any:
+    def _last_error(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "no message"
@@ -153,18 +157,18 @@ class Child:
         self._process.stdout.close()
         self._errors.close()
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def interleave(children: Sequence[Child], rounds: int, seconds: float) -> Any:
+def interleave(children: Sequence[Child], rounds: int, seconds: float) -> list[list[Answer] | ChildFailed]:
     """Measure each child once per round, so that all meet the same disturbances; the others wait meanwhile.
 
     Args:
-        children: list of `Child`.
+        children: what to measure.
         rounds: measurements of each.
         seconds: how long one takes, about.
 
@@ -176,20 +180,19 @@ def interleave(children: Sequence[Child], rounds: int, seconds: float) -> Any:
     """
     if not (seconds > 0 and math.isfinite(seconds)) or rounds < 1:
         raise ValueError(f"seconds: a measurement must take some time, got {seconds} s in {rounds} rounds.")
-    answers: list[Any] = [[] for _ in children]
+    answers: list[list[Answer] | ChildFailed] = [[] for _ in children]
     for _ in range(rounds):
         for k, child in enumerate(children):
-            if not isinstance(answers[k], ChildFailed):
+            given = answers[k]
+            if not isinstance(given, ChildFailed):
                 try:
-                    answers[k].append(child.measure(seconds))
+                    given.append(child.measure(seconds))
                 except ChildFailed as error:
                     answers[k] = error
     return answers
 
 
-def row(
-    child: Child, answers: list[dict[str, Any]], mode: str, batch_size: int, peak_gflops: float | None = None
-) -> Any:
+def row(child: Child, answers: Sequence[Answer], mode: str, batch_size: int, peak_gflops: float | None = None) -> Row:
     """Return what a report says of one configuration: medians, ranges and every rate.
 
     Args:
@@ -218,8 +221,8 @@ def row(
     }
 
 
-def best_rates(rows: list[dict[str, Any]], mode: str) -> Any:
-    """Return name -> largest median images/s over the batch sizes, as the paper's Table 3 takes it.
+def best_rates(rows: Sequence[Row], mode: str) -> dict[str, float]:
+    """Return by name the largest median images/s over the batch sizes, as the paper's Table 3 takes it.
 
     Example:
         >>> rows = [dict(name="a", mode="inference", images_per_second=rate) for rate in (3.0, 5.0)]

@@ -1,12 +1,15 @@
 """Pictures of what a Mixer has learnt: hidden units of its token mixing, and units of its stem (paper section 3.5)."""
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_mixer.analysis import output
 from keras_mixer.types import Grid, Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TILES = {100: 96, 10**9: 56}  # up to so many units: pixels of a unit's longer side, at most
 PAIR_GAP, GAP = 3, 11  # pixels between the two units of a pair, and around it
@@ -114,7 +117,7 @@ def pair_inverses(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(order, int), np.array(cosines)
 
 
-def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, block: int, most: int = 384) -> Any:
+def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, block: int, most: int = 384) -> str:
     """Write a PNG of the hidden units of one token-mixing MLP, in pairs as `pair_inverses` orders them.
 
     Each unit has its own symmetric scale: red is its largest absolute weight, blue the negative of it, white zero.
@@ -153,7 +156,7 @@ def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, bl
     return text
 
 
-def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> Any:
+def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> str:
     """Write a PNG of the units of a stem as P x P images in colours, low spatial frequency first.
 
     Args:
@@ -181,20 +184,20 @@ def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> An
     return text
 
 
-def _shown(count: int, most: int) -> Any:
+def _shown(count: int, most: int) -> str:
     if most < 1:
         raise ValueError(f"units: must be a positive number of units to show, got {most}.")
     return f"{count}" if count <= most else f"{most} of {count}"
 
 
-def _half_scaled(images: np.ndarray) -> Any:
+def _half_scaled(images: np.ndarray) -> np.ndarray:
     """Map each image to [0, 1], zero to 0.5, by its own largest absolute value."""
     images = np.asarray(images, np.float64)
     largest = np.abs(images).max(tuple(range(1, images.ndim)), keepdims=True)
     return 0.5 + 0.5 * np.divide(images, largest, out=np.zeros_like(images), where=largest > 0)
 
 
-def _write(path: Path, figure: Any, tiles: np.ndarray, title: str, text: str, pairs: bool) -> None:
+def _write(path: Path, figure: "Figure", tiles: np.ndarray, title: str, text: str, pairs: bool) -> None:
     """Write tiles (N, H, W, 3) in [0, 1] below a title and a text, every weight a square of whole pixels."""
     picture = _mosaic(tiles, pairs)
     width = max(picture.shape[1] + 2 * MARGIN, NARROWEST)
@@ -221,7 +224,7 @@ def _write(path: Path, figure: Any, tiles: np.ndarray, title: str, text: str, pa
         figure.savefig(file, format="png", dpi=DPI)
 
 
-def _mosaic(tiles: np.ndarray, pairs: bool) -> Any:
+def _mosaic(tiles: np.ndarray, pairs: bool) -> np.ndarray:
     """Return one picture (H, W, 3) of all tiles, row by row; of `pairs`, two tiles stay together."""
     count, rows, columns, _ = tiles.shape
     side = next(side for most, side in TILES.items() if count <= most)

@@ -1,11 +1,14 @@
 """Augmentation besides RandAugment: mixup of a batch, flips, small moves of a drawn sign; plain stateless TF."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
+Seed: TypeAlias = tf.Tensor | Sequence[int]  # int32 (2,), as `tf.random.stateless_*` take it
 
-def fold_seed(seed: Any, *values: tf.Tensor) -> tf.Tensor:
+
+def fold_seed(seed: int | tf.Tensor, *values: int | tf.Tensor) -> tf.Tensor:
     """Return an int32 (2,) seed for `tf.random.stateless_*` that depends on every value."""
     key = tf.stack([tf.cast(seed, tf.int32), tf.constant(0, tf.int32)])
     for value in values:
@@ -14,7 +17,7 @@ def fold_seed(seed: Any, *values: tf.Tensor) -> tf.Tensor:
     return key
 
 
-def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Any, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Mix each image and label with its neighbour in the batch, as the authors do (paper section 3, Zhang et al. 2018).
 
     One weight a ~ Beta(alpha, alpha) for the whole batch, a = max(a, 1 - a), so that the image itself prevails; the
@@ -41,7 +44,7 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Any, alpha: float) -> tupl
     return _mix(images, a), _mix(labels, a)
 
 
-def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: Any, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Paste one rectangle of each image's neighbour into it, for the whole batch (Yun et al. 2019).
 
     The rectangle has the share 1 - a, a ~ Beta(alpha, alpha), of the image, around a uniform centre; what lies outside
@@ -66,7 +69,7 @@ def smooth_labels(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
     return labels * (1 - smoothing) + smoothing / labels.shape[-1]
 
 
-def random_erasing(image: tf.Tensor, seed: Any, rate: float) -> tf.Tensor:
+def random_erasing(image: tf.Tensor, seed: Seed, rate: float) -> tf.Tensor:
     """Replace a rectangle by noise, in the fraction `rate` of images (Zhong et al. 2020).
 
     Args:
@@ -87,7 +90,7 @@ def random_erasing(image: tf.Tensor, seed: Any, rate: float) -> tf.Tensor:
     return tf.where(draws[0] < rate, erased, image)
 
 
-def _beta(seed: Any, alpha: float) -> tf.Tensor:
+def _beta(seed: Seed, alpha: float) -> tf.Tensor:
     """Draw Beta(alpha, alpha), from two Gamma draws in float64, which do not both underflow."""
     gammas = tf.maximum(tf.random.stateless_gamma([2], seed, alpha=alpha, dtype=tf.float64), 1e-300)
     return tf.cast(gammas[0] / (gammas[0] + gammas[1]), tf.float32)
@@ -98,21 +101,21 @@ def _mix(x: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     return a * x + (1 - a) * tf.roll(x, 1, axis=0)
 
 
-def _span(centre: Any, fraction: tf.Tensor, size: Any) -> tf.Tensor:
+def _span(centre: tf.Tensor, fraction: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Return (size, 1) booleans: True where a span of that fraction of the side, around `centre` in [0, 1), reaches."""
     size = tf.cast(size, tf.float32)
     distance = tf.abs(tf.range(size)[:, None] + 0.5 - centre * size)
     return distance < fraction * size / 2
 
 
-def random_flip(image: tf.Tensor, seed: Any, rate: float = 0.5) -> tf.Tensor:
+def random_flip(image: tf.Tensor, seed: Seed, rate: float = 0.5) -> tf.Tensor:
     """Mirror an image (H, W, 3) left to right, in the fraction `rate` of all seeds."""
     mirrored = tf.random.stateless_uniform([], seed) < rate
     return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
 
 
 def small_affine(
-    image: tf.Tensor, seed: Any, rotation: float = 12.0, shift: float = 0.1, zoom: float = 0.12
+    image: tf.Tensor, seed: Seed, rotation: float = 12.0, shift: float = 0.1, zoom: float = 0.12
 ) -> tf.Tensor:
     """Rotate, shift and zoom a drawn sign a little, bilinearly, on black.
 

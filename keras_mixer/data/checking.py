@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import tensorflow as tf
 from PIL import Image
@@ -17,6 +17,7 @@ from keras_mixer.types import File
 
 logger = logging.getLogger("keras_mixer")
 MAX_THREADS = 8  # each may hold a decoded image
+Result = TypeVar("Result")
 
 
 def check_policy(on_bad_image: str, max_bad_fraction: float) -> None:
@@ -96,7 +97,7 @@ class BadImages:
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-def _decoded_height(encoded: bytes) -> int:
+def _decoded_height(encoded: tf.Tensor) -> tf.Tensor:
     return tf.shape(decode.decode_image(encoded))[0]
 
 
@@ -157,7 +158,7 @@ def check_classes_left(files: Sequence[File], good: Sequence[File], split: str) 
         )
 
 
-def _read(path: str | os.PathLike[str], function: Callable[[bytes], Any]) -> tuple[Any, str | None]:
+def _read(path: str | os.PathLike[str], function: Callable[[bytes], Result]) -> tuple[Result | None, str | None]:
     """Return (function(bytes of a file), None), or (None, a sentence on what is wrong)."""
     try:
         encoded = read_bytes(path)

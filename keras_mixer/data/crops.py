@@ -3,7 +3,8 @@
 The authors resize bilinearly without a filter, the short side of an evaluation by area, and then cut off the fraction.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from keras_mixer.data.image_limits import bounded
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.types import Range, Size
 
+Seed: TypeAlias = tf.Tensor | Sequence[int]  # int32 (2,), as `tf.random.stateless_*` take it
 EVALUATION_CROPS = ("resmall", "resize", "none")
 CROP_AREA = (0.05, 1.0)  # of an inception crop, fraction of the image
 LEAST = 1e-6  # of a range; TensorFlow's sampler computes in float32
@@ -20,8 +22,8 @@ CROP_ASPECT = (0.75, 1.33)  # width / height; 1.33, not 4/3, is the authors'
 
 @tf.autograph.experimental.do_not_convert
 def decode_and_inception_crop(
-    encoded: tf.Tensor,
-    seed: Any,
+    encoded: bytes | tf.Tensor,
+    seed: Seed,
     size: Size,
     area: Range = CROP_AREA,
     aspect: Range = CROP_ASPECT,
@@ -68,7 +70,7 @@ def decode_and_inception_crop(
 @tf.autograph.experimental.do_not_convert
 def inception_crop(
     image: tf.Tensor,
-    seed: Any,
+    seed: Seed,
     size: Size,
     area: Range = CROP_AREA,
     aspect: Range = CROP_ASPECT,
@@ -190,7 +192,7 @@ def resize(image: tf.Tensor, size: Size, antialias: bool = False) -> tf.Tensor:
     return _resize_antialiased(image, size) if antialias else tf.cast(tf.image.resize(image, size), tf.uint8)
 
 
-def sides_of(name: str, size: Any) -> tuple[int, int]:
+def sides_of(name: str, size: object) -> tuple[int, int]:
     """Return (height, width) for a number of pixels or a pair, or raise a ValueError that starts with `name`."""
     sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
@@ -206,14 +208,14 @@ def check_ranges(area: Range, aspect: Range) -> None:
             raise ValueError(f"{name}: must be the smallest and the largest, positive{at_most}, got {tuple(values)}.")
 
 
-def _inception_window(shape: Any, seed: Any, area: Range, aspect: Range) -> tuple[tf.Tensor, tf.Tensor]:
+def _inception_window(shape: tf.Tensor, seed: Seed, area: Range, aspect: Range) -> tuple[tf.Tensor, tf.Tensor]:
     """Return begin (row, column, 0) and extent (height, width, -1) for `tf.slice`, int32."""
     return tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], axis=0), tf.zeros((1, 0, 4)), seed, 0.0, aspect, area, 100, True
     )[:2]
 
 
-def _decode_jpeg_part(encoded: tf.Tensor, shape: Any, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+def _decode_jpeg_part(encoded: tf.Tensor, shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     # The decoder smooths colour across neighbours, which the edge of a window and one of two columns lack: read more.
     start = tf.maximum(begin - 4, 0)
     stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)

@@ -20,7 +20,7 @@ IEND = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of a PNG
 
 @tf.autograph.experimental.do_not_convert
 def decode_image(
-    encoded: tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
+    encoded: bytes | tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
 ) -> tf.Tensor:
     """Decode the bytes of an image file to RGB, (H, W, 3) uint8.
 
@@ -46,7 +46,7 @@ def decode_image(
 
 @tf.autograph.experimental.do_not_convert
 def decode_or_fault(
-    encoded: tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
+    encoded: bytes | tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode as `decode_image` does, and return faults that show before decoding instead of raising them.
 

@@ -87,10 +87,10 @@ def decode_bytes(encoded: bytes, alpha: str | None = "white", exif_rotation: boo
     return _upright(pixels, orientation)
 
 
-def _read(encoded: Any, alpha: str, exif_rotation: bool) -> tuple[np.ndarray, bytes]:
-    encoded = np.asarray(encoded, object).item()  # bytes in a graph, an array of them outside
+def _read(encoded: bytes | np.ndarray, alpha: str, exif_rotation: bool) -> tuple[np.ndarray, bytes]:
+    file: bytes = np.asarray(encoded, object).item()  # bytes in a graph, an array of them outside
     try:
-        return decode_bytes(encoded, alpha, exif_rotation), b""
+        return decode_bytes(file, alpha, exif_rotation), b""
     except ValueError as error:
         return np.zeros((0, 0, 3), np.uint8), str(error).encode()
 
@@ -105,7 +105,7 @@ def _register_heic() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _orientation(picture: Any) -> int:
+def _orientation(picture: Any) -> int:  # an Image.Image; only that of a TIFF has `tag_v2`
     """Return what the EXIF data of a picture says; Pillow's own `getexif` asks XMP too, which no other decoder does."""
     if picture.format == "TIFF":
         return picture.tag_v2.get(ORIENTATION, 1)

@@ -1,7 +1,5 @@
 """Reading numbers out of the bytes of a file, () string, in TensorFlow."""
 
-from typing import Any
-
 import tensorflow as tf
 
 
@@ -10,7 +8,7 @@ def num_bytes(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(encoded), tf.int64)
 
 
-def byte_values(encoded: tf.Tensor, start: Any, count: Any) -> tf.Tensor:
+def byte_values(encoded: tf.Tensor, start: int | tf.Tensor, count: int) -> tf.Tensor:
     """Return `count` bytes of a string from `start` on, (count,) int64, zeros beyond its end."""
     start = tf.clip_by_value(tf.cast(start, tf.int64), 0, num_bytes(encoded))  # `substr` refuses others
     some = tf.strings.substr(encoded, start, tf.constant(count, tf.int64))

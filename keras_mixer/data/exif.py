@@ -1,7 +1,5 @@
 """EXIF orientation in TensorFlow: reading it from the bytes of a JPEG or PNG, and turning an image upright."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from keras_mixer.data.encoded_bytes import big_endian, byte_values, little_endian, num_bytes
@@ -40,13 +38,13 @@ def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(named, walk, lambda: tf.constant(1))
 
 
-def block_orientation(encoded: tf.Tensor, start: Any) -> tf.Tensor:
+def block_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Return the orientation in an EXIF block that may begin as one of a JPEG does, with "Exif"."""
     prefixed = tf.reduce_all(byte_values(encoded, start, len(EXIF)) == list(EXIF))
     return tiff_orientation(encoded, start + tf.cast(prefixed, tf.int64) * len(EXIF))
 
 
-def tiff_orientation(encoded: tf.Tensor, start: Any) -> tf.Tensor:
+def tiff_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Return the orientation in the TIFF structure at byte `start`, () int32; 1 where it has none or is damaged."""
     head = byte_values(encoded, start, 8)
     little = head[0] == ord("I")

@@ -6,8 +6,8 @@ import io
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,8 +16,10 @@ from PIL import Image
 from keras_mixer.data import checking, crops, decode, folders, grey
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import check_paths
+from keras_mixer.types import Size
 
 KINDS = "a path, the bytes of a file, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow image"
+GivenImage = str | os.PathLike[str] | bytes | np.ndarray | Image.Image  # one of `KINDS`
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow, that a PNG keeps without loss
 
 
@@ -66,7 +68,7 @@ def find_images(places: Sequence[str | os.PathLike[str]]) -> list[str]:
     return list(found)
 
 
-def listed(images: Any) -> list[Any]:
+def listed(images: GivenImage | Iterable[GivenImage]) -> list[GivenImage]:
     """Return images as a list, with every folder and pattern in it replaced by the images that it stands for.
 
     Args:
@@ -84,7 +86,7 @@ def listed(images: Any) -> list[Any]:
     ]
 
 
-def loader(size: int | tuple[int, int], crop: str, pixels: PixelSettings) -> Callable[[Any], np.ndarray]:
+def loader(size: Size, crop: str, pixels: PixelSettings) -> Callable[[GivenImage], np.ndarray]:
     """Return a function of an image of `KINDS` that gives the pixels that an evaluation shows the model.
 
     Args:
@@ -105,7 +107,7 @@ def loader(size: int | tuple[int, int], crop: str, pixels: PixelSettings) -> Cal
     def of_array(image: tf.Tensor) -> tf.Tensor:
         return grey.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
 
-    def load(image: Any) -> np.ndarray:
+    def load(image: GivenImage) -> np.ndarray:
         if isinstance(image, str | os.PathLike):
             image = checking.read_bytes(image)
         elif isinstance(image, Image.Image):
@@ -126,7 +128,7 @@ def loader(size: int | tuple[int, int], crop: str, pixels: PixelSettings) -> Cal
 
 
 def read_ahead(
-    images: Sequence[Any], names: Sequence[str], load: Callable[[Any], np.ndarray], batch_size: int
+    images: Sequence[GivenImage], names: Sequence[str], load: Callable[[GivenImage], np.ndarray], batch_size: int
 ) -> Iterator[Batch]:
     """Yield a `Batch` for each `batch_size` images, reading the next one meanwhile; a bad image costs itself alone.
 

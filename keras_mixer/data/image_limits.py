@@ -1,7 +1,6 @@
 """The limits of an image file, the same wherever one is decoded, so that none takes more than about 1 GB of memory."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -18,8 +17,8 @@ TOO_LONG = f"one side more than {MAX_ASPECT} times the other"
 EMPTY = "no pixels"
 
 
-def fault_of(num_bytes: Any, height: Any, width: Any, webp: bool = False) -> str:
-    """Return what is wrong with the size of an image, or "" (Python numbers)."""
+def fault_of(num_bytes: int, height: int, width: int, webp: bool = False) -> str:
+    """Return what is wrong with the size of an image, or ""."""
     if num_bytes > MAX_BYTES:
         return TOO_MANY_BYTES
     if min(height, width) < 1:
@@ -32,7 +31,7 @@ def fault_of(num_bytes: Any, height: Any, width: Any, webp: bool = False) -> str
 
 
 def bounded(
-    encoded: tf.Tensor, height: Any, width: Any, pixels: Callable[[], tf.Tensor], webp: bool = False
+    encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, pixels: Callable[[], tf.Tensor], webp: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return what `pixels()` decodes where an image is within the limits, in TensorFlow.
 

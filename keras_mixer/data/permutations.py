@@ -3,15 +3,18 @@
 A permutation is an order: for each place of the new image, row by row, the place of the old one that it is taken from.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer.types import Size
+
 KINDS = ("none", "patches_and_pixels", "global")
 
 
-def draw_order(kind: str, image_size: int, patch_size: int, seed: int) -> np.ndarray | None:
+def draw_order(kind: str, image_size: Size, patch_size: int, seed: int) -> np.ndarray:
     """Return the order of all pixels of an image, a pure function of the arguments.
 
     Args:
@@ -44,7 +47,7 @@ def draw_order(kind: str, image_size: int, patch_size: int, seed: int) -> np.nda
     return order_of_patches(patches, pixels, image_size, patch_size)
 
 
-def draw_patch_orders(image_size: int, patch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_patch_orders(image_size: Size, patch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the two orders of "patches_and_pixels": of the patches (S,), and of the pixels in a patch (P^2,), int64.
 
     Raises:
@@ -54,7 +57,12 @@ def draw_patch_orders(image_size: int, patch_size: int, seed: int) -> tuple[np.n
     return _generator(seed, 0).permutation(rows * columns), _generator(seed, 1).permutation(patch_size**2)
 
 
-def order_of_patches(patches: Any, pixels: Any, image_size: int, patch_size: int) -> np.ndarray:
+def order_of_patches(
+    patches: Sequence[int] | np.ndarray | None,
+    pixels: Sequence[int] | np.ndarray | None,
+    image_size: Size,
+    patch_size: int,
+) -> np.ndarray:
     """Return the order of all pixels that these orders of patches and of the pixels in a patch make.
 
     Args:
@@ -81,7 +89,7 @@ def order_of_patches(patches: Any, pixels: Any, image_size: int, patch_size: int
     return places.transpose(0, 2, 1, 3).ravel()
 
 
-def permute(images: Any, order: Any) -> tf.Tensor:
+def permute(images: np.ndarray | tf.Tensor, order: Any) -> np.ndarray | tf.Tensor:
     """Return images whose pixels are in another order, all channels of a pixel together.
 
     Args:
@@ -111,7 +119,7 @@ def permute(images: Any, order: Any) -> tf.Tensor:
 
 
 def permute_batches(
-    batches: tf.data.Dataset, kind: str, image_size: int, patch_size: int, seed: int
+    batches: tf.data.Dataset, kind: str, image_size: Size, patch_size: int, seed: int
 ) -> tf.data.Dataset:
     """Return a dataset whose images, the first of each element's parts, are permuted as `draw_order` says.
 
@@ -142,7 +150,7 @@ def _generator(seed: int, stream: int) -> np.random.RandomState:
     return np.random.RandomState([seed, stream])
 
 
-def _grid(image_size: int, patch_size: int) -> tuple[int, int]:
+def _grid(image_size: Size, patch_size: int) -> tuple[int, int]:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height % patch_size or width % patch_size:
         raise ValueError(

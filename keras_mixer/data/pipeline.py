@@ -1,14 +1,12 @@
 """From a source to batches. The batch of step t is a pure function of (seed, t), whatever runs in parallel."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from keras_mixer.data import augment, crops, decode, grey
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.data.randaugment import randaugment
 from keras_mixer.data.source import Source
-from keras_mixer.data.streams import part_rows
+from keras_mixer.data.streams import Record, part_rows
 from keras_mixer.types import Range, Size
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
@@ -21,7 +19,7 @@ def train_batches(
     *,
     batch_size: int,
     image_size: Size,
-    seed: Any,
+    seed: int,
     start_step: int = 0,
     pixels: PixelSettings = DEFAULT_PIXELS,
     augmentation: str = "paper",
@@ -77,11 +75,20 @@ def train_batches(
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
     """
-    limits: dict[str, Any] = dict(mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
-    limits |= {"randaugment_magnitude": randaugment_magnitude}
-    limits |= {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}
-    options: dict[str, Any] = {"crop_area": crop_area, "crop_aspect": crop_aspect, "flip_rate": flip_rate}
-    check_train_options(source, batch_size, image_size, augmentation, **limits, **options)
+    check_train_options(
+        source,
+        batch_size,
+        image_size,
+        augmentation,
+        mixup_alpha=mixup_alpha,
+        cutmix_alpha=cutmix_alpha,
+        randaugment_magnitude=randaugment_magnitude,
+        random_erasing_rate=random_erasing_rate,
+        label_smoothing=label_smoothing,
+        crop_area=crop_area,
+        crop_aspect=crop_aspect,
+        flip_rate=flip_rate,
+    )
     height, width = crops.sides_of("image_size", image_size)
     num_classes = len(source.class_names)
     if augmentation == "keras_cv":
@@ -92,7 +99,7 @@ def train_batches(
     mixing = bool(mixup_alpha or cutmix_alpha)
     rows, own = part_rows(batch_size, part, with_neighbour=mixing)
 
-    def example(k: tf.Tensor, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def example(k: tf.Tensor, record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         key = augment.fold_seed(seed, k)
         image = augmented(image, key)
@@ -221,7 +228,7 @@ def eval_batches(
     size = batch_size // part[1]
     check_crop(crop)
 
-    def example(record: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def example(record: Record) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         image = _decoded(image, source, pixels)
         which = crop if source.photographs else "none"

@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines in a log."""
 
 import sys
+from typing import Self
 
 
 class Progress:
@@ -21,7 +22,7 @@ class Progress:
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, desc=label, unit=f" {unit}")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

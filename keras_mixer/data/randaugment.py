@@ -6,11 +6,12 @@ docs/augmentation.md has the measurements behind these choices.
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+# (sign, last row, last column) -> (a, b, c, d, e, f) of `_warp`
+Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 GREY = 128  # what is uncovered by a warp or cut out
 LUMA = (0.2989, 0.5870, 0.1140)  # of ITU-R 601, as TensorFlow rounds it
 OP_NAMES = (
@@ -34,7 +35,7 @@ OP_NAMES = (
 
 
 @tf.autograph.experimental.do_not_convert
-def randaugment(image: tf.Tensor, seed: Any, magnitude: float, num_layers: int = 2) -> tf.Tensor:
+def randaugment(image: tf.Tensor, seed: tf.Tensor | Sequence[int], magnitude: float, num_layers: int = 2) -> tf.Tensor:
     """Apply `num_layers` randomly chosen operations to one image (Cubuk et al. 2020; paper section 3).
 
     Each layer draws one of the 16 `OP_NAMES` uniformly; Rotate, Shear and Translate go either way, half the time each.
@@ -73,7 +74,9 @@ def randaugment(image: tf.Tensor, seed: Any, magnitude: float, num_layers: int =
 
 
 @tf.autograph.experimental.do_not_convert
-def apply_operation(image: tf.Tensor, name: str, magnitude: float, sign: int = 1, centre: Any = None) -> tf.Tensor:
+def apply_operation(
+    image: tf.Tensor, name: str, magnitude: float, sign: int = 1, centre: tf.Tensor | Sequence[int] | None = None
+) -> tf.Tensor:
     """Apply one operation of RandAugment, with the very pixels of the authors' code.
 
     Args:
@@ -111,7 +114,9 @@ def _check(image: tf.Tensor, magnitude: float) -> tf.Tensor:
     return image
 
 
-def _operations(image: tf.Tensor, magnitude: float, sign: int, centre: Any) -> dict[str, Callable[[], tf.Tensor]]:
+def _operations(
+    image: tf.Tensor, magnitude: float, sign: tf.Tensor, centre: tf.Tensor
+) -> dict[str, Callable[[], tf.Tensor]]:
     """Return {name: function without arguments -> (H, W, 3) uint8}, in the order of `OP_NAMES`."""
     f = magnitude / 10
     enhance = 1.8 * f + 0.1
@@ -193,11 +198,11 @@ def _solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
     return image + room * tf.cast(image < 128, tf.uint8)
 
 
-def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, factor: Any) -> tf.Tensor:
+def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, factor: float) -> tf.Tensor:
     return _to_uint8(degenerate + factor * (pixels - degenerate))
 
 
-def _color(image: tf.Tensor, factor: Any) -> tf.Tensor:
+def _color(image: tf.Tensor, factor: float) -> tf.Tensor:
     pixels = tf.reshape(tf.cast(image, tf.float32), [-1, 3])
     # The steps of `tf.image.rgb_to_grayscale`, each rounded as there: a shorter formula is one level off in 173 of the
     # 2^24 colours. 255.5 is the factor of TensorFlow's float-to-uint8 conversion.
@@ -206,13 +211,13 @@ def _color(image: tf.Tensor, factor: Any) -> tf.Tensor:
     return tf.reshape(_blend(grey, pixels, factor), tf.shape(image))
 
 
-def _contrast(image: tf.Tensor, factor: Any) -> tf.Tensor:
+def _contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
     # The authors mean the grey level but average the counts of its histogram, which is the number of pixels / 256.
     num_pixels = tf.cast(tf.shape(image)[0] * tf.shape(image)[1], tf.float32)
     return _blend(tf.floor(tf.minimum(num_pixels / 256, 255.0)), tf.cast(image, tf.float32), factor)
 
 
-def _sharpness(image: tf.Tensor, factor: Any) -> tf.Tensor:
+def _sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     pixels = tf.cast(image, tf.float32)
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
     kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])  # (3, 3, channels, 1)
@@ -223,11 +228,11 @@ def _sharpness(image: tf.Tensor, factor: Any) -> tf.Tensor:
     return tf.pad(inner, [[1, 1], [1, 1], [0, 0]]) + image * edge  # the outermost pixels stay as they are
 
 
-def _warp(image: tf.Tensor, transform: Any, sign: int) -> tf.Tensor:
+def _warp(image: tf.Tensor, transform: Transform, sign: tf.Tensor) -> tf.Tensor:
     """Take pixel (a x + b y + c, d x + e y + f), rounded, for each (x, y); grey where there is none.
 
-    `transform` maps (sign, last row, last column) to (a, b, c, d, e, f). TensorFlow computes each pixel's place for
-    every channel of every image. In a graph of known shape it is looked up, in tables that the same code fills once.
+    TensorFlow computes each pixel's place for every channel of every image. In a graph of known shape it is looked up,
+    in tables that the same code fills once.
     """
     shape = image.shape
     if tf.executing_eagerly() or not shape.is_fully_defined() or shape.num_elements() > 2**24:  # exact in float32
@@ -241,7 +246,7 @@ def _warp(image: tf.Tensor, transform: Any, sign: int) -> tf.Tensor:
     return tf.gather_nd(pixels, places[(sign + 1) // 2])
 
 
-def _project(image: tf.Tensor, transform: Any, sign: int, fill: tf.Tensor) -> tf.Tensor:
+def _project(image: tf.Tensor, transform: Transform, sign: int | tf.Tensor, fill: int) -> tf.Tensor:
     bottom, right = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
     row = [tf.cast(value, tf.float32) for value in (*transform(tf.cast(sign, tf.float32), bottom, right), 0, 0)]
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -254,7 +259,7 @@ def _project(image: tf.Tensor, transform: Any, sign: int, fill: tf.Tensor) -> tf
     )[0]
 
 
-def _rotation(degrees: float, sign: int, bottom: Any, right: Any) -> Any:
+def _rotation(degrees: float, sign: tf.Tensor, bottom: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, ...]:
     # In float32 throughout, as the authors' graph computes it: the exact cosine of 60 degrees moves a few pixels.
     radians = sign * tf.constant(degrees, tf.float32) * tf.constant(math.pi / 180, tf.float32)
     cos, sin = tf.cos(radians), tf.sin(radians)
@@ -263,7 +268,7 @@ def _rotation(degrees: float, sign: int, bottom: Any, right: Any) -> Any:
     return cos, -sin, move_x, sin, cos, move_y
 
 
-def _translate(image: tf.Tensor, pixels: Any, axis: int) -> tf.Tensor:
+def _translate(image: tf.Tensor, pixels: tf.Tensor, axis: int) -> tf.Tensor:
     """Take pixel x + `pixels` for each x; cutting and padding is five times faster than a warp."""
     rows, unit = _rows(image), 1 if axis == 0 else 3  # two axes are cut and padded faster than three
     side = tf.shape(rows)[axis]
@@ -275,7 +280,7 @@ def _translate(image: tf.Tensor, pixels: Any, axis: int) -> tf.Tensor:
     return tf.reshape(tf.pad(kept, padding, constant_values=GREY), tf.shape(image))
 
 
-def _cutout(image: tf.Tensor, centre: Any, half: Any) -> tf.Tensor:
+def _cutout(image: tf.Tensor, centre: tf.Tensor, half: int) -> tf.Tensor:
     shape = tf.shape(image)[:2]
     start, stop = tf.maximum(centre - half, 0), tf.minimum(centre + half, shape)
     hole = tf.concat([stop - start, [3]], axis=0)

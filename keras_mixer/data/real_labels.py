@@ -5,12 +5,16 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from keras_mixer.data.source import Source
+from keras_mixer.data.streams import Record
 from keras_mixer.data.subsets import read_paths
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds  # takes seconds to import
 
 NUM_VALIDATION = 50_000  # images of ImageNet's validation set, and entries of the original file
 NUM_CLASSES = 1000
@@ -86,7 +90,9 @@ def validation_numbers(file_names: Sequence[str]) -> list[int] | None:
     return [int(match[1]) for match in matches if match] if matches and all(matches) else None
 
 
-def read_tfds_fields(source: Source, features: Any) -> Any:
+def read_tfds_fields(
+    source: Source, features: "tfds.features.FeaturesDict"
+) -> tuple[list[str] | None, list[list[int]] | None]:
     """Return (file names, label sets) of a TFDS source, each None where the dataset has no `file_name`, `real_label`.
 
     Args:
@@ -99,7 +105,7 @@ def read_tfds_fields(source: Source, features: Any) -> Any:
     keys = [key for key in ("file_name", "real_label") if key in features]
     skip = dict.fromkeys(images, tfds.decode.SkipDecoding())
 
-    def fields(record: Any) -> Any:
+    def fields(record: Record) -> dict[str, tf.Tensor]:
         example = features.deserialize_example(record, decoders=skip)
         return {key: example[key] for key in keys}
 
@@ -132,7 +138,7 @@ def find_label_sets(
     return match_labels(read_real_json(real_labels), source.num_examples, numbers, str(real_labels))
 
 
-def _tfds_features(dataset: str, data_dir: str | None) -> Any:
+def _tfds_features(dataset: str, data_dir: str | None) -> "tfds.features.FeaturesDict | None":
     """Return the features of a TFDS dataset that was opened before; None for what is no TFDS dataset."""
     if dataset == "digits" or pathlib.Path(dataset).expanduser().is_dir():
         return None

@@ -29,12 +29,12 @@ CHUNK = 128  # images that are held at a time
 
 
 def write_records(
-    root: pathlib.Path,
-    output: pathlib.Path,
+    root: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     splits: Sequence[str] | None = None,
     num_shards: int | None = None,
-    seed: Any = 0,
+    seed: int = 0,
     on_bad_image: str = "stop",
     max_bad_fraction: float = 0.01,
     photographs: bool = True,
@@ -112,8 +112,8 @@ def write_records(
 
 
 def _write_split(
-    folder: pathlib.Path, split: str, files: Sequence[File], num_shards: int, seed: Any, bad: checking.BadImages
-) -> Any:
+    folder: pathlib.Path, split: str, files: Sequence[File], num_shards: int, seed: int, bad: checking.BadImages
+) -> tuple[list[dict[str, Any]], int]:
     """Write the shards of a split; return what the manifest says of each, and how many images became PNG."""
     order = np.random.default_rng(seed).permutation(len(files))
     bounds = [len(files) * i // num_shards for i in range(num_shards + 1)]
@@ -155,7 +155,7 @@ def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _size(path: str | os.PathLike[str]) -> Any:  # of a file that may become a record
+def _size(path: str | os.PathLike[str]) -> int:  # of a file that may become a record
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     return size if size <= image_limits.MAX_BYTES else 0
 

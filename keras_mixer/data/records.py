@@ -18,7 +18,7 @@ from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import Rows
+from keras_mixer.data.streams import Record, Records, Rows
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
 FORMAT, VERSION = "keras_mixer records", 1
@@ -62,7 +62,7 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
             shards.append(Shard(str(path / shard["file"]), skip, end - skip))
         first += shard["examples"]
 
-    def parse(record: Any) -> Any:
+    def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, FEATURES)
         return example["image/encoded"], example["image/label"]
 
@@ -77,11 +77,11 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
     )
 
 
-def verify_records(path: str | os.PathLike[str]) -> Any:
+def verify_records(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read every shard of a folder of records and compare it with the manifest, showing the progress.
 
     Returns:
-        The manifest, as a dict.
+        The manifest.
 
     Raises:
         ValueError: naming each shard that is missing, or whose size or sha256 is another.
@@ -105,7 +105,7 @@ def verify_records(path: str | os.PathLike[str]) -> Any:
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the checked manifest.json of a folder of records, as a dict; raise a ValueError naming what is wrong."""
+    """Return the checked manifest.json of a folder of records, or raise a ValueError naming what is wrong."""
     file = pathlib.Path(path) / MANIFEST
     try:
         manifest = json.loads(file.read_bytes())
@@ -127,7 +127,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
-def _manifest_fault(manifest: Any) -> str | None:
+def _manifest_fault(manifest: dict[str, Any]) -> str | None:
     names = manifest["class_names"]
     if not names or not all(isinstance(name, str) for name in names) or not isinstance(manifest["photographs"], bool):
         return "class_names must be names, and photographs true or false"
@@ -157,7 +157,7 @@ def _check_size(path: pathlib.Path, expected: int) -> None:
         )
 
 
-def sequential_records(shards: Sequence[Any]) -> Callable[..., tf.data.Dataset]:
+def sequential_records(shards: Sequence[Shard]) -> Records:
     """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
 
     A start skips raw records, undecoded, and so do `streams.Rows`. A shard with fewer records than promised is an
@@ -168,12 +168,12 @@ def sequential_records(shards: Sequence[Any]) -> Callable[..., tf.data.Dataset]:
     compression = "GZIP" if names and names[0].endswith(".gz") else ""
     num_examples = int(takes.sum())
 
-    def read(i: tf.Tensor) -> Any:
+    def read(i: tf.Tensor) -> tf.data.Dataset:
         data = tf.data.TFRecordDataset(tf.gather(names, i), compression)
         promised = tf.gather(takes, i)
         return data.skip(tf.gather(skips, i)).take(promised).apply(tf.data.experimental.assert_cardinality(promised))
 
-    def one_pass(seed: Any, epoch: tf.Tensor) -> Any:
+    def one_pass(seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         key = tf.stack([tf.cast(seed, tf.int64), epoch])
         order = tf.data.Dataset.range(len(names)).map(
             lambda i: tf.random.experimental.index_shuffle(i, key, max(len(names) - 1, 0))
@@ -183,7 +183,7 @@ def sequential_records(shards: Sequence[Any]) -> Callable[..., tf.data.Dataset]:
         windows = records.batch(min(num_examples, SHUFFLE_WINDOW)).prefetch(1).enumerate()
         return windows.flat_map(lambda i, window: tf.data.Dataset.from_tensor_slices(_shuffled(window, key, i)))
 
-    def records(seed: Any, start: Any, rows: Rows | None = None) -> tf.data.Dataset:
+    def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:
         if seed is None:
             data = tf.data.Dataset.range(len(names)).flat_map(read).skip(start)
         else:
@@ -194,12 +194,12 @@ def sequential_records(shards: Sequence[Any]) -> Callable[..., tf.data.Dataset]:
     return records
 
 
-def _shuffled(window: Any, key: tf.Tensor, i: tf.Tensor) -> Any:
+def _shuffled(window: tf.Tensor, key: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
     seed = tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), i)
     return tf.random.experimental.stateless_shuffle(window, seed)
 
 
-def find_unreadable(shards: Sequence[Any], parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> str | None:
+def find_unreadable(shards: Sequence[Shard], parse: Callable[[Record], tuple[tf.Tensor, tf.Tensor]]) -> str | None:
     """Return "<shard> record <i>" for the first record that is missing, damaged or no image, counted from 0, or None.
 
     Args:
@@ -207,7 +207,7 @@ def find_unreadable(shards: Sequence[Any], parse: Callable[[tf.Tensor], tuple[tf
         parse: record -> (encoded image or pixels, label).
     """
 
-    def check(record: Any) -> Any:
+    def check(record: Record) -> tf.Tensor:
         image, _ = parse(record)
         return tf.shape(decode.decode_image(image, python=False) if image.dtype == tf.string else image)[0]
 
@@ -229,7 +229,7 @@ def find_unreadable(shards: Sequence[Any], parse: Callable[[tf.Tensor], tuple[tf
     return None
 
 
-def _first_damaged(shard: Any, compression: str) -> int | None:
+def _first_damaged(shard: Shard, compression: str) -> int:
     readable = 0
     try:
         for _ in tf.data.TFRecordDataset(str(shard.path), compression):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_mixer.data.streams import Record, Records
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -34,8 +36,8 @@ class Source:
     num_examples: int
     class_names: tuple[str, ...]
     photographs: bool
-    records: Callable[..., tf.data.Dataset]
-    parse: Callable
+    records: Records
+    parse: Callable[[Record], tuple[tf.Tensor, tf.Tensor]]
     find_unreadable: Callable[[], str | None] | None = None
     fingerprint: str = ""
     loose_files: bool = False

@@ -2,11 +2,12 @@
 
 import bisect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+Record: TypeAlias = tf.Tensor | dict[str, tf.Tensor]  # as it is stored: its bytes (), or its values by name
 ENDLESS = 2**62  # int64 positions, so that sums and products of them do not overflow
 
 
@@ -33,21 +34,27 @@ class Rows(NamedTuple):
         batches, rest = divmod(stop, self.batch_size)
         return batches * len(self.own) + bisect.bisect_left(self.own, rest)
 
-    def positions(self, start: Any, stop: Any = None) -> tf.data.Dataset:
+    def positions(self, start: int, stop: int | None = None) -> tf.data.Dataset:
         """Return an int64 dataset of the k of these rows, start <= k < stop; endless without a stop."""
         own = tf.constant(self.own, tf.int64)
         end = ENDLESS // self.batch_size if stop is None else self.count(stop)
         numbers = tf.data.Dataset.range(self.count(start), end)
         return numbers.map(lambda i: i // len(self.own) * self.batch_size + tf.gather(own, i % len(self.own)))
 
-    def filter(self, records: tf.data.Dataset, start: Any) -> tf.data.Dataset:
+    def filter(self, records: tf.data.Dataset, start: int) -> tf.data.Dataset:
         """Return those of a dataset's records that are in these rows, the first being record `start`."""
         wanted = np.isin(np.arange(self.batch_size), self.own)
         records = records.enumerate(start).filter(lambda k, _: tf.gather(wanted, k % self.batch_size))
         return records.map(lambda _, record: record)
 
 
-def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Any]) -> Callable[..., tf.data.Dataset]:
+class Records(Protocol):
+    """A stream of raw records from record `start` on: see `source.Source`."""
+
+    def __call__(self, seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset: ...
+
+
+def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) -> Records:
     """Return `Source.records` for data that can be read by index: fully random, and free to start anywhere.
 
     Args:
@@ -55,7 +62,7 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Any]) -> Ca
         gather: int64 index () -> record; called for the rows asked for, and for no others.
     """
 
-    def records(seed: Any, start: int, rows: Rows | None = None) -> tf.data.Dataset:
+    def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:
         stop = num_examples if seed is None else None
         if rows is None:
             positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
@@ -64,7 +71,7 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Any]) -> Ca
         if seed is None:
             return positions.map(gather)
 
-        def shuffled(k: tf.Tensor) -> tf.Tensor:
+        def shuffled(k: tf.Tensor) -> Record:
             epoch, position = k // num_examples, k % num_examples
             key = tf.stack([tf.cast(seed, tf.int64), epoch])
             return gather(tf.random.experimental.index_shuffle(position, key, num_examples - 1))
@@ -74,7 +81,7 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Any]) -> Ca
     return records
 
 
-def part_rows(batch_size: int, part: Any, with_neighbour: bool = False) -> tuple[Rows | None, slice | None]:
+def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows | None, slice | None]:
     """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
 
     With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is

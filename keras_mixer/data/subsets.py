@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Rows
+from keras_mixer.data.streams import Record, Rows
 
 
-def subset(source: Source, indices: np.ndarray) -> Source:
+def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     """Return the `Source` of some records, in the order of the source; other images are neither read nor decoded.
 
     A source that is a stream of shards is still read through, but only these records are kept.
@@ -37,7 +37,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
             f"numbers{f' from {own[0]} to {own[-1]}' if own else ''}."
         )
 
-    def records(seed: Any, start: Any, rows: Rows | None = None) -> tf.data.Dataset:
+    def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:
         if seed is not None:
             raise ValueError("subset: gives one pass in order, not a shuffled stream; use seed None.")
         wanted = [i for k, i in enumerate(own) if k >= start and (rows is None or k % rows.batch_size in rows.own)]
@@ -81,8 +81,8 @@ def content_key(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _label_of(source: Source) -> Any:
-    def label(record: Any) -> Any:
+def _label_of(source: Source) -> Callable[[Record], tf.Tensor]:
+    def label(record: Record) -> tf.Tensor:
         if isinstance(record, dict) and "label" in record:
             return tf.cast(record["label"], tf.int64)
         return tf.cast(source.parse(record)[1], tf.int64)

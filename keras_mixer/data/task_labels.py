@@ -5,10 +5,13 @@ its classes, as for a scene without annotations, is for `pipeline` to refuse. Th
 code (google-research/task_adaptation); a value on an edge belongs to the class below it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+Example = dict[str, Any]  # of TFDS: tensors by name, and dicts of them
+Label = str | Callable[[Example], tf.Tensor]  # name of the feature, or what computes it
 
 CLEVR_FEWEST, CLEVR_MOST = 3, 10  # objects in a scene
 CLEVR_EDGES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
@@ -23,7 +26,7 @@ KITTI_NAMES = ("up to 8 m", "8 to 20 m", "over 20 m", "no vehicle")
 DSPRITES_NAMES = tuple(str(i) for i in range(DSPRITES_BINS))
 
 
-def clevr_count(example: dict[str, Any]) -> tf.Tensor:
+def clevr_count(example: Example) -> tf.Tensor:
     """Return the number of objects less 3, 0 to 7 for scenes of 3 to 10 objects.
 
     Example:
@@ -33,7 +36,7 @@ def clevr_count(example: dict[str, Any]) -> tf.Tensor:
     return tf.size(example["objects"]["size"], out_type=tf.int64) - CLEVR_FEWEST
 
 
-def clevr_distance(example: dict[str, Any]) -> tf.Tensor:
+def clevr_distance(example: Example) -> tf.Tensor:
     """Return which of six ranges the nearest object's depth is in, from its pixel coordinates (x, y, depth).
 
     Example:
@@ -44,7 +47,7 @@ def clevr_distance(example: dict[str, Any]) -> tf.Tensor:
     return _bin(tf.reduce_min(depths), CLEVR_EDGES)
 
 
-def kitti_distance(example: dict[str, Any]) -> tf.Tensor:
+def kitti_distance(example: Example) -> tf.Tensor:
     """Return which of three ranges the nearest car, van or truck is in, or 3 for an image without any.
 
     The distance is the third coordinate of its place before the camera, in metres.
@@ -59,7 +62,7 @@ def kitti_distance(example: dict[str, Any]) -> tf.Tensor:
     return _bin(tf.reduce_min(tf.concat([distances, [KITTI_NO_VEHICLE]], axis=0)), KITTI_EDGES)
 
 
-def dsprites_x_position(example: dict[str, Any]) -> tf.Tensor:
+def dsprites_x_position(example: Example) -> tf.Tensor:
     """Return the x position, one of 32, in 16 bins.
 
     Example:
@@ -69,7 +72,7 @@ def dsprites_x_position(example: dict[str, Any]) -> tf.Tensor:
     return tf.cast(example["label_x_position"], tf.int64) * DSPRITES_BINS // 32
 
 
-def dsprites_orientation(example: dict[str, Any]) -> tf.Tensor:
+def dsprites_orientation(example: Example) -> tf.Tensor:
     """Return the orientation, one of 40, in 16 bins of two or three.
 
     Example:
@@ -79,6 +82,6 @@ def dsprites_orientation(example: dict[str, Any]) -> tf.Tensor:
     return tf.cast(example["label_orientation"], tf.int64) * DSPRITES_BINS // 40
 
 
-def _bin(value: Any, edges: Sequence[float]) -> tf.Tensor:
+def _bin(value: tf.Tensor, edges: Sequence[float]) -> tf.Tensor:
     """Return i for edges[i] < value <= edges[i + 1]; -1 where no edge is below."""
     return tf.reduce_sum(tf.cast(tf.constant(edges) < value, tf.int64)) - 1

@@ -5,8 +5,6 @@ docs/tasks.md has the table, and says where each number comes from.
 
 import dataclasses
 import difflib
-from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -59,7 +57,7 @@ class Task:
     learning_rates: tuple[float, ...]
     augmentation: str
     manual: str = ""
-    label: str | Callable = "label"
+    label: task_labels.Label = "label"
     class_names: tuple[str, ...] = ()
     image_scale: int = 1
 
@@ -109,14 +107,15 @@ _VTAB = (
     ("structured", "smallnorb_azimuth", "sNORB-Azim", 18, *_SMALLNORB),
     ("structured", "smallnorb_elevation", "sNORB-Elev", 9, *_SMALLNORB),
 )
-_LABELS = {  # where it is not the feature called label: what it is, class names where computed, image scale
-    "clevr_count": (task_labels.clevr_count, task_labels.CLEVR_COUNT_NAMES),
-    "clevr_distance": (task_labels.clevr_distance, task_labels.CLEVR_DISTANCE_NAMES),
-    "kitti_distance": (task_labels.kitti_distance, task_labels.KITTI_NAMES),
+# Where it is not the feature called label: what it is, class names where computed, image scale.
+_LABELS: dict[str, tuple[task_labels.Label, tuple[str, ...], int]] = {
+    "clevr_count": (task_labels.clevr_count, task_labels.CLEVR_COUNT_NAMES, 1),
+    "clevr_distance": (task_labels.clevr_distance, task_labels.CLEVR_DISTANCE_NAMES, 1),
+    "kitti_distance": (task_labels.kitti_distance, task_labels.KITTI_NAMES, 1),
     "dsprites_location": (task_labels.dsprites_x_position, task_labels.DSPRITES_NAMES, 255),
     "dsprites_orientation": (task_labels.dsprites_orientation, task_labels.DSPRITES_NAMES, 255),
-    "smallnorb_azimuth": ("label_azimuth",),
-    "smallnorb_elevation": ("label_elevation",),
+    "smallnorb_azimuth": ("label_azimuth", (), 1),
+    "smallnorb_elevation": ("label_elevation", (), 1),
 }
 
 
@@ -127,16 +126,15 @@ def _full(
     dataset: str,
     steps: int,
     percent: int,
-    parts: Any,
+    parts: tuple[str, ...],
     test: str,
     num_test: int,
 ) -> Task:
-    develop = tuple("+".join(f"{part}[{place}]" for part in parts) for place in (f":{percent}%", f"{percent}%:"))
-    row: tuple[Any, ...] = (
-        *(key, title, "full", dataset, num_classes, develop, ("+".join(parts), test), num_test),
+    train, held_out = ("+".join(f"{part}[{place}]" for part in parts) for place in (f":{percent}%", f"{percent}%:"))
+    return Task(
+        *(key, title, "full", dataset, num_classes, (train, held_out), ("+".join(parts), test), num_test),
         *(SMALL, steps, 100 if steps == 500 else 500, FULL_RATES, "paper", MANUAL.get(key, "")),
     )
-    return Task(*row)
 
 
 def _vtab(
@@ -151,12 +149,11 @@ def _vtab(
     image_size: int,
 ) -> Task:
     key, train800 = f"vtab-{name}", "train[:800]"
-    row: tuple[Any, ...] = (
+    return Task(
         *(key, title, group, dataset, num_classes, (train800, val200), (f"{train800}+{val200}", test), num_test),
         *(image_size, VTAB_STEPS, VTAB_WARMUP_STEPS, VTAB_RATES, "none", MANUAL.get(key, "")),
-        *_LABELS.get(name, ()),
+        *_LABELS.get(name, ("label", (), 1)),
     )
-    return Task(*row)
 
 
 TASKS = {task.key: task for task in (*(_full(*row) for row in _FULL), *(_vtab(*row) for row in _VTAB))}
@@ -182,7 +179,7 @@ def get_task(key: str) -> Task:
 
 
 def open_task(
-    task: Task, phase: str, data_dir: str | None = None, manual_dir: str | None = None
+    task: Task | str, phase: str, data_dir: str | None = None, manual_dir: str | None = None
 ) -> tuple[Source, Source]:
     """Return the sources to train on and to evaluate on.
 

@@ -3,8 +3,7 @@
 import difflib
 import logging
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +13,8 @@ from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
 from keras_mixer.data.source import Source
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import indexed_records
+from keras_mixer.data.streams import Record, indexed_records
+from keras_mixer.data.task_labels import Label
 
 logger = logging.getLogger("keras_mixer")
 
@@ -29,7 +29,7 @@ def tfds_source(
     manual_dir: str | None,
     training: bool,
     *,
-    label: str | Callable[..., Any] | None = None,
+    label: Label | None = None,
     class_names: tuple[str, ...] = (),
     photographs: bool | None = None,
     image_scale: float = 1,
@@ -80,7 +80,7 @@ def tfds_source(
         logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     decoders = {image_key: tfds.decode.SkipDecoding()}
 
-    def parse(record: Any) -> Any:
+    def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         example = features.deserialize_example(record, decoders=decoders)
         image = example.pop(image_key)
         if image_scale != 1:
@@ -107,8 +107,8 @@ def tfds_source(
 
 
 def find_keys(
-    features: dict[str, tf.Tensor], name: str, label: str | Callable[..., Any] | None = None
-) -> tuple[str, Any]:
+    features: Mapping[str, tfds.features.FeatureConnector], name: str, label: Label | None = None
+) -> tuple[str, Label]:
     """Return the name of the one image and the one class label of a dataset; ValueError where they are not clear.
 
     A `label` that names its feature, or is a function that computes it, is returned as it is.
@@ -128,18 +128,18 @@ def find_keys(
     return image, label
 
 
-def _array_record_gather(paths: Any) -> Any:
+def _array_record_gather(paths: Sequence[tuple[str, int, int]]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Read record i through array_record, which is random access."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     readers = [ArrayRecordDataSource(path) for path, _, _ in paths]
     starts = np.cumsum([0, *(take for _, _, take in paths)])
 
-    def read(i: tf.Tensor) -> Any:
+    def read(i: np.int64) -> bytes:
         shard = int(np.searchsorted(starts, i, side="right")) - 1
         return readers[shard][int(i - starts[shard]) + paths[shard][1]]
 
-    def gather(i: tf.Tensor) -> Any:
+    def gather(i: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(read, [i], tf.string), [])
 
     return gather

@@ -1,7 +1,5 @@
 """Transparent pixels on a plain background, in whole numbers, so that TensorFlow and NumPy give the same bytes."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -30,8 +28,8 @@ def composite(image: tf.Tensor, alpha: str) -> tf.Tensor:
     return tf.cond(height * width > BAND_PIXELS, banded, lambda: _blend(image, alpha))
 
 
-def composite_numpy(image: tf.Tensor, alpha: str) -> np.ndarray:
-    """Do what `composite` does to a NumPy array (H, W, 4) uint8, byte for byte."""
+def composite_numpy(image: np.ndarray, alpha: str) -> np.ndarray:
+    """Do what `composite` does to an image (H, W, 4) uint8, byte for byte."""
     if alpha == "drop":
         return image[:, :, :3]
     opacity = image[:, :, 3:].astype(np.uint16)
@@ -43,7 +41,7 @@ def _blend(image: tf.Tensor, alpha: str) -> tf.Tensor:
     return tf.cast(_over(colours, opacity, BACKGROUNDS[alpha]), tf.uint8)
 
 
-def _over(colours: Any, opacity: Any, background: int) -> Any:
+def _over(colours: np.ndarray | tf.Tensor, opacity: np.ndarray | tf.Tensor, background: int) -> np.ndarray | tf.Tensor:
     """colours * opacity / 255 + background * (1 - opacity / 255) in uint16, rounded; no sum exceeds 65,407."""
     product = opacity * (background - colours if background else colours) + 128
     # (x + 128 + (x + 128) / 256) / 256 is x / 255 to the nearest whole number, for any x up to 255 * 255.

@@ -1,6 +1,6 @@
 """Top-1, top-5 and loss over every image exactly once, on any strategy."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -9,8 +9,11 @@ from keras_mixer.types import Loss
 
 
 def make_evaluator(
-    model: keras.Model, batches: tf.data.Dataset, loss: Loss, strategy: tf.distribute.Strategy = None
-) -> Any:
+    model: keras.Model,
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset,
+    loss: Loss,
+    strategy: tf.distribute.Strategy | None = None,
+) -> Callable[[], dict[str, float]]:
     """Return a function without arguments that evaluates the model's present weights on `batches`.
 
     The step is traced once and used again at every call. Images count by their mask, so that filling up the last
@@ -24,14 +27,14 @@ def make_evaluator(
         strategy: the `tf.distribute` strategy the model was built under; None for the current one.
 
     Returns:
-        () -> dict of top1 and top5 (fractions), loss (mean per image) and num_examples. top5 is 1 for K <= 5.
+        A function that gives top1 and top5 (fractions), loss (mean per image) and num_examples. top5 is 1 for K <= 5.
     """
     strategy = strategy or tf.distribute.get_strategy()
     distributed = batches
     if isinstance(batches, tf.data.Dataset):
         distributed = strategy.experimental_distribute_dataset(batches)
 
-    def step(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
+    def step(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
         num_classes = logits.shape[-1]
         losses = loss(tf.one_hot(labels, num_classes), logits)  # (B,)
@@ -50,10 +53,10 @@ def make_evaluator(
         )
 
     @tf.function
-    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
+    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(step, args=(images, labels, mask)), axis=None)
 
-    def evaluate() -> Any:
+    def evaluate() -> dict[str, float]:
         totals = sum(run(*batch).numpy() for batch in distributed)
         hits1, hits5, loss_sum, count = (float(t) for t in totals)
         return {"top1": hits1 / count, "top5": hits5 / count, "loss": loss_sum / count, "num_examples": round(count)}

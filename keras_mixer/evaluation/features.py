@@ -1,7 +1,6 @@
 """What a function of a model gives for every image once, in the dataset's order, on any strategy."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,11 +8,11 @@ import tensorflow as tf
 
 
 def per_image(
-    function: Callable[..., Any],
-    batches: tf.data.Dataset,
-    strategy: tf.distribute.Strategy = None,
+    function: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]],
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset,
+    strategy: tf.distribute.Strategy | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> Any:
+) -> list[np.ndarray]:
     """Return what `function` gives for each image of one pass, in order, without the filling of the last batch.
 
     Args:
@@ -25,7 +24,7 @@ def per_image(
         on_batch: called with the number of images of each finished batch, for progress.
 
     Returns:
-        A list of NumPy arrays (N, ...), one for each tensor. Every worker of several gets them all.
+        An array (N, ...) for each tensor. Every worker of several gets them all.
 
     Example:
         >>> batches = tf.data.Dataset.from_tensors((tf.ones((2, 4, 4, 3)), [7, 0], [1.0, 0.0]))
@@ -37,7 +36,7 @@ def per_image(
         batches = strategy.experimental_distribute_dataset(batches)
 
     @tf.function
-    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Any:
+    def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return strategy.run(lambda *batch: (*function(*batch[:2]), batch[2]), args=(images, labels, mask))
 
     parts = []
@@ -52,10 +51,10 @@ def per_image(
 
 def extract_features(
     model: keras.Model,
-    batches: tf.data.Dataset,
-    strategy: tf.distribute.Strategy = None,
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset,
+    strategy: tf.distribute.Strategy | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> Any:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what `model` gives for every image, and the labels.
 
     Args:
@@ -66,7 +65,7 @@ def extract_features(
         float32 (N, C) and int64 (N,), in the order of the dataset.
     """
 
-    def step(images: tf.Tensor, labels: tf.Tensor) -> Any:
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.cast(model(images, training=False), tf.float32), tf.cast(labels, tf.int64)
 
     features, labels = per_image(step, batches, strategy, on_batch)

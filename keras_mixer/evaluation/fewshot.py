@@ -2,11 +2,11 @@
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from numpy.typing import ArrayLike
 
+Fit = tuple[np.ndarray, np.ndarray, np.ndarray]  # W (C + 1, K), mean (C,) and deviation (C,), float64
 BIAS_COLUMN = 100.0  # so large that the regulariser hardly holds the bias back
 DEVIATION_FLOOR = 1e-5  # added to every deviation: a feature that never varies becomes zero, not NaN
 _ROWS = 4096  # test images whose scores are in memory at a time
@@ -57,7 +57,7 @@ def fewshot_accuracy(
 
 
 def draw_examples(
-    labels: tf.Tensor, shots: int, seed: int, num_classes: int | None = None, class_names: Sequence[str] | None = None
+    labels: ArrayLike, shots: int, seed: int, num_classes: int | None = None, class_names: Sequence[str] | None = None
 ) -> np.ndarray:
     """Return the indices of `shots` examples of each class, class by class.
 
@@ -94,7 +94,7 @@ def draw_examples(
     return np.concatenate([np.random.default_rng([seed, k]).permutation(g)[:shots] for k, g in enumerate(groups)])
 
 
-def fit_least_squares(features: Any, labels: tf.Tensor, num_classes: int, l2: float = 1024.0) -> Any:
+def fit_least_squares(features: ArrayLike, labels: ArrayLike, num_classes: int, l2: float = 1024.0) -> Fit:
     """Return what minimises |X W - Y|^2 + l2 |W|^2, in float64.
 
     X are the features, whitened by their own mean and deviation (plus 1e-5), with a constant column of 100 appended; Y
@@ -108,7 +108,7 @@ def fit_least_squares(features: Any, labels: tf.Tensor, num_classes: int, l2: fl
         l2: lambda, positive.
 
     Returns:
-        (W, mean, deviation): float64 (C + 1, K), (C,) and (C,).
+        W, mean and deviation.
 
     Raises:
         ValueError: for an l2 that is not positive.
@@ -126,7 +126,7 @@ def fit_least_squares(features: Any, labels: tf.Tensor, num_classes: int, l2: fl
     return weights, mean, deviation
 
 
-def accuracy(fit: Any, features: Any, labels: tf.Tensor) -> float:
+def accuracy(fit: Fit, features: np.ndarray, labels: np.ndarray) -> float:
     """Return the fraction of rows whose highest score is their label's; of equal scores the first class counts.
 
     Args:
@@ -142,8 +142,8 @@ def accuracy(fit: Any, features: Any, labels: tf.Tensor) -> float:
     return hits / len(features)
 
 
-def check_features(name: str, features: Any, labels: tf.Tensor) -> Any:
-    """Return both as NumPy arrays, or raise a ValueError that starts with their name, "train" or "test"."""
+def check_features(name: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays, or raise a ValueError that starts with their name, "train" or "test"."""
     features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or not features.size or labels.shape != features.shape[:1]:
         raise ValueError(
@@ -156,11 +156,11 @@ def check_features(name: str, features: Any, labels: tf.Tensor) -> Any:
     return features, labels
 
 
-def _whiten(features: Any, mean: Any, deviation: Any) -> Any:
+def _whiten(features: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     x = (features - mean) / deviation
     return np.concatenate([x, np.full((len(x), 1), BIAS_COLUMN)], axis=1)
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
+def _check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: must be a whole number of at least {least}, got {value!r}.")

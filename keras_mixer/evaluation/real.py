@@ -1,19 +1,19 @@
 """Accuracy against several valid labels per image, as ReaL has them (Beyer et al. 2020)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def real_accuracy(predicted: Any, label_sets: Sequence[Sequence[int]]) -> dict[str, Any]:
+def real_accuracy(predicted: ArrayLike, label_sets: Sequence[Collection[int]]) -> dict[str, float]:
     """Return the fraction of images whose predicted class is one of their valid labels.
 
     An image without any valid label is skipped: it counts neither as a hit nor as a miss.
 
     Args:
         predicted: (N,) whole numbers, the class of the highest logit of each image.
-        label_sets: N collections of whole numbers.
+        label_sets: the valid labels of each of the N images.
 
     Returns:
         dict of real_top1, real_num_examples (that count) and real_skipped.

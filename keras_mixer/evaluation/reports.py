@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from keras_mixer.evaluation.features import per_image
 from keras_mixer.types import Loss
@@ -40,7 +40,7 @@ class Predictions:
         """(N,) bool, whether the class of the highest logit is the label."""
         return self.rank < 1
 
-    def totals(self) -> dict[str, Any]:
+    def totals(self) -> dict[str, float]:
         """Return top1 and top5 (fractions), loss (mean per image), num_examples, expected_calibration_error."""
         return {
             "top1": float((self.rank < 1).mean()),
@@ -53,10 +53,10 @@ class Predictions:
 
 def predict_images(
     model: keras.Model,
-    batches: tf.data.Dataset,
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset,
     loss: Loss,
-    probabilities: Any = tf.nn.softmax,
-    strategy: tf.distribute.Strategy = None,
+    probabilities: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
+    strategy: tf.distribute.Strategy | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Return the `Predictions` of a model for every image of one pass.
@@ -71,7 +71,7 @@ def predict_images(
         ValueError: where a logit is NaN or infinite.
     """
 
-    def step(images: tf.Tensor, labels: tf.Tensor) -> Any:
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
         mask = tf.one_hot(labels, logits.shape[-1], True, False)  # (B, K), of the label
         own = tf.gather(logits, labels, batch_dims=1)[:, None]
@@ -93,7 +93,7 @@ def predict_images(
     return Predictions(labels, predicted, confidence, rank, losses, num_classes=model.output_shape[-1])
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
     """Return how far confidence is from accuracy: sum over bins of (images in it / N) |accuracy - mean confidence|.
 
     The bins have equal widths; bin i of `bins` holds i / bins < confidence <= (i + 1) / bins, and the first one 0 too
@@ -113,7 +113,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def confusion_matrix(labels: tf.Tensor, predicted: Any, num_classes: int) -> np.ndarray:
+def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, num_classes: int) -> np.ndarray:
     """Return (K, K) int64: entry [i, j] counts the images of class i that were taken for class j.
 
     Example:
@@ -124,14 +124,19 @@ def confusion_matrix(labels: tf.Tensor, predicted: Any, num_classes: int) -> np.
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def class_rows(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def class_rows(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float | str]]:
     """Return a dict for each class: class, name, images, correct, top1, top5, mean_confidence; "" without images."""
     rows = []
     order = np.argsort(predictions.labels, kind="stable")
     ends = np.searchsorted(predictions.labels[order], np.arange(predictions.num_classes), side="right")
     for k, own in enumerate(np.split(order, ends[:-1])):
         rank = predictions.rank[own]
-        row = {"class": k, "name": class_names[k], "images": len(own), "correct": int((rank < 1).sum())}
+        row: dict[str, float | str] = {
+            "class": k,
+            "name": class_names[k],
+            "images": len(own),
+            "correct": int((rank < 1).sum()),
+        }
         means = {"top1": rank < 1, "top5": rank < 5, "mean_confidence": predictions.confidence[own]}
         rows.append(row | {name: float(np.mean(values)) if len(own) else "" for name, values in means.items()})
     return rows

@@ -7,9 +7,14 @@ import csv
 import dataclasses
 import io
 import statistics
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import keras
+from keras_mixer.types import Path
+
+Row = dict[str, Any]  # of a table, by column: texts, numbers, None where there is no figure
+BySeed = Mapping[Any, float]  # from a seed, a number or its text, to an accuracy as a fraction
+Scores = Mapping[str, BySeed]  # of tasks by their keys
 
 FULL = ("imagenet", "cifar10", "cifar100", "pets", "flowers")  # whose mean is "Avg 5"
 VTAB = {
@@ -92,13 +97,13 @@ _ABOUT = ("pre_trained_on", "model", "image_size", "epochs")
 _SPEED = ("throughput", "core_days")
 
 
-def _published_2(trained_on: str, model: keras.Model, *numbers: Any) -> Any:
+def _published_2(trained_on: str, model: str, *numbers: float | None) -> Row:
     side = 448 if model.startswith("Mixer") else None  # the table's caption; it has no such column
     keys = (*_ACCURACIES, "vtab", *_SPEED)
     return dict(zip((*_ABOUT, *keys), (trained_on, model, side, None, *numbers), strict=True))
 
 
-def _published_3(*row: dict[str, Any]) -> Any:
+def _published_3(*row: str | float | None) -> Row:
     return dict(zip((*_ABOUT, *_ACCURACIES, *_SPEED), row, strict=True))
 
 
@@ -111,17 +116,17 @@ class Table:
         image_size: side in pixels at which a suite fine-tunes the five full tasks.
         crop: of the evaluation, as `pipeline.eval_batches` takes it.
         metrics: keys of `PARTS`, in the order of the columns.
-        published: a dict for each row, accuracies in percent; None where the paper, or our source of it, has no figure.
+        published: accuracies in percent; None where the paper, or our source of it, has no figure.
     """
 
     number: int
     image_size: int
     crop: str
     metrics: tuple[str, ...]
-    published: tuple[dict, ...]
+    published: tuple[Row, ...]
 
     @property
-    def tasks(self) -> Any:
+    def tasks(self) -> tuple[str, ...]:
         """Keys of `data.tasks.TASKS` that the columns need."""
         keys = dict.fromkeys(key for metric in self.metrics for key in PARTS[metric])
         return tuple(key for key in keys if key != "real")
@@ -133,7 +138,7 @@ TABLES = {
 }
 
 
-def published_row(table: Table, weights: Any, model: keras.Model, image_size: int) -> Any:
+def published_row(table: Table, weights: Path | None, model: str | None, image_size: int) -> Row | None:
     """Return the row of a released checkpoint, fine-tuned at `image_size` px, or None where the table has none.
 
     Example:
@@ -146,11 +151,11 @@ def published_row(table: Table, weights: Any, model: keras.Model, image_size: in
     return rows[0] if rows else None
 
 
-def average(scores: Any, keys: Any) -> Any:
+def average(scores: Scores, keys: Sequence[str]) -> tuple[float | None, float | None, str]:
     """Return the mean of several tasks in percent, only where all of them are there.
 
     Args:
-        scores: key -> {seed: accuracy as a fraction}; the same seeds for every key.
+        scores: of the tasks, with the same seeds for every one.
         keys: of the tasks.
 
     Returns:
@@ -182,24 +187,30 @@ def average(scores: Any, keys: Any) -> Any:
 
 
 def rows(
-    table: Table, name: str, image_size: int, scores: Any, speed: Any = None, published: Any = None, fewshot: Any = None
-) -> Any:
-    """Return the rows of a table as dicts: measured, the difference to `published` where there is one, and the paper's.
+    table: Table,
+    name: str,
+    image_size: int,
+    scores: Scores,
+    speed: Mapping[str, Any] | None = None,
+    published: Row | None = None,
+    fewshot: BySeed | None = None,
+) -> list[Row]:
+    """Return the rows of a table: measured, the difference to `published` where there is one, and the paper's.
 
     Args:
         table: of `TABLES`.
         name: of the checkpoint that was measured.
         image_size: side in pixels of the full tasks.
-        scores: key of a task, or "real", -> {seed: accuracy as a fraction}.
+        scores: of the tasks of the table, and "real".
         speed: {"images_per_second_per_core": float, "machine": text}, where it was measured.
         published: the `published_row` to compare with.
-        fewshot: {seed: accuracy as a fraction} of 5-shot linear ImageNet, where it was measured; no table has it.
+        fewshot: of 5-shot linear ImageNet, where it was measured; no table has it.
 
     Returns:
-        dicts with table, row ("measured", "difference" or "published"), pre_trained_on, model, image_size, epochs, for
+        Rows with table, row ("measured", "difference" or "published"), pre_trained_on, model, image_size, epochs, for
         each metric its percent, `*_deviation` and `*_parts`, and throughput, machine and core_days.
     """
-    scores = scores | ({"fewshot": fewshot} if fewshot else {})
+    scores = {**scores, **({"fewshot": fewshot} if fewshot else {})}
     metrics = (*table.metrics, *(["fewshot"] if fewshot else []))
     measured = {"table": table.number, "row": "measured", "model": name, "image_size": image_size}
     for metric in metrics:
@@ -222,7 +233,7 @@ def rows(
     return [{column: row.get(column) for column in (*columns, "throughput", "machine", "core_days")} for row in found]
 
 
-def markdown(table: Table, table_rows: Any) -> str:
+def markdown(table: Table, table_rows: Sequence[Row]) -> str:
     """Return the `rows` of a table in Markdown; accuracies in percent, a dash where there is no figure."""
     metrics = [key.removesuffix("_parts") for key in table_rows[0] if key.endswith("_parts")]
     head = ["", "pre-trained on", "px", "epochs", *(TITLES[m] for m in metrics), "images/s/core", "TPUv3 core-days"]
@@ -240,11 +251,11 @@ def markdown(table: Table, table_rows: Any) -> str:
     return "\n".join([title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""])
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _accuracy(row: dict[str, Any], metric: str) -> str:
+def _accuracy(row: Row, metric: str) -> str:
     value, deviation, parts = row[metric], row[f"{metric}_deviation"], row[f"{metric}_parts"]
     if value is None:
         return "-" if row["row"] != "measured" else "not run" if parts.endswith("of 1") else f"{parts} tasks"
@@ -253,7 +264,7 @@ def _accuracy(row: dict[str, Any], metric: str) -> str:
     return f"{value:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
 
 
-def csv_text(dicts: Any) -> str:
+def csv_text(dicts: Collection[Mapping[str, Any]]) -> str:
     """Return dicts as CSV with a header: all their keys, in the order in which they first appear, empty for None."""
     columns = list(dict.fromkeys(key for row in dicts for key in row))
     file = io.StringIO()

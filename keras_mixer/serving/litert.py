@@ -4,8 +4,6 @@ import logging
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -42,7 +40,7 @@ def litert(
         overwrite: True replaces an older file, at the moment when the new one is complete and checked.
 
     Returns:
-        The path, a pathlib.Path.
+        The path.
 
     Raises:
         ValueError: for a model that is no Mixer with a head, or has 2 GiB of weights; for calibration images that are
@@ -110,7 +108,10 @@ def _check_quantization(quantization: str | None, calibration: np.ndarray | None
 
 
 def _convert(
-    model: keras.Model, function: Callable[..., Any], quantization: str | None, calibration: np.ndarray | None
+    model: keras.Model,
+    function: single_file.Classifier,
+    quantization: str | None,
+    calibration: np.ndarray | None,
 ) -> bytes:
     import tensorflow as tf
 

@@ -14,7 +14,7 @@ def model_card(facts: dict[str, Any], card: Mapping[str, Any] | None) -> str:
 
     Args:
         facts: what export.json holds.
-        card: more to tell, a dict of names and values; a value may be a dict itself.
+        card: more to tell, names and values; a value may be a dict itself.
     """
     height, width = facts["image_size"]
     names, top = facts["class_names"], facts["top"]
@@ -102,7 +102,7 @@ that on the named data; measure it on yours. Nothing is known about its fairness
 """
 
 
-def serving_command(folder: object) -> str:
+def serving_command(folder: str) -> str:
     """Return the shell command that serves the versions in a folder, which is written as the shell should read it."""
     return f"docker run --rm -p 8500:8500 -p 8501:8501 -v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving"
 
@@ -123,11 +123,11 @@ _CROPS = {
 }
 
 
-def _plain(text: str) -> str:
+def _plain(text: object) -> str:
     return " ".join(str(text).replace("|", "\\|").split())
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{_plain(name)} {_value(item)}" for name, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else _plain(value)

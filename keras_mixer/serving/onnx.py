@@ -28,7 +28,7 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         overwrite: True replaces an older file, at the moment when the new one is complete and checked.
 
     Returns:
-        The path, a pathlib.Path.
+        The path.
 
     Raises:
         ValueError: for a model that is no Mixer with a head, or has 2 GiB of weights; or if the written file gives a

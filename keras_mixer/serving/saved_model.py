@@ -6,7 +6,7 @@ import json
 import numbers
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.serving import model_card, signatures, version_folder, warmup
 from keras_mixer.types import Path
 
+ClassNames = Iterable[str | tuple[str, str]]  # names, or ids and names
 STORAGE = ("float32", "bfloat16", "float16")
 TOLERANCE = 1e-5  # of a probability, from Keras, in float32; measured 3e-7 (B/16), and 2e-6 (S/16) with a harsh head
 LOW_PRECISION_TOLERANCE = 2e-2  # where it computes in another dtype, which rounds to 3 digits
@@ -28,7 +29,7 @@ LOW_PRECISION_TOLERANCE = 2e-2  # where it computes in another dtype, which roun
 def saved_model(
     model: keras.Model,
     output: Path,
-    class_names: Any = None,
+    class_names: ClassNames | None = None,
     version: int | None = None,
     crop: str = "resmall",
     pixels: PixelSettings = DEFAULT_PIXELS,
@@ -51,17 +52,17 @@ def saved_model(
         class_names: K names, or K pairs (id, name) as `imagenet_classes` gives; None for "0", "1", ...
         version: whole number, 1 where None; TensorFlow Serving takes the largest.
         crop: of encoded images: "resmall" (short side to 8/7, centre), "resize" (both sides), "none" (whole image).
-        pixels: a `PixelSettings`, how encoded images become pixels.
+        pixels: how encoded images become pixels.
         top: classes that are named for an image, at most; fewer where the head has fewer.
         activation: "softmax" or "sigmoid" of the logits; None for the model's own, softmax where it gives logits.
         storage: "float32", or "bfloat16" or "float16", half the bytes: weights are rounded, and cast when used.
         jit_compile: True compiles the Mixer with XLA, again for each size of a batch.
         warmup_images: (N, H, W, channels) uint8 for the warm-up requests; None for grey ones.
-        card: more to tell in model_card.md, a dict of names and values, such as {"Trained on": "digits"}.
+        card: more to tell in model_card.md, names and values, such as {"Trained on": "digits"}.
         overwrite: True replaces an older folder of this version, at the moment when the new one is whole.
 
     Returns:
-        `<output>/<version>`, a pathlib.Path.
+        `<output>/<version>`.
 
     Raises:
         ValueError: for a model or an argument that does not fit; if the written model does not give what Keras gives.
@@ -142,7 +143,7 @@ def saved_model(
     return version_folder.check_output(output) / str(version)
 
 
-def weights_sha256(weights: Any) -> str:
+def weights_sha256(weights: Mapping[str, tf.Variable]) -> str:
     """Return the sha256 of path -> variable: of each in the order of their paths, the path and the stored values."""
     digest = hashlib.sha256()
     for path in sorted(weights):
@@ -151,8 +152,8 @@ def weights_sha256(weights: Any) -> str:
     return digest.hexdigest()
 
 
-def check_class_names(class_names: Any, num_classes: int) -> tuple[tuple[str, ...], ...]:
-    """Return the ids and the names of the classes, tuples of texts, or raise a ValueError."""
+def check_class_names(class_names: ClassNames | None, num_classes: int) -> tuple[tuple[str, ...], ...]:
+    """Return the ids and the names of the classes, or raise a ValueError."""
     if class_names is None:
         class_names = [str(k) for k in range(num_classes)]
     if isinstance(class_names, (str, bytes)) or not np.iterable(class_names):
@@ -214,7 +215,7 @@ def _compare(
     model: keras.Model,
     activation: str,
     names: Sequence[str],
-    cropped: Any,
+    cropped: tuple[str, PixelSettings],
 ) -> float:
     """Return the largest difference of a probability or feature between the written model and Keras.
 
@@ -263,7 +264,7 @@ def _compare(
 
 
 def _by_keras(
-    served: signatures.ServedMixer, model: keras.Model, activation: str, images: tf.Tensor
+    served: signatures.ServedMixer, model: keras.Model, activation: str, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities and pre_logits of the Keras model itself, with weights as they are stored."""
     layers = keras.Model(model.input, [model.get_layer("head").output, model.get_layer("pre_logits").output])

@@ -1,13 +1,12 @@
 """The graph of an exported Mixer: from uint8, float or encoded images to probabilities, class names and features."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from keras_mixer.data import crops, decode, grey
 from keras_mixer.data.pixel_settings import PixelSettings
 
+Answers = dict[str, tf.Tensor]
 OK = "ok"
 UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decode_plain`
 OUT_OF_RANGE = "pixel not in [0, 255]"
@@ -21,7 +20,7 @@ class ServedMixer(tf.Module):
         activation: "softmax" or "sigmoid", of the logits.
         class_names: path of a text file with the name of class k in line k.
         crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
-        pixels: a `PixelSettings`, of encoded images; its channels are those of the model.
+        pixels: of encoded images; its channels are those of the model.
         top: classes named for an image.
         storage: dtype of the floating variables; they are cast where they are used.
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
@@ -59,7 +58,7 @@ class ServedMixer(tf.Module):
         # One function, which every signature calls, so that the graph holds the blocks once.
         self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
 
-    def signatures(self) -> Any:
+    def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Return the name and the function of each signature."""
         images = lambda dtype: [tf.TensorSpec([None, *self._size, self._pixels.channels], dtype, "images")]
         encoded = [tf.TensorSpec([None], tf.string, "images")]
@@ -70,26 +69,26 @@ class ServedMixer(tf.Module):
             "features": tf.function(self._features, input_signature=images(tf.uint8)),
         }
 
-    def _of_uint8(self, images: tf.Tensor) -> Any:
+    def _of_uint8(self, images: tf.Tensor) -> Answers:
         probabilities, _ = self.mixer(tf.cast(self._checked(images), tf.float32))
         return self._outputs(probabilities)
 
-    def _features(self, images: tf.Tensor) -> Any:
+    def _features(self, images: tf.Tensor) -> Answers:
         return {"pre_logits": self.mixer(tf.cast(self._checked(images), tf.float32))[1]}
 
-    def _of_float(self, images: tf.Tensor) -> Any:
+    def _of_float(self, images: tf.Tensor) -> Answers:
         images = self._checked(images)
         good = tf.reduce_all((images >= 0) & (images <= 255), axis=[1, 2, 3])  # false for NaN too
         probabilities, _ = self.mixer(tf.where(good[:, None, None, None], images, 0.0))
         return self._outputs(probabilities, tf.where(good, OK, OUT_OF_RANGE))
 
-    def _of_bytes(self, encoded: tf.Tensor) -> Any:
+    def _of_bytes(self, encoded: tf.Tensor) -> Answers:
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
         images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
         probabilities, _ = self.mixer(tf.cast(grey.to_channels(images, self._pixels.channels), tf.float32))
         return self._outputs(probabilities, status)
 
-    def _checked(self, images: tf.Tensor) -> Any:
+    def _checked(self, images: tf.Tensor) -> tf.Tensor:
         ends = (*self._size, self._pixels.channels)
         rule = f"images: must be {images.dtype.name} of shape (B, {', '.join(map(str, ends))}){_YOURS}"
         return _check_shape(images, ends, rule)
@@ -100,7 +99,7 @@ class ServedMixer(tf.Module):
             pre_logits, logits = self._layers(images / 127.5 - 1.0)
         return self._activation(logits), pre_logits
 
-    def _outputs(self, probabilities: Any, status: tf.Tensor = None) -> Any:
+    def _outputs(self, probabilities: tf.Tensor, status: tf.Tensor | None = None) -> Answers:
         good = None if status is None else (status == OK)[:, None]
         if good is not None:
             probabilities = tf.where(good, probabilities, 0.0)
@@ -134,8 +133,7 @@ def decode_batch(
 
     Args:
         encoded: (B,) string, bytes of files that `decode_image(python=False)` takes.
-        crop, size: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
-        pixels: a `PixelSettings`.
+        crop, size, pixels: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
 
     Returns:
         images (B, height, width, 3) uint8, zeros where there is no image; status (B,) string, "ok" or what is wrong.
@@ -149,7 +147,7 @@ def decode_batch(
     count = tf.shape(encoded)[0]
     nothing = (tf.zeros((*size, 3), tf.uint8), tf.constant(UNREADABLE), tf.constant(-1))
 
-    def example(file: tf.Tensor, index: tf.Tensor) -> Any:
+    def example(file: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, fault = decode.decode_or_fault(file, pixels.alpha, pixels.exif_rotation, python=False)
         cropped = lambda: crops.evaluation_crop(image, crop, size, pixels.antialias)
         image = tf.cond(fault == "", cropped, lambda: nothing[0])

@@ -5,14 +5,15 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mixer import mixer_variables, models
-from keras_mixer.types import Path, Tensor
+from keras_mixer.types import Config, Path, Tensor
 
+# Images (B, H, W, 3), float32 in [0, 255], to probabilities (B, K) by that name.
+Classifier = Callable[[Tensor], dict[str, Tensor]]
 LIMIT = 2**31  # bytes: ONNX files are protocol buffers and LiteRT files flatbuffers, both with signed 32-bit offsets
 ROOM = 2**24  # for all that is not weights
 
@@ -56,19 +57,16 @@ def float32_model(owner: str, model: keras.Model) -> keras.Model:
     return copy
 
 
-def _activation(config: dict[str, Any]) -> Any:
+def _activation(config: Config) -> str | None:
     activation = config["classifier_activation"]
     return "linear" if activation is None else getattr(keras.activations.get(activation), "__name__", None)
 
 
-def probabilities(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
-    """Return a function of images (B, H, W, 3), float32 in [0, 255], that gives probabilities (B, K) by that name.
-
-    A model of logits is given a softmax.
-    """
+def probabilities(model: keras.Model) -> Classifier:
+    """Return a model as a function; a model of logits is given a softmax."""
     logits = _activation(model.get_config()) == "linear"
 
-    def function(images: Tensor) -> Any:
+    def function(images: Tensor) -> dict[str, Tensor]:
         y = model(models.preprocess_input(images), training=False)
         return {"probabilities": keras.activations.softmax(y) if logits else y}
 
@@ -139,7 +137,7 @@ def _one_sentence(owner: str, path: Path) -> Iterator[None]:
         raise type(error)(error.errno, message) from None
 
 
-def check_images(shape: Any, count: int = 8) -> np.ndarray:
+def check_images(shape: tuple[int, int, int], count: int = 8) -> np.ndarray:
     """Return images (count, H, W, channels), float32 whole numbers in [0, 255]: noise, from fine to coarse grain."""
     rng = np.random.default_rng(0)
     height, width, channels = shape
@@ -151,7 +149,7 @@ def check_images(shape: Any, count: int = 8) -> np.ndarray:
     return np.stack(images).astype("float32")
 
 
-def keras_probabilities(owner: str, function: Callable[..., Any], images: np.ndarray) -> np.ndarray:
+def keras_probabilities(owner: str, function: Classifier, images: np.ndarray) -> np.ndarray:
     """Return what Keras gives for images, not traced: the reference that a file is checked against.
 
     Raises:

@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 from keras_mixer.types import Path
 
@@ -92,7 +91,7 @@ def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathli
     return target
 
 
-def unwritable(target: pathlib.Path, error: Any) -> ExportError:
+def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
     """Return the `ExportError` for an error of the disk."""
     reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).splitlines()[0]
     return ExportError(
@@ -123,7 +122,7 @@ def _sync(folder: pathlib.Path) -> None:
             os.close(descriptor)
 
 
-def _put(temporary: Any, target: pathlib.Path, overwrite: bool) -> None:
+def _put(temporary: pathlib.Path, target: pathlib.Path, overwrite: bool) -> None:
     """Give a folder its name; an older one of that name ends where the new one was, for its removal."""
     if not (overwrite and target.exists()):
         os.rename(temporary, target)
@@ -135,7 +134,7 @@ def _put(temporary: Any, target: pathlib.Path, overwrite: bool) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one: Any, other: Any) -> bool:
+def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
     """Exchange the names of two folders in one step; False where the system cannot."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     return rename is not None and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)

@@ -5,10 +5,13 @@ around the tensors, which TensorFlow itself can write, are put together here fro
 """
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 PATH = "assets.extra/tf_serving_warmup_requests"
 BATCH = 8  # of the larger requests
@@ -20,7 +23,7 @@ def write_warmup(folder: pathlib.Path, shape: tuple[int, ...], images: np.ndarra
     """Write the requests of a version: one image and several, for each signature that gives probabilities.
 
     Args:
-        folder: of the version, pathlib.Path.
+        folder: of the version.
         shape: (height, width, channels) of the model's images.
         images: (N, height, width, channels) uint8; None for grey, which takes almost no room in the file.
 
@@ -68,8 +71,8 @@ def _varint(value: int) -> bytes:
     return bytes(groups)
 
 
-def _tensor(array: np.ndarray) -> Any:
-    """A TensorProto; of equal numbers it holds one, which the format repeats."""
+def _tensor(array: np.ndarray) -> "TensorProto":
+    """As a message; of equal numbers it holds one, which the format repeats."""
     if array.dtype == object or array.size == 0 or (array != array.flat[0]).any():
         return tf.make_tensor_proto(array)
     return tf.make_tensor_proto(array.flat[0], shape=array.shape)

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from keras_mixer.training import checkpoints, ema, signals, strategies
 from keras_mixer.training.step import STATISTICS
 from keras_mixer.training.workdir import MetricsFile, unwritable
+from keras_mixer.types import Tensor
 
 logger = logging.getLogger("keras_mixer")
 COLUMNS = (
@@ -35,6 +35,8 @@ COLUMNS = (
     "images_per_second",
 )
 SCORES = ("loss", "top1", "top5")
+Evaluate = Callable[[], dict[str, float]]  # loss, top1, top5 and num_examples of the present weights
+Preview = Callable[[], tf.Tensor]  # images (N, H, W, 3) in [-1, 1]
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -44,10 +46,10 @@ class NonFiniteLoss(ArithmeticError):
 class _StepCallback(keras.callbacks.Callback):
     """A callback that counts steps of the run instead of executions of this call of `fit`."""
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.last_step, self.total_steps = self.model.step, self.model.total_steps
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.on_step(self.model.step)
         self.last_step = self.model.step
 
@@ -81,8 +83,8 @@ class Log(_StepCallback):
         batch_size: images in a global batch.
         log_steps: steps between two rows.
         eval_steps: steps between two evaluations.
-        evaluate: () -> dict with top1, top5 and loss; None for no evaluation while training.
-        preview: () -> images (N, H, W, 3) in [-1, 1] to show in TensorBoard at the first step; None for none.
+        evaluate: what is asked every `eval_steps`; None for no evaluation while training.
+        preview: gives images to show in TensorBoard at the first step; None for none.
 
     Attributes:
         running: sums since the last row and the number of their steps, which belong to a checkpoint.
@@ -95,8 +97,8 @@ class Log(_StepCallback):
         batch_size: int,
         log_steps: int,
         eval_steps: int,
-        evaluate: Any,
-        preview: Callable[[], Any] | None = None,
+        evaluate: Evaluate | None,
+        preview: Preview | None = None,
     ) -> None:
         super().__init__()
         self.workdir, self.batch_size, self.preview = workdir, batch_size, preview
@@ -107,11 +109,11 @@ class Log(_StepCallback):
         self.timed_steps = 0
         self.clock: float | None = None
         self.window = 0
-        self.metrics: Any = None
-        self.writer: Any = None
-        self.bar: Any = None
+        self.metrics: MetricsFile | None = None
+        self.writer: tf.summary.SummaryWriter | None = None
+        self.bar: tqdm | None = None
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         super().on_train_begin(logs)
         if self.workdir is None:
             return
@@ -122,7 +124,7 @@ class Log(_StepCallback):
         self.bar = tqdm(
             total=self.total_steps, initial=self.last_step, unit="step", disable=not terminal, dynamic_ncols=True
         )
-        self.say = tqdm.write if terminal else lambda text: print(text, flush=True)
+        self.say: Callable[[str], None] = tqdm.write if terminal else lambda text: print(text, flush=True)
         if self.preview is not None and self.last_step == 0:
             images = self.preview()
             with self._naming_tensorboard(), self.writer.as_default(step=0):
@@ -149,7 +151,7 @@ class Log(_StepCallback):
         self.seconds, self.timed_steps = self.seconds + elapsed, self.timed_steps + self.window
         means = dict(zip(STATISTICS, self.running[:-1] / self.running[-1], strict=True))
         self.running[:] = 0
-        row = {
+        row: dict[str, float] = {
             "step": step,
             # The rate of the step just taken; the optimiser has already counted it.
             "learning_rate": float(_rate(self.model.optimizer, step - 1)),
@@ -167,6 +169,7 @@ class Log(_StepCallback):
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the weights, and their average where there is one; return the row's values."""
+        assert self.evaluate is not None
         self.evaluation = self.evaluate()
         row = {f"eval_{name}": self.evaluation[name] for name in SCORES}
         if self.model.optimizer.use_ema:
@@ -176,7 +179,9 @@ class Log(_StepCallback):
             row |= {f"ema_{name}": averaged[name] for name in SCORES}
         return row
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: dict[str, float]) -> None:
+        assert self.metrics is not None
+        assert self.writer is not None  # they are opened together
         self.metrics.write(row)
         with self._naming_tensorboard(), self.writer.as_default(step=row["step"]):
             for name, value in row.items():
@@ -207,17 +212,17 @@ class Log(_StepCallback):
         return self.timed_steps * self.batch_size / self.seconds if self.seconds else 0.0
 
 
-def _reason(error: Any) -> str:
+def _reason(error: tf.errors.OpError) -> str:
     """The operating system's part of a TensorFlow error: "{{node ...}} path; No space left on device [Op:...]"."""
     return (error.message or type(error).__name__).split("\n")[0].split("; ")[-1].split(" [Op")[0]
 
 
-def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Any:
+def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Tensor:
     schedule = optimizer._learning_rate
     return schedule(step) if callable(schedule) else optimizer.learning_rate
 
 
-def _line(row: dict[str, Any], total_steps: int) -> str:
+def _line(row: dict[str, float], total_steps: int) -> str:
     parts = [f"step {row['step']}/{total_steps}", f"lr {row['learning_rate']:.2e}", f"loss {row['train_loss']:.4f}"]
     if "eval_top1" in row:
         parts += [f"eval loss {row['eval_loss']:.4f}", f"eval top1 {row['eval_top1']:.2%}"]
@@ -232,7 +237,7 @@ class Checkpoint(_StepCallback):
     Args:
         folder: the folder of checkpoints, or None for a worker that does not write.
         checkpoint_steps: steps between two.
-        state: () -> name -> array.
+        state: gives what to save.
         keep: how many checkpoints stay.
     """
 
@@ -240,7 +245,7 @@ class Checkpoint(_StepCallback):
         self,
         folder: pathlib.Path | None,
         checkpoint_steps: int,
-        state: Callable[[], dict[str, np.ndarray]],
+        state: Callable[[], checkpoints.Arrays],
         keep: int = checkpoints.KEEP,
     ) -> None:
         super().__init__()

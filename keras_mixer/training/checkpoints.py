@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from keras_mixer.training import workdir
-from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
+Arrays = dict[str, np.ndarray]  # the state by name, such as "model/0000/stem/kernel"
 _DIGEST = "sha256"  # the member that holds the digest of all others
 
 
-def save_state(folder: pathlib.Path, arrays: dict[str, np.ndarray], step: int, keep: int = KEEP) -> None:
+def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP) -> None:
     """Write checkpoints/step_<step>.npz and keep the newest few.
 
     Args:
         folder: the folder of checkpoints; it is made if missing.
-        arrays: name -> array; names that begin with "log/" may be infinite or NaN.
+        arrays: the state; names that begin with "log/" may be infinite or NaN.
         step: that the arrays are of.
         keep: how many checkpoints stay, of this step and before; a later one, which the run passed over as damaged, is
             left until its step is reached again.
@@ -43,7 +43,7 @@ def save_state(folder: pathlib.Path, arrays: dict[str, np.ndarray], step: int, k
         if path.is_dir():  # a file cannot take the place of a folder
             path.rename(workdir.free_name(path))
         with workdir.atomic_file(path, "wb") as file:
-            stored: dict[str, Any] = {_DIGEST: _digest(arrays)} | arrays
+            stored: dict[str, Any] = {_DIGEST: _digest(arrays)} | arrays  # among savez's keywords is a bool
             np.savez(file, **stored)
     for old in [path for path in list_states(folder) if _step(path) <= step][keep:]:
         with contextlib.suppress(OSError):  # the state is saved; one file too many harms nothing
@@ -56,14 +56,14 @@ def list_states(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted((f for f in files if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
 
 
-def read_newest(folder: pathlib.Path, expected: Any) -> Any:
-    """Return (step, arrays) of the newest undamaged checkpoint, or (0, None) where there is none at all.
+def read_newest(folder: pathlib.Path, expected: Arrays) -> tuple[int, Arrays | None]:
+    """Return step and state of the newest undamaged checkpoint, or (0, None) where there is none at all.
 
     A damaged file is named in a warning and the one before it is used.
 
     Args:
         folder: the folder of checkpoints.
-        expected: name -> array of the shapes that the run needs.
+        expected: arrays of the shapes that the run needs.
 
     Raises:
         ValueError: if there are checkpoints and none can be used.
@@ -90,7 +90,7 @@ def read_newest(folder: pathlib.Path, expected: Any) -> Any:
     return 0, None
 
 
-def _read(path: Path) -> Any:
+def _read(path: pathlib.Path) -> Arrays:
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -106,7 +106,7 @@ def _step(path: pathlib.Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def _digest(arrays: Arrays) -> np.ndarray:
     """The sha256 of names, types, shapes and bytes, as an array that .npz can hold."""
     digest = hashlib.sha256()
     for name, array in arrays.items():

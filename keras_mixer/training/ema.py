@@ -1,14 +1,14 @@
 """The exponential moving average of the weights, which the optimiser keeps: evaluated and saved in their place."""
 
 import contextlib
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Any:
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Put the averages in the place of the weights, and the weights back at the end.
 
     Args:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_mixer.training import callbacks, checkpoints, signals, strategies
@@ -93,17 +92,17 @@ def check_intervals(**steps: int) -> None:
 
 def train(
     trainer: Trainer,
-    batches: tf.data.Dataset,
+    batches: Callable[[int], tf.data.Dataset | tf.distribute.DistributedDataset],
     workdir: pathlib.Path,
     *,
     total_steps: int,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    preview: Callable[[], Any] | None = None,
+    evaluate: callbacks.Evaluate | None = None,
+    preview: callbacks.Preview | None = None,
     checkpoint_steps: int = 1000,
     log_steps: int = 100,
     eval_steps: int = 1000,
     keep_checkpoints: int = checkpoints.KEEP,
-) -> Any:
+) -> dict[str, Any]:
     """Train to `total_steps`, from the newest checkpoint in the workdir if it has one.
 
     SIGTERM and SIGINT save the state after the present step and end the run; a second one exits at once.
@@ -114,14 +113,15 @@ def train(
             has several replicas (see `strategies.distribute`).
         workdir: a folder from `workdir.open_workdir`. With several workers, one that all of them see.
         total_steps: of the whole run.
-        evaluate: () -> dict with top1, top5, loss.
-        preview: () -> images in [-1, 1] that TensorBoard shows as an example of a training batch.
+        evaluate: from `evaluation.classification.make_evaluator`; None for no evaluation.
+        preview: gives images in [-1, 1] that TensorBoard shows as an example of a training batch.
         checkpoint_steps, log_steps, eval_steps: steps between two of each.
         keep_checkpoints: how many of the newest checkpoints stay.
 
     Returns:
-        dict of start_step; evaluation, the last one or None; and of this process, without evaluation and the first
-        execution, images_per_second, training_seconds and checkpoint_seconds, None where nothing was timed.
+        dict of start_step; evaluation, the last one, empty without `evaluate`; and of this process, without evaluation
+        and the first execution, images_per_second, training_seconds and checkpoint_seconds, None where nothing was
+        timed.
 
     Raises:
         ValueError: for a non-positive number of steps, or where no checkpoint of the workdir can be used.
@@ -137,7 +137,7 @@ def train(
     folder = workdir / "checkpoints"
     log = callbacks.Log(workdir if chief else None, trainer.batch_size, log_steps, eval_steps, evaluate, preview)
 
-    def state() -> dict[str, np.ndarray]:
+    def state() -> checkpoints.Arrays:
         return trainer.state() | {"log/running": log.running}
 
     saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
@@ -175,7 +175,11 @@ def train(
     }
 
 
-def _fit(trainer: Trainer, data: Any, callback_list: Any) -> None:
+def _fit(
+    trainer: Trainer,
+    data: tf.data.Dataset | tf.distribute.DistributedDataset,
+    callback_list: list[keras.callbacks.Callback],
+) -> None:
     # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
     executions = -(-trainer.total_steps // trainer.steps_each) - trainer.step // trainer.steps_each
     try:

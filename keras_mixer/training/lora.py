@@ -1,7 +1,5 @@
 """Low-rank adapters: train two thin matrices beside each kernel of the MLPs instead of the kernel (Hu et al. 2021)."""
 
-from typing import Any
-
 import keras
 
 
@@ -45,6 +43,6 @@ def merge_lora(model: keras.Model) -> None:
             dense.lora_kernel_a.assign(keras.ops.zeros_like(dense.lora_kernel_a))
 
 
-def _dense_layers(model: keras.Model) -> Any:
+def _dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
     layers = model._flatten_layers(include_self=False, recursive=True)
     return [layer for layer in layers if isinstance(layer, keras.layers.Dense)]

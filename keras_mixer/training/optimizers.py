@@ -1,16 +1,17 @@
 """The authors' two optimisers: AdamW with epsilon where they put it, and heavy-ball SGD; both clip globally."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
-from keras_mixer.types import Tensor
+from keras_mixer.types import Config, Tensor
 
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 _register = keras.saving.register_keras_serializable(package="keras_mixer")
 
 
-class _ClipAfterAllReduce:
+class _ClipAfterAllReduce(keras.optimizers.Optimizer):
     """Clip the gradient of the global batch.
 
     Keras clips each replica's gradient before they are summed, which is another norm. Both methods are private to
@@ -20,21 +21,21 @@ class _ClipAfterAllReduce:
     # False where the gradients given are those of the global batch already, as `step.Trainer` has them.
     sums_replicas = True
     first_moment_dtype: str
-    add_variable: Any  # this and the next of the Keras optimiser that it is mixed into
-    add_optimizer_variables: Any
 
-    def _clip_gradients(self, grads: Any) -> Any:
+    def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
         if keras.backend.backend() == "tensorflow":
             return grads  # clipped below, after the all-reduce
-        return super()._clip_gradients(grads)  # type: ignore[misc]  # of the same
+        return super()._clip_gradients(grads)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+    def _all_reduce_sum_gradients(
+        self, grads_and_vars: list[tuple[Tensor, keras.Variable]]
+    ) -> list[tuple[Tensor, keras.Variable]]:
         if self.sums_replicas:
-            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)  # type: ignore[misc]
-        grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])  # type: ignore[misc]
+            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
+        grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])
         return [(grad, variable) for grad, (_, variable) in zip(grads, grads_and_vars, strict=True)]
 
-    def _add_first_moments(self, variables: Any, name: str) -> Any:
+    def _add_first_moments(self, variables: list[keras.Variable], name: str) -> list[keras.Variable]:
         if self.first_moment_dtype == "float32":
             return self.add_optimizer_variables(variables, name)
         return [
@@ -64,7 +65,7 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         momentum: float = 0.9,
         first_moment_dtype: str = "float32",
         name: str = "heavy_ball_sgd",
@@ -73,13 +74,13 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.first_moment_dtype = momentum, first_moment_dtype
 
-    def build(self, variables: Any) -> None:
+    def build(self, variables: list[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
         self._traces = self._add_first_moments(variables, "trace")
 
-    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         stored = self._traces[self._get_variable_index(variable)]
         trace = ops.add(
             ops.multiply(ops.cast(stored, variable.dtype), self.momentum), ops.cast(gradient, variable.dtype)
@@ -87,7 +88,7 @@ class HeavyBallSGD(_ClipAfterAllReduce, keras.optimizers.Optimizer):
         self.assign(stored, trace)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, variable.dtype), trace))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "momentum": self.momentum, "first_moment_dtype": self.first_moment_dtype}
 
 
@@ -111,7 +112,7 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         weight_decay: float | None = 0.1,
         epsilon: float = 1e-8,
         first_moment_dtype: str = "float32",
@@ -121,14 +122,14 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, name=name, **kwargs)
         self.first_moment_dtype = first_moment_dtype
 
-    def build(self, variables: Any) -> None:
+    def build(self, variables: list[keras.Variable]) -> None:
         if self.built:
             return
         keras.optimizers.Optimizer.build(self, variables)
         self._momentums = self._add_first_moments(variables, "momentum")
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         stored, velocity = self._momentums[index], self._velocities[index]
@@ -141,17 +142,17 @@ class AdamW(_ClipAfterAllReduce, keras.optimizers.Adam):
         update = momentum_hat / (ops.sqrt(velocity_hat) + self.epsilon)
         self.assign_sub(variable, ops.multiply(ops.cast(learning_rate, dtype), update))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "first_moment_dtype": self.first_moment_dtype}
 
 
 def make_optimizer(
     kind: str,
-    learning_rate: Any,
+    learning_rate: LearningRate,
     model: keras.Model,
     *,
     weight_decay: float = 0.0,
-    clip_norm: float = 1.0,
+    clip_norm: float | None = 1.0,
     ema_decay: float | None = None,
     first_moment_dtype: str = "float32",
 ) -> keras.optimizers.Optimizer:
@@ -184,7 +185,7 @@ def make_optimizer(
         raise ValueError(f"ema_decay: must be a fraction in (0, 1), got {ema_decay}; leave it out for no average.")
     if first_moment_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"first_moment_dtype: must be 'float32' or 'bfloat16', got {first_moment_dtype!r}.")
-    kwargs: dict[str, Any] = dict(global_clipnorm=clip_norm or None, first_moment_dtype=first_moment_dtype)
+    kwargs: Config = dict(global_clipnorm=clip_norm or None, first_moment_dtype=first_moment_dtype)
     if ema_decay is not None:
         kwargs |= dict(use_ema=True, ema_momentum=ema_decay)
     if kind == "sgd":

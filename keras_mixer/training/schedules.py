@@ -1,11 +1,9 @@
 """Learning-rate schedules of the paper: linear warm-up, then linear or cosine decay."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_mixer.types import Tensor
+from keras_mixer.types import Config, Tensor
 
 LINEAR_END_FRACTION = 1e-5  # the authors' linear decay ends here, as a fraction of the peak
 
@@ -42,7 +40,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(f"decay: must be 'linear' or 'cosine', got {decay!r}.")
         self.peak, self.total_steps, self.warmup_steps, self.decay = peak, total_steps, warmup_steps, decay
 
-    def __call__(self, step: Any) -> Tensor:
+    def __call__(self, step: int | Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         progress = ops.clip(progress, 0.0, 1.0)
@@ -53,5 +51,5 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup = step / max(self.warmup_steps, 1)
         return self.peak * ops.where(step < self.warmup_steps, warmup, factor)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return dict(peak=self.peak, total_steps=self.total_steps, warmup_steps=self.warmup_steps, decay=self.decay)

@@ -1,6 +1,6 @@
 """The training step: the gradient of one global batch, however many devices and micro-batches share it."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -10,6 +10,8 @@ from keras_mixer.random_draws import global_batch
 from keras_mixer.types import Loss
 
 STATISTICS = ("loss", "top1", "gradient_norm", "stop")
+Batch = tuple[tf.Tensor, tf.Tensor]  # images (B, H, W, 3) and labels (B, K)
+Execute = Callable[[Iterator[Batch]], dict[str, float]]  # from the batches to the mean loss and top1
 
 
 class Trainer(keras.Model):
@@ -35,6 +37,8 @@ class Trainer(keras.Model):
         stop: set it to 1 to have `rows` say `stop` on every worker after the same execution.
     """
 
+    train_function: Execute | None  # of Keras, which asks `make_train_function` for it
+
     def __init__(
         self,
         model: keras.Model,
@@ -52,10 +56,10 @@ class Trainer(keras.Model):
         self.rows = np.zeros((0, len(STATISTICS)))  # of the last execution
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool | None = None) -> Any:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.model(images, training=training)
 
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+    def _maybe_symbolic_build(self, iterator: Iterator[Batch] | None = None, data_batch: Batch | None = None) -> None:
         """All is built already; Keras would take a batch for it, which fails with several workers."""
 
     def state(self) -> dict[str, np.ndarray]:
@@ -67,14 +71,14 @@ class Trainer(keras.Model):
         for name, variable in self._named_variables().items():
             variable.assign(arrays[name])
 
-    def _named_variables(self) -> Any:
+    def _named_variables(self) -> dict[str, keras.Variable]:
         # Keras numbers seed generators by process; the order is enough to tell them apart.
         parts = {"model": self.model.variables, "optimizer": self.optimizer.variables}
         return {
             f"{part}/{i:04d}/{_without_number(v.path)}": v for part, group in parts.items() for i, v in enumerate(group)
         }
 
-    def train_step(self, data: Any, stop: Any = 0.0) -> Any:
+    def train_step(self, data: Batch, stop: float | tf.Tensor = 0.0) -> tf.Tensor:
         """One step of one replica: (images, labels) -> the replica's share of `STATISTICS`, (4,) float32."""
         context = tf.distribute.get_replica_context()
         grads, seeds, sums = self._gradients(data, context.replica_id_in_sync_group)
@@ -85,7 +89,7 @@ class Trainer(keras.Model):
         self.optimizer.apply(grads, self.model.trainable_variables)
         return tf.concat([sums, [norm / self.strategy.num_replicas_in_sync, stop]], axis=0)
 
-    def gradients(self, data: Any, replica_id: Any) -> Any:
+    def gradients(self, data: Batch, replica_id: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """Return the replica's share of the gradient, the next states of the seeds, and of the loss and top-1."""
         images, labels = data
         total = self.batch_size
@@ -96,7 +100,7 @@ class Trainer(keras.Model):
         weights = [v.value for v in self.model.trainable_variables]
         seeds = [tf.convert_to_tensor(v.value) for v in self._seed_states()]
 
-        def of_part(i: Any) -> Any:
+        def of_part(i: int | tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
             # Every part starts from the same seeds and takes its rows of the whole batch's draws.
             mapping = list(zip(self._seed_states(), seeds, strict=True))
             with keras.StatelessScope(state_mapping=mapping) as scope, tf.GradientTape() as tape:
@@ -115,7 +119,9 @@ class Trainer(keras.Model):
         grads, after, sums = of_part(0)
         if self.parts > 1:
 
-            def add(i: Any, grads: Any, sums: Any) -> Any:
+            def add(
+                i: tf.Tensor, grads: list[tf.Tensor], sums: tf.Tensor
+            ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
                 more, _, more_sums = of_part(i)
                 return i + 1, [a + b for a, b in zip(grads, more, strict=True)], sums + more_sums
 
@@ -124,34 +130,33 @@ class Trainer(keras.Model):
             )
         return grads, after, sums
 
-    def _seed_states(self) -> Any:
+    def _seed_states(self) -> list[keras.Variable]:
         return [v for v in self.model.variables if v.name == "seed_generator_state"]
 
-    def make_train_function(self, force: bool = False) -> Any:
+    def make_train_function(self, force: bool = False) -> Execute:
         """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean loss and top-1."""
-        made: Any = self.train_function  # type: ignore[has-type]  # an attribute of Keras
-        if made is not None and not force:
-            return made
+        if self.train_function is not None and not force:
+            return self.train_function
         alone = self.strategy.num_replicas_in_sync == 1
         # A step with an all-reduce over several devices cannot be compiled as one.
         self._gradients = (
             tf.function(self.gradients, jit_compile=True) if self.use_xla and not alone else self.gradients
         )
 
-        def one_step(data: Any, stop: Any) -> Any:
+        def one_step(data: Batch, stop: tf.Tensor) -> tf.Tensor:
             per_replica = self.strategy.run(self.train_step, args=(data, stop))
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
         one_step = tf.function(one_step, jit_compile=self.use_xla and alone)
 
         @tf.function
-        def several_steps(iterator: Any, count: int, stop: Any) -> Any:
+        def several_steps(iterator: Iterator[Batch], count: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
             rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
             for i in tf.range(count):
                 rows = rows.write(i, one_step(next(iterator), stop))
             return rows.stack()  # (count, 4)
 
-        def execute(iterator: Any) -> Any:
+        def execute(iterator: Iterator[Batch]) -> dict[str, float]:
             # Executions end at multiples of `steps_each`, also after a restart, so that what follows them does.
             count = min(self.steps_each - self.step % self.steps_each, self.total_steps - self.step)
             self.rows = several_steps(iterator, tf.constant(count), tf.constant(float(self.stop))).numpy()
@@ -163,7 +168,7 @@ class Trainer(keras.Model):
         return execute
 
 
-def _to_numpy(variable: Any) -> np.ndarray:
+def _to_numpy(variable: keras.Variable) -> np.ndarray:
     """A copy, since a CPU tensor's memory may be written by the next step; bfloat16, which NumPy lacks, as float32."""
     array = np.array(variable.numpy())
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import urllib.parse
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -48,17 +48,19 @@ def make_strategy(name: str, num_devices: int | None = None, tpu: str | None = N
     return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(_split_cpu(num_devices or 1))])
 
 
-def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset, batch_size: int) -> Any:
+def distribute(
+    strategy: tf.distribute.Strategy, batches: Callable[[tuple[int, int]], tf.data.Dataset], batch_size: int
+) -> tf.distribute.DistributedDataset:
     """Return a dataset whose batches are shared by the replicas; each worker makes only its own part.
 
     Args:
         strategy: from `make_strategy`.
-        batches: part -> dataset; part is (index, count), and the dataset has the rows of that part of each global
+        batches: from a part, (index, count), to a dataset, which has the rows of that part of each global
             batch, as `data.pipeline` makes them.
         batch_size: images in a global batch.
     """
 
-    def of_worker(context: Any) -> Any:
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         data = batches((context.input_pipeline_id, context.num_input_pipelines))
         if strategy.num_replicas_in_sync > context.num_input_pipelines:
             data = data.rebatch(batch_size // strategy.num_replicas_in_sync, drop_remainder=True).prefetch(2)
@@ -79,7 +81,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return is_chief_task(strategy.cluster_resolver)
 
 
-def is_chief_task(resolver: Any) -> bool:
+def is_chief_task(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
     """Whether the task of a `tf.distribute.cluster_resolver` is the cluster's chief, or where it has none, worker 0."""
     chief = "chief" in resolver.cluster_spec().jobs
     return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
@@ -90,12 +92,12 @@ def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     check_same_step(strategy, 0)
 
 
-def check_same_step(strategy: tf.distribute.Strategy, step: int) -> Any:
+def check_same_step(strategy: tf.distribute.Strategy, step: int) -> None:
     """Raise a ValueError on every worker unless all of them are about to start from the same step."""
     if not has_workers(strategy):
         return
 
-    def extremes() -> Any:
+    def extremes() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         mine = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync, dtype=tf.float64) * step
         return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
@@ -125,7 +127,7 @@ def _check_tf_config() -> None:
         raise ValueError(f"strategy: TF_CONFIG is {text!r}, which names no task of a cluster; write it like {example}.")
 
 
-def _connect_tpu(tpu: str | None) -> Any:
+def _connect_tpu(tpu: str) -> tf.distribute.TPUStrategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
         _check_reachable(resolver.master())
@@ -147,7 +149,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((url.hostname, url.port or TPU_PORT), timeout=10).close()
 
 
-def _split_cpu(count: int) -> Any:
+def _split_cpu(count: int) -> int:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)

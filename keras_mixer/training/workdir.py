@@ -7,8 +7,8 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import keras
 
@@ -40,7 +40,7 @@ def unwritable(path: Path, reason: object, kept: str = "what was saved before is
 
 
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path, mode: str = "w") -> Iterator[Any]:
+def atomic_file(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; at the end fsync it and rename it, or on an error remove it."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -67,7 +67,7 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: object) -> None:
     """Write `value` as indented JSON, atomically."""
     with naming_unwritable(path), atomic_file(path) as file:
         json.dump(value, file, indent=2, sort_keys=False)
@@ -81,7 +81,7 @@ def open_workdir(
     details: dict[str, Any] | None = None,
     overwrite: bool = False,
     chief: bool = True,
-) -> Any:
+) -> Iterator[pathlib.Path]:
     """Create or continue a run's folder, and hold its lock.
 
     Args:
@@ -92,7 +92,7 @@ def open_workdir(
         chief: False for a worker that only reads; it neither writes nor locks, which the chief does.
 
     Yields:
-        The folder as a `pathlib.Path`.
+        The folder, with ~ expanded.
 
     Raises:
         ValueError: if the folder holds a run with other settings (each is named), if another process uses it, or if it
@@ -117,7 +117,7 @@ def open_workdir(
             raise ValueError(
                 f"workdir: another process is running in {path}; wait for it or choose another --workdir."
             ) from None
-        earlier: dict[str, Any] | None = _read_settings(path)
+        earlier = _read_settings(path)
         _remove_leftovers(path)
         if overwrite:
             _remove_run(path)
@@ -155,7 +155,7 @@ def free_name(path: pathlib.Path) -> pathlib.Path:
     return next(name for name in names if not name.exists())
 
 
-def _read_settings(path: pathlib.Path) -> dict[str, Any]:
+def _read_settings(path: pathlib.Path) -> dict[str, Any] | None:
     """Return the settings of the run in a folder, or None; refuse a folder whose files only have a run's names."""
     try:
         settings = json.loads((path / "run.json").read_text())["settings"]
@@ -180,7 +180,7 @@ def _check_same(path: pathlib.Path, earlier: dict[str, Any], settings: dict[str,
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -225,7 +225,7 @@ class MetricsFile:
         self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
         self._writer = csv.DictWriter(self._file, columns)
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Mapping[str, float]) -> None:
         """Append a row and flush it."""
         with naming_unwritable(self._file.name, "the newest checkpoint is kept"):
             self._writer.writerow(row)
