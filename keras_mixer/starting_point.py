@@ -131,6 +131,11 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
             raise FileNotFoundError(
                 f"weights: {text} has no model.keras yet; let the run there finish, by the command that began it."
             )
+    elif not path.suffix and "://" not in text and not path.exists():
+        raise FileNotFoundError(
+            f"weights: there is no folder {text!r}; give the workdir of a run, the path or URL of a file, or one of "
+            f"{', '.join(released.NAMES)}."
+        )
     elif path.name == "model.keras" and _is_permuted(path.parent):
         raise ValueError(
             f"weights: {text} is of a run on permuted images; give the folder {path.parent}, which says how."

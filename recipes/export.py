@@ -39,25 +39,19 @@ FORMATS: dict[str, Any] = {"saved_model": None, "litert": "model.tflite", "onnx"
 CALIBRATION_IMAGES = 200
 
 FLAGS: Any = flags.FLAGS
-flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
-flags.DEFINE_integer("image_size", None, checkpoint_flags.SIZE_HELP)
+checkpoint_flags.define_weights()
+checkpoint_flags.define_view()
+for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
+    flags.adopt_module_key_flags(module)
 flags.DEFINE_string("formats", "saved_model", f"One or several of {', '.join(FORMATS)}, with commas between them.")
 flags.DEFINE_string("output", "runs/export", "Folder of the versions, for TensorFlow Serving to watch.")
 flags.DEFINE_integer("version", 1, "Number of the version; TensorFlow Serving takes the largest.")
-flags.DEFINE_string(
-    "crop",
-    None,
-    "Of encoded images: resmall (paper's Table 3), resize (Table 2), or none; default that of the run's evaluation.",
-)
 flags.DEFINE_integer("top", 5, "Classes that are named for an image; fewer where the head has fewer.")
 flags.DEFINE_string("storage", "float32", "float32, or bfloat16 or float16: half the bytes, and rounded weights.")
 flags.DEFINE_boolean("jit_compile", False, "Compile the Mixer with XLA, again for each size of a batch.")
 flags.DEFINE_string("litert_quantization", "none", "Of model.tflite: none, float16, or int8, which needs calibration.")
 flags.DEFINE_string("calibration_images", None, "Folder of images to calibrate int8; default those of the run.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps the dataset of the run, to calibrate int8.")
-shared_flags.define_pixel_flags(of_run=True)
-flags.adopt_module_key_flags(shared_flags)
 flags.DEFINE_boolean("overwrite", False, "Replace what an earlier export wrote, once the new files are whole.")
 
 

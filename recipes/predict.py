@@ -34,14 +34,11 @@ from keras_mixer.data.folders import printable
 from keras_mixer.runs import ImagePredictions, Run
 
 FLAGS: Any = flags.FLAGS
-flags.DEFINE_string("weights", None, f"{checkpoint_flags.WEIGHTS_HELP} Or what recipes/export.py wrote.")
-flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
-flags.DEFINE_integer("image_size", None, checkpoint_flags.SIZE_HELP)
-flags.DEFINE_string(
-    "crop", None, "resmall (paper's Table 3), resize (Table 2), or none; default that of the run's evaluation."
-)
-shared_flags.define_pixel_flags(of_run=True)
-flags.adopt_module_key_flags(shared_flags)
+checkpoint_flags.define_weights()
+checkpoint_flags.define_view()
+for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
+    flags.adopt_module_key_flags(module)
+FLAGS["weights"].help += " Or what recipes/export.py wrote."
 flags.DEFINE_integer("top", 5, "Classes to name for each image.")
 flags.DEFINE_integer("batch_size", 32, "Images that the model sees at a time.")
 flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")

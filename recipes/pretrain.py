@@ -72,8 +72,7 @@ def main(_: list[str]) -> None:
     result = training.train_and_evaluate(trainer, train_source, eval_source, steps)
     if result and strategies.is_chief(strategy):
         print(
-            f"The model, images in [-1, 1] to logits: import keras, keras_mixer; "
-            f"keras.saving.load_model('{FLAGS.workdir}/model.keras'). Next:\n"
+            f"In Python: run = keras_mixer.load_run('{FLAGS.workdir}') has predict, model and class_names. Next:\n"
             f"  {command('plot')} --workdirs={FLAGS.workdir}    # curves as a picture\n"
             f"  tensorboard --logdir {FLAGS.workdir}/tensorboard    # and live\n"
             f"  {command('pretrain')} --dataset=path/to/folder --workdir=runs/mine    # your images\n"

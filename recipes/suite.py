@@ -36,8 +36,8 @@ from keras_mixer.training import strategies, workdir
 FLAGS: Any = flags.FLAGS
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
 SECONDS = 0.5  # at least, and three batches, for each
-flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
+checkpoint_flags.define_weights()
+flags.adopt_module_key_flags(checkpoint_flags)  # so that --help shows them
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
 flags.DEFINE_list("tables", ["2", "3"], "The paper's: 2 (448 px and VTAB-1k), 3 (224 px).")

@@ -22,8 +22,8 @@ from keras_mixer.cli import checkpoint_flags
 from keras_mixer.starting_point import StartingPoint
 
 FLAGS: Any = flags.FLAGS
-flags.DEFINE_string("weights", None, checkpoint_flags.WEIGHTS_HELP)
-flags.DEFINE_string("model", None, checkpoint_flags.MODEL_HELP)
+checkpoint_flags.define_weights()
+flags.adopt_module_key_flags(checkpoint_flags)  # so that --help shows them
 flags.DEFINE_list("blocks", None, "Numbers of blocks from 0, by commas, or all; default the first three.")
 flags.DEFINE_integer("units", 384, "Most units in a picture; those of the lowest spatial frequency come first.")
 flags.DEFINE_list("grid", None, "Rows,columns of patches, where they form no square and the file does not say.")

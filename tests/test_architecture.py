@@ -38,7 +38,7 @@ RANKS = {
     "models": 3,
 }
 # These are above all, and nothing below them imports them.
-TOP = {"serving": 4, "export": 5, "starting_point": 4, "exported": 4, "runs": 5}
+TOP = {"serving": 4, "export": 5, "versions": 4, "starting_point": 4, "exported": 4, "runs": 5}
 # These know no model, and not each other.
 APART = {"data", "training", "evaluation", "analysis"}
 # This one knows no model either, so they may share it.

@@ -121,7 +121,7 @@ def test_an_export_gives_the_same(run, photos, tmp_path):
         ("imagenet1k", {}, "model: weights imagenet1k need one; give model, one of s8"),
         ("imagenet1k", {"model": "b17"}, "model: 'b17' is unknown"),
         ("run", {"crop": "centre"}, "crop: must be resmall, resize or none, got 'centre'"),
-        ("nothing", {}, "nothing"),
+        ("nothing", {}, "weights: there is no folder 'nothing'; give the workdir of a run, the path or URL of a file"),
         ("empty", {}, "empty is a folder but not the workdir of a run"),
     ],
 )

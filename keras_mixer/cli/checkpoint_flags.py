@@ -27,6 +27,21 @@ MODEL_HELP = f"Variant, which a released name needs: {', '.join(MODELS)}; defaul
 SIZE_HELP = "Image side in pixels; default the one that the weights were trained at."
 
 
+def define_weights() -> None:
+    """Define --weights and --model, which name a checkpoint."""
+    flags.DEFINE_string("weights", None, WEIGHTS_HELP)
+    flags.DEFINE_string("model", None, MODEL_HELP)
+
+
+def define_view() -> None:
+    """Define the flags of how one image becomes what the model sees, by default as in the evaluation of the run."""
+    flags.DEFINE_integer("image_size", None, SIZE_HELP)
+    flags.DEFINE_string(
+        "crop", None, "resmall (paper's Table 3), resize (Table 2), or none; default that of the run's evaluation."
+    )
+    shared_flags.define_pixel_flags(of_run=True)
+
+
 def define_flags(default_workdir: str, training: bool = False) -> None:
     """Define the flags of a recipe that runs a checkpoint over a dataset."""
     shared_flags.define_common_flags(default_workdir)

@@ -13,11 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 import absl.logging
-import keras
 import tensorflow as tf
 from absl import app, flags
 
-import keras_mixer
 from keras_mixer.cli import command_line, quiet_decoders
 from keras_mixer.data import pipeline
 from keras_mixer.data.source import Source
@@ -26,6 +24,7 @@ from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
 from keras_mixer.training.workdir import SaveError
+from keras_mixer.versions import versions as package_versions
 
 FLAGS: Any = flags.FLAGS
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_FINITE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -128,10 +127,5 @@ def stop(sentence: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
 
 def versions() -> dict[str, str]:
     """What a result depends on besides the flags."""
-    return {
-        "keras_mixer": keras_mixer.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(tf.config.list_physical_devices('GPU'))} GPUs",
-    }
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return {**package_versions(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpus} GPUs"}

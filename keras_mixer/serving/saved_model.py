@@ -5,7 +5,6 @@ import hashlib
 import json
 import numbers
 import pathlib
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from keras_mixer.data import crops, decode_plain, grey, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.serving import model_card, signatures, version_folder, warmup
 from keras_mixer.types import Path
+from keras_mixer.versions import versions
 
 ClassNames = Iterable[str | tuple[str, str]]  # names, or ids and names
 STORAGE = ("float32", "bfloat16", "float16")
@@ -131,7 +131,7 @@ def saved_model(
             },
             "largest_difference": difference,
             "weights_sha256": weights_sha256(served.weights),
-            "versions": _versions(),
+            "versions": versions(),
             "card": dict(card or {}),
         }
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -271,12 +271,3 @@ def _by_keras(
     with keras.StatelessScope(state_mapping=served.replaced()):
         logits, features = layers(keras_mixer.preprocess_input(images), training=False)
     return getattr(keras.activations, activation)(logits).numpy(), features.numpy()
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "keras_mixer": keras_mixer.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-    }

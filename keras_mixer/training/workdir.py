@@ -159,12 +159,13 @@ def _read_settings(path: pathlib.Path) -> dict[str, Any] | None:
     """Return the settings of the run in a folder, or None; refuse a folder whose files only have a run's names."""
     try:
         settings = json.loads((path / "run.json").read_text())["settings"]
+        strange = [] if isinstance(settings, dict) else ["run.json"]
     except FileNotFoundError:
         settings = None
         strange = [name for name in (*FILES, *FOLDERS) if (path / name).exists()]
     except (ValueError, KeyError, TypeError):
         settings, strange = None, ["run.json"]
-    if settings is None and strange:
+    if strange:
         raise ValueError(f"workdir: {path / strange[0]} is not of a run of this package; choose another --workdir.")
     return settings
 

@@ -79,8 +79,9 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path):
         pass
 
 
-def test_damaged_run_json_is_refused(tmp_path):
-    (tmp_path / "run.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", '{"settings": null}', '{"settings": ["model"]}', "[]"])
+def test_damaged_run_json_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match="is not of a run"), workdir.open_workdir(tmp_path, SETTINGS):
         pass
 
