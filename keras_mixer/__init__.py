@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         MLPMixer,
         preprocess_input,
     )
-    from keras_mixer.released import list_weights
     from keras_mixer.runs import load_run
-    from keras_mixer.weights import load_checkpoint, save_checkpoint
+    from keras_mixer.weights.checkpoint import load_checkpoint, save_checkpoint
+    from keras_mixer.weights.released import list_weights
 
 __all__ = [
     "MLPMixer",
@@ -55,9 +55,9 @@ __all__ = [
 _MODULES = {
     "decode_predictions": "class_names",
     **dict.fromkeys(("MixerBlock", "MlpBlock", "PatchEmbed", "StochasticDepth"), "layers"),
-    "list_weights": "released",
+    "list_weights": "weights.released",
     "load_run": "runs",
-    **dict.fromkeys(("load_checkpoint", "save_checkpoint"), "weights"),
+    **dict.fromkeys(("load_checkpoint", "save_checkpoint"), "weights.checkpoint"),
 }
 
 

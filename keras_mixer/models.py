@@ -9,7 +9,7 @@ from keras import ops
 from keras_mixer import arguments, composite, layers
 from keras_mixer.paper import VARIANTS
 from keras_mixer.types import Config, Tensor, Weights
-from keras_mixer.weights import open_checkpoint
+from keras_mixer.weights.checkpoint import open_checkpoint
 
 DEFAULT_CLASSES = 1000
 

@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mixer import released, weight_files, weight_layouts
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data import permutations
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.errors import InputError
 from keras_mixer.models import MLPMixer
 from keras_mixer.paper import MODELS, TINY, VARIANTS
+from keras_mixer.weights import formats, layouts, released
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +144,13 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
 
 
 def _of_file(file: str, settings: dict[str, Any], name: str, model: str | None) -> StartingPoint:
-    opened = weight_layouts.in_released_layout(weight_files.open_file(file))
-    found = weight_layouts.sizes_of(opened.specs)
+    opened = layouts.in_released_layout(formats.open_file(file))
+    found = layouts.sizes_of(opened.specs)
     sizes = {key: found[key] for key in TINY}
     if None in sizes.values() or not found["num_blocks"] or not found["patches"]:
         raise ValueError(f"weights: {name} holds no Mixer; give a released name, a Mixer's file, or a workdir.")
     if model is not None and any(sizes[key] != MODELS[model][key] for key in sizes if key != "tokens_mlp_dim"):
-        fits = weight_layouts.variant_of(**{k: v for k, v in sizes.items() if k != "tokens_mlp_dim"}) or sizes
+        fits = layouts.variant_of(**{k: v for k, v in sizes.items() if k != "tokens_mlp_dim"}) or sizes
         raise InputError("model", f"{name} is not of the model {model} but of {fits}", "leave `model` out")
     grid = opened.grid or (math.isqrt(found["patches"]),) * 2
     square = grid[0] == grid[1] and grid[0] * grid[1] == found["patches"]

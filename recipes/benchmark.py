@@ -65,9 +65,10 @@ def part_of_flags() -> str:
 def main() -> None:
     part = part_of_flags()
     if FLAGS.input:
-        from keras_mixer.cli import benchmark_input, entry  # TensorFlow, which the other parts do without
+        from keras_mixer.benchmark import input_part  # TensorFlow, which the other parts do without
+        from keras_mixer.cli import entry  # TensorFlow, which the other parts do without
 
-        entry.run(benchmark_input.main)
+        entry.run(input_part.main)
         return
     importlib.import_module(f"keras_mixer.cli.benchmark_{part}").main()
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from absl import flags
 
-from keras_mixer.analysis import contact_sheet, output
 from keras_mixer.cli import shared_flags
+from keras_mixer.pictures import contact_sheet
+from keras_mixer.pictures.figure import new_figure
 
 FLAGS: Any = flags.FLAGS
 shared_flags.define_common_flags(default_workdir="runs/contact_sheet")
@@ -25,7 +26,7 @@ flags.adopt_module_key_flags(shared_flags)  # so that --help shows them
 
 
 def main(_: list[str]) -> None:
-    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    new_figure(1, 1)  # says at once where matplotlib is missing
     source = shared_flags.open_source(training=True)
     with entry.naming_unreadable_files(source):
         images, labels = next(iter(shared_flags.train_batches(source, FLAGS.step)))

@@ -20,10 +20,10 @@ import tensorflow as tf
 from absl import flags
 
 import keras_mixer
-from keras_mixer.cli import checkpoint_flags, class_reports, shared_flags, trained_classes
+from keras_mixer.cli import checkpoint_flags, shared_flags, trained_classes
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
-from keras_mixer.evaluation import real, reports
+from keras_mixer.evaluation import real, report_files, reports
 from keras_mixer.training import losses, strategies, workdir
 
 FLAGS: Any = flags.FLAGS
@@ -39,7 +39,7 @@ for module in (shared_flags, checkpoint_flags):  # so that --help shows their fl
 def main(_: list[str]) -> None:
     # ---- Settings ----
     if FLAGS.pictures:
-        class_reports.check_matplotlib()
+        report_files.check_matplotlib()
     shared_flags.set_precision_and_seed()
     strategy = shared_flags.make_strategy()
     checkpoint_flags.check_batch(strategy)
@@ -88,7 +88,7 @@ def main(_: list[str]) -> None:
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=FLAGS.crop, pixels=pixels)
-        class_reports.write(folder, predictions, source, shown, FLAGS.dataset, FLAGS.pictures)
+        report_files.write(folder, predictions, source, shown, FLAGS.dataset, FLAGS.pictures)
         workdir.write_json(folder / "result.json", result)
         print_result(result, folder)
 

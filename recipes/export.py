@@ -30,8 +30,8 @@ from keras_mixer.class_names import imagenet_classes
 from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.export import model_card, version_folder
 from keras_mixer.paper import MODELS
-from keras_mixer.serving import model_card, version_folder
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.types import Path
 

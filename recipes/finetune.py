@@ -21,12 +21,12 @@ import tensorflow as tf
 from absl import flags
 
 from keras_mixer import starting_point
-from keras_mixer.cli import class_reports, shared_flags, sweep, trained_classes, training
+from keras_mixer.cli import shared_flags, sweep, trained_classes, training
 from keras_mixer.cli.command_line import command
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
-from keras_mixer.evaluation import reports
+from keras_mixer.evaluation import report_files, reports
 from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
@@ -59,7 +59,7 @@ def main(_: list[str]) -> None:
     # ---- Settings: the task, then flags by hand ----
     pipeline.check_crop(FLAGS.crop)
     if FLAGS.pictures:
-        class_reports.check_matplotlib()
+        report_files.check_matplotlib()
     if FLAGS.model is not None:
         shared_flags.check_model_name()
     # A sweep's runs are processes of their own; a strategy comes before anything else of TensorFlow.
@@ -231,7 +231,7 @@ def report(model: keras.Model, eval_source: Source, batch_size: int | None) -> N
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
     predictions = reports.predict_images(model, batches, loss, probabilities)
     shown = dict(image_size=FLAGS.image_size, crop=crop, pixels=pixels)
-    written = class_reports.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
+    written = report_files.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
     print(
         "\n".join(f"  {path}" for path in written)
         + f"\nNext:\n  {command('predict')} --weights={FLAGS.workdir} path/to/images\n"

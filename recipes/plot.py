@@ -11,8 +11,10 @@ from typing import Any
 
 from absl import flags
 
-from keras_mixer.analysis import curves, output, run_metrics
 from keras_mixer.cli import command_line
+from keras_mixer.pictures import curves
+from keras_mixer.pictures.figure import new_figure
+from keras_mixer.training import metrics
 
 FLAGS: Any = flags.FLAGS
 flags.DEFINE_list("workdirs", None, "Folders of runs, by commas; default all under runs/.")
@@ -22,12 +24,12 @@ flags.DEFINE_string("x", "step", "step, images or seconds.")
 
 
 def main() -> None:
-    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    new_figure(1, 1)  # says at once where matplotlib is missing
     if FLAGS.workdirs is not None and not all(FLAGS.workdirs or [""]):
         raise ValueError(
             f"workdirs: must name folders, got {','.join(FLAGS.workdirs)!r}; leave it out for all in runs/."
         )
-    runs = [run_metrics.read_run(folder) for folder in FLAGS.workdirs or run_metrics.find_workdirs("runs")]
+    runs = [metrics.read_run(folder) for folder in FLAGS.workdirs or metrics.find_workdirs("runs")]
     names = curves.write_curves(FLAGS.output, runs, FLAGS.smooth, FLAGS.x)
     for run, name in zip(runs, names, strict=True):
         print(f"{name}: {run.progress()}")

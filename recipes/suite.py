@@ -26,12 +26,12 @@ import tensorflow as tf
 from absl import flags
 
 import keras_mixer
-from keras_mixer import resolution
 from keras_mixer.cli import checkpoint_flags, suite_jobs
 from keras_mixer.data import tasks
-from keras_mixer.evaluation import suites
+from keras_mixer.evaluation import tables as paper_tables
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
+from keras_mixer.weights import resolution
 
 FLAGS: Any = flags.FLAGS
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
@@ -59,7 +59,7 @@ def main(_: list[str]) -> None:
     if FLAGS.measure is not None:
         measure_throughput(start, FLAGS.measure, given)
         return
-    tables = [suites.TABLES[int(number)] for number in listed("tables", list(map(str, suites.TABLES)))]
+    tables = [paper_tables.TABLES[int(number)] for number in listed("tables", list(map(str, paper_tables.TABLES)))]
     keys = chosen_tasks(tables)
     seeds = listed("seeds")
     if FLAGS.data_dir and (pathlib.Path(FLAGS.data_dir) / "dataset_info.json").exists():
@@ -165,12 +165,12 @@ def write_tables(
             scores["real"] = {seed: result["real_top1"] for seed, result in real.items()}
         speed = jobs[f"{name}/throughput"].result() if f"{name}/throughput" in jobs else None
         side = suite_jobs.full_size(table, given)
-        published = suites.published_row(table, FLAGS.weights, FLAGS.model, side)
+        published = paper_tables.published_row(table, FLAGS.weights, FLAGS.model, side)
         fewshot = None
         if shots:
             fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
-        rows = suites.rows(table, start.name, side, scores, speed, published, fewshot)
-        text.append(suites.markdown(table, rows))
+        rows = paper_tables.rows(table, start.name, side, scores, speed, published, fewshot)
+        text.append(paper_tables.markdown(table, rows))
         if speed:
             text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
         all_rows += rows
@@ -182,7 +182,7 @@ def write_tables(
     others = [job for job in jobs.values() if job.recipe != "finetune" and job.why_not]
     text += ["", *(f"- {job.place}: {job.why_not}" for job in others)]
     contents = {"tables.md": "\n".join(text).rstrip() + "\n"}
-    contents |= {"tables.csv": suites.csv_text(all_rows), "tasks.csv": suites.csv_text(parts)}
+    contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
         with workdir.naming_unwritable(folder / file_name), workdir.atomic_file(folder / file_name) as file:
             file.write(content)

@@ -16,10 +16,12 @@ from typing import Any
 
 from absl import flags
 
-from keras_mixer import npz, weights
-from keras_mixer.analysis import output, weight_pictures
+from keras_mixer import files
 from keras_mixer.cli import checkpoint_flags
+from keras_mixer.pictures import weights
+from keras_mixer.pictures.figure import new_figure
 from keras_mixer.starting_point import StartingPoint
+from keras_mixer.weights import checkpoint, npz
 
 FLAGS: Any = flags.FLAGS
 checkpoint_flags.define_weights()
@@ -32,17 +34,17 @@ flags.DEFINE_string("output", "runs/visualize", "Folder of the pictures; those o
 
 def main(_: list[str]) -> None:
     # ---- Settings ----
-    output.new_figure(1, 1)  # says at once where matplotlib is missing
+    new_figure(1, 1)  # says at once where matplotlib is missing
     if FLAGS.units < 1:
         raise ValueError(f"units: must be a positive number, got {FLAGS.units}.")
     start = checkpoint_flags.find()
     blocks = blocks_of(start)
-    checkpoint = weights.open_checkpoint(start.weights, start.sizes, grid=grid_of_flag())
-    rows, columns = grid_of(checkpoint)
+    opened = checkpoint.open_checkpoint(start.weights, start.sizes, grid=grid_of_flag())
+    rows, columns = grid_of(opened)
     # All weights first: what cannot be drawn is found before anything is written.
-    kernels = {i: npz.read_finite(checkpoint.file, f"MixerBlock_{i}/token_mixing/Dense_0/kernel") for i in blocks}
-    stem = npz.read_finite(checkpoint.file, "stem/kernel")
-    folder = output.open_folder(FLAGS.output)
+    kernels = {i: npz.read_finite(opened.file, f"MixerBlock_{i}/token_mixing/Dense_0/kernel") for i in blocks}
+    stem = npz.read_finite(opened.file, "stem/kernel")
+    folder = files.open_folder(FLAGS.output)
 
     name = start.name
     if start.permutation[0] != "none":
@@ -51,10 +53,10 @@ def main(_: list[str]) -> None:
     # ---- One picture per block, and the stem ----
     for i, kernel in kernels.items():
         path = folder / f"block_{i}.png"
-        text = weight_pictures.write_token_mixing(path, kernel, (rows, columns), name, i, FLAGS.units)
+        text = weights.write_token_mixing(path, kernel, (rows, columns), name, i, FLAGS.units)
         print(f"{path}: {text.split('.')[0]}.", flush=True)
     path = folder / "stem.png"
-    text = weight_pictures.write_stem(path, stem, name, FLAGS.units)
+    text = weights.write_stem(path, stem, name, FLAGS.units)
     print(f"{path}: {text.split('.')[0]}.")
 
 

@@ -15,8 +15,8 @@ import time
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import encoded_images
 import numpy as np
-import pictures
 import tensorflow as tf
 
 from keras_mixer.data import crops, decode
@@ -60,7 +60,7 @@ def damaged(encoded, rng):
 def main(seed, copies):
     graphs = {name: tf.function(function, input_signature=ENCODED) for name, function in DECODERS.items()}
     counts = {name: {"taken": 0, "refused": 0} for name in graphs}
-    longest, kinds = 0.0, pictures.JPEGS | pictures.PNGS | pictures.PLAIN | pictures.OTHERS
+    longest, kinds = 0.0, encoded_images.JPEGS | encoded_images.PNGS | encoded_images.PLAIN | encoded_images.OTHERS
     for graph in graphs.values():  # the first call traces
         graph(kinds["jpeg"])
     before = memory()

@@ -9,106 +9,129 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "keras_mixer"
-# Modules of the same rank may import each other, and those of a lower rank.
-WEIGHTS = (
-    "weights",
-    "resolution",
-    "released",
-    "weight_files",
-    "weight_layouts",
-    "fetch",
-    "hub",
-    "keras_h5",
-    "mixer_variables",
-    "checkpoint",
-    "npz",
-    "class_names",
-    "stem_channels",
+# From the ground up: a file imports lower floors, its own room, and on its floor nothing.
+FLOORS = (
+    {"_version", "types", "errors", "paper"},
+    {"arguments", "random_draws", "versions", "files", "class_names"},
+    {"composite"},
+    {"layers", "data", "training"},
+    {"weights", "pictures"},
+    {"models", "evaluation"},
+    {"starting_point", "exported", "export"},
+    {"runs"},
+    {"benchmark"},
+    {"cli"},
+    {"recipes"},
+    {"__main__"},
 )
-RANKS = {
-    "_version": 0,
-    "paper": 0,
-    "types": 0,
-    "errors": 0,
-    "arguments": 0,
-    "composite": 0,
-    "random_draws": 0,
-    "layers": 1,
-    **dict.fromkeys(WEIGHTS, 2),
-    "models": 3,
-}
-# These are above all, and nothing below them imports them.
-TOP = {"serving": 4, "export": 5, "versions": 4, "starting_point": 4, "exported": 4, "runs": 5}
-# These know no model, and not each other.
-APART = {"data", "training", "evaluation", "analysis"}
-# This one knows no model either, so they may share it.
-SHARED = {"random_draws", "types"}
-# What the exported graph does to encoded images is what an evaluation does.
-OF_SERVING = {
-    f"keras_mixer.data.{name}" for name in ("crops", "decode", "decode_plain", "grey", "image_limits", "pixel_settings")
-}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# These run on every backend of Keras, and so name none.
+BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2]} - {"versions"}
+# Rooms that know no model, though they may import lower floors.
+KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures"}
+MODEL = {"layers", "models", "weights", "composite"}
+KNOW_ABSL = {"cli", "recipes", "__main__"}
+FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "recipes").glob("*.py")])
 
 
-def _imports(tree):
-    for node in ast.walk(tree):
+def room_of(name):
+    """The room of a dotted name of the package, "" for the package itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def imports_of(text):
+    """Every module that a source text imports, also inside functions."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module, node
-            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _parts(path):
-    """The part of the package a file belongs to, and the parts it imports."""
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    names = {name.split(".")[1] for name, _ in _imports(ast.parse(path.read_text())) if name.startswith("keras_mixer.")}
-    return part, {name for name in names if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "keras_mixer" else ("keras_mixer", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def violations(part, imported):
-    imported = imported - {part}
-    if part in APART:
-        return imported - SHARED
-    ranks = RANKS | TOP
-    return {name for name in imported if name in APART or ranks[name] > ranks[part]}
+def wrong_imports(module, text):
+    """Return the imports of a module that its room may not have."""
+    room, wrong = room_of(module), []
+    for name in imports_of(text):
+        top, other = name.split(".")[0], room_of(name) if name.startswith("keras_mixer") else ""
+        if top in ("tensorflow", "jax", "torch") and room in BACKEND_FREE:
+            wrong.append(name)
+        if top == "absl" and room not in KNOW_ABSL:
+            wrong.append(name)
+        if top == "recipes":
+            wrong.append(name)
+        if other not in FLOOR or other == room or not room:
+            continue
+        if FLOOR[other] >= FLOOR[room] or (room in KNOW_NO_MODEL and other in MODEL):
+            wrong.append(name)
+    return wrong
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def circle(edges):
+    """Return the names of a circle of imports, or None."""
+    done = {}
+
+    def visit(name, path):
+        if done.get(name) == "open":
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return None
+        done[name] = "open"
+        found = next(filter(None, (visit(other, [*path, name]) for other in sorted(edges[name]))), None)
+        done[name] = "closed"
+        return found
+
+    return next(filter(None, (visit(name, []) for name in sorted(edges))), None)
+
+
+def edges_of(texts):
+    """Return module -> the modules of the package that it imports."""
+    edges = {module: set() for module in texts}
+    for module, text in texts.items():
+        for name in imports_of(text):
+            while name and name not in texts:
+                name = name.rpartition(".")[0]
+            if name not in ("", "keras_mixer", module):
+                edges[module].add(name)
+    return edges
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_one_way(path):
-    part, imported = _parts(path)
-    if part in ("__init__", "__main__", "cli"):  # the roof
-        return
-    if part in ("starting_point", "exported", "runs"):  # they open a model with the pixels that it wants
-        imported -= {"data"}
-    if part == "serving":
-        imported -= {"data"}
-        of_data = {name for name, _ in _imports(ast.parse(path.read_text())) if name.startswith("keras_mixer.data.")}
-        assert {".".join(name.split(".")[:3]) for name in of_data} <= OF_SERVING
-    assert not violations(part, imported)
-    names = [name for name, _ in _imports(ast.parse(path.read_text()))]
-    assert not [
-        name for name in names if name.split(".")[0] in ("recipes", "absl") or name.startswith("keras_mixer.cli")
-    ]
+    assert room_of(module_of(path)) in {*FLOOR, ""}
+    assert not wrong_imports(module_of(path), path.read_text())
 
 
-def test_the_check_sees_a_wrong_import():
-    assert violations("layers", {"models"}) == {"models"}
-    assert violations("weights", {"models"}) == {"models"}
-    assert violations("training", {"layers"}) == {"layers"}
-    assert violations("weights", {"serving"}) == {"serving"}
-    assert violations("serving", {"training", "models"}) == {"training"}
+def test_no_circle():
+    assert circle(edges_of({module_of(path): path.read_text() for path in FILES})) is None
 
 
-@pytest.mark.parametrize("name", sorted(RANKS))
-def test_model_code_names_no_backend(name):
-    names = {imported.split(".")[0] for imported, _ in _imports(ast.parse((PACKAGE / f"{name}.py").read_text()))}
-    assert not names & {"tensorflow", "jax", "torch"}
+def test_the_checks_see_a_planted_violation():
+    assert wrong_imports("keras_mixer.layers", "from keras_mixer import models")
+    assert wrong_imports("keras_mixer.weights.npz", "import keras_mixer.models")
+    assert wrong_imports("keras_mixer.training.loop", "def f():\n    from keras_mixer.layers import MlpBlock")
+    assert wrong_imports("keras_mixer.data.source", "from keras_mixer.training import loop")
+    assert wrong_imports("keras_mixer.evaluation.real", "from keras_mixer import models")
+    assert wrong_imports("keras_mixer.weights.npz", "import tensorflow as tf")
+    assert wrong_imports("keras_mixer.runs", "from absl import flags")
+    assert wrong_imports("keras_mixer.cli.entry", "from keras_mixer.recipes import finetune")
+    assert not wrong_imports("keras_mixer.cli.entry", "from absl import flags\nfrom keras_mixer import runs")
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+    assert (
+        circle(edges_of({"keras_mixer.a": "import keras_mixer.b", "keras_mixer.b": "def f():\n from . import x"}))
+        is None
+    )
 
 
 def test_import_loads_no_data_or_training_code():
     code = (
         "import sys, keras_mixer\n"
-        "heavy = ['keras_mixer.data', 'keras_mixer.training', 'keras_mixer.serving', 'tensorflow_datasets',"
+        "heavy = ['keras_mixer.data', 'keras_mixer.training', 'keras_mixer.export', 'tensorflow_datasets',"
         " 'keras_cv', 'tensorboard', 'tqdm']\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -12,8 +12,8 @@ from conftest import ROOT
 from sklearn.datasets import load_sample_images
 
 import keras_mixer
-from keras_mixer import weight_layouts
 from keras_mixer.paper import VARIANTS
+from keras_mixer.weights import layouts
 
 SIZES = dict(patch_size=4, num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, input_shape=(16, 16, 3))
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)).astype("float32")
@@ -148,7 +148,7 @@ def test_a_quantised_model_is_saved_and_loads_in_a_new_process(tmp_path, mode, s
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_quantised_s32_of_the_released_layout_keeps_its_logits(tmp_path, wrapped):
     rng = np.random.default_rng(0)
-    shapes = weight_layouts.released_shapes(**VARIANTS["s32"], tokens=49, classes=1000)
+    shapes = layouts.released_shapes(**VARIANTS["s32"], tokens=49, classes=1000)
     arrays = {name: np.full(shape, name.endswith("scale"), np.float32) for name, shape in shapes.items()}
     for name, shape in shapes.items():
         if name.endswith("kernel"):

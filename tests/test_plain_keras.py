@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_mixer import weight_layouts
 from keras_mixer.paper import VARIANTS
+from keras_mixer.weights import layouts
 
 SETTINGS = "SIZE, BATCH_SIZE, EPOCHS = 224, 32, 10"
 COUNTS = {"blue": 12, "green": 6, "red": 9}  # of pictures
@@ -30,7 +30,7 @@ def place(tmp_path_factory):
                 pixels[:, :, channel] += 150
                 Image.fromarray(pixels).save(folder / "photos" / split / name / f"{i}.jpg")
     (folder / "weights" / "gsam").mkdir(parents=True)
-    shapes = weight_layouts.released_shapes(**VARIANTS["s16"], tokens=196, classes=1000)
+    shapes = layouts.released_shapes(**VARIANTS["s16"], tokens=196, classes=1000)
     arrays = {
         name: np.ones(shape, np.float32)
         if name.endswith("scale")

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from encoded_images import JPEGS, OTHERS, PHOTO, PLAIN, PNGS, encode, with_orientation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import JPEGS, OTHERS, PHOTO, PLAIN, PNGS, encode, with_orientation
 
 from keras_mixer.data import crops, decode
 from keras_mixer.data.pixel_settings import PixelSettings

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures import JPEGS, OTHERS, PHOTO, PLAIN, PNGS, bmp, encode, gif, with_alpha, with_orientation
+from encoded_images import JPEGS, OTHERS, PHOTO, PLAIN, PNGS, bmp, encode, gif, with_alpha, with_orientation
 from PIL import Image, ImageOps
 
 from keras_mixer.data import decode, decode_pillow, decode_plain, image_limits

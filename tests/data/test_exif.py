@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
+from encoded_images import EXIF, JPEGS, PHOTO, PLAIN, PNGS, encode, exif, segment, with_orientation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import EXIF, JPEGS, PHOTO, PLAIN, PNGS, encode, exif, segment, with_orientation
 from PIL import Image, ImageOps
 
 from keras_mixer.data import decode

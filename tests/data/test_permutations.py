@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer import mixer_variables
-from keras_mixer.analysis.permutation_weights import permute_weights
 from keras_mixer.data import opening, permutations, pipeline
+from keras_mixer.pictures.permutation_weights import permute_weights
+from keras_mixer.weights import mixer_variables
 
 SIZES = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 SIDE, STEPS = 16, 12

@@ -11,7 +11,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
-from pictures import OTHERS, PLAIN
+from encoded_images import OTHERS, PLAIN
 
 from keras_mixer.data import checking, decode, opening, pipeline, record_writing, records
 

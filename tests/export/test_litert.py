@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 
 import keras_mixer
-from keras_mixer.serving.litert import litert
+from keras_mixer.export.tflite import litert
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_int8_computes_in_integers_and_names_the_same_digits(trained, digits, tm
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_file_that_differs_from_keras_is_not_kept(digits, quantization, tmp_path, monkeypatch):
     model = keras_mixer.MLPMixer(4, 1, 8, 8, 8, input_shape=(16, 16, 3), classes=10)
-    module = sys.modules["keras_mixer.serving.litert"]
+    module = sys.modules["keras_mixer.export.tflite"]
     convert = module._convert
 
     def convert_another(model, *args):

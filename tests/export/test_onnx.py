@@ -12,8 +12,8 @@ import pytest
 import tiny
 
 import keras_mixer
-from keras_mixer.serving import single_file
-from keras_mixer.serving.onnx import onnx
+from keras_mixer.export import single_file
+from keras_mixer.export.onnx_file import onnx
 
 
 @pytest.fixture(scope="module")

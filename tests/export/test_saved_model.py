@@ -17,8 +17,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 import keras_mixer
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
-from keras_mixer.serving import version_folder
-from keras_mixer.serving.saved_model import check_class_names
+from keras_mixer.export import version_folder
+from keras_mixer.export.serving_folder import check_class_names
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import itertools
 import struct
 
+import encoded_images
 import numpy as np
-import pictures
 import pytest
 import served
 import tensorflow as tf
@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 import keras_mixer
 from keras_mixer.data import crops, decode, decode_plain, image_limits
 from keras_mixer.data.pixel_settings import PixelSettings
-from keras_mixer.serving import signatures
+from keras_mixer.export import signatures
 
 PHOTO = load_sample_images().images[1][:133, :201]
 PNG = tf.io.encode_png(PHOTO).numpy()
@@ -105,7 +105,7 @@ def test_encoded_images_of_any_kind_and_size_between_bad_ones(model, loaded):
 
 
 def test_every_kind_of_file_is_served_as_predict_shows_it_or_has_a_status_alone(model, loaded):
-    taken, others = pictures.JPEGS | pictures.PNGS | pictures.PLAIN, pictures.OTHERS
+    taken, others = encoded_images.JPEGS | encoded_images.PNGS | encoded_images.PLAIN, encoded_images.OTHERS
     files = [file for pair in itertools.zip_longest(taken.values(), others.values()) for file in pair if file]
     pixels = np.stack([crops.evaluation_crop(decode.decode_image(file), "resmall", served.SIDE) for file in files])
     expected = served.by_keras(model, pixels)

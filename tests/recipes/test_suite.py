@@ -1,7 +1,7 @@
 """`recipes/suite.py` as users run it: tables from real runs on tiny data that TFDS wrote, gaps named, kill and resume.
 
 ImageNet and ReaL are TFDS's own builders given a few made-up pictures, so features, versions and files are the real
-ones. What the tables say is checked in tests/evaluation/test_suites.py.
+ones. What the tables say is checked in tests/evaluation/test_tables.py.
 """
 
 import csv

@@ -1,0 +1,100 @@
+"""The input pipeline part of benchmark.py: stages, and their report."""
+
+from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+
+# isort: split
+from typing import Any
+
+import tensorflow as tf
+from absl import flags
+
+from keras_mixer import files
+from keras_mixer.benchmark import input_speed
+from keras_mixer.data import augment, crops, decode, pipeline, randaugment
+from keras_mixer.data.source import Source
+from keras_mixer.pictures.figure import new_figure
+
+FLAGS: Any = flags.FLAGS
+NUM_FILES, CLASSES = 64, 1000
+MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
+LIMIT = "tf.io.decode_jpeg, the limit"
+
+
+def main(_: list[str]) -> None:
+    """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
+    new_figure(1, 1)  # says at once where matplotlib is missing
+    files.open_folder(FLAGS.output)
+    FLAGS.image_size = FLAGS.image_size or 224
+    input_speed.use_one_core()
+    photos = input_speed.photographs(NUM_FILES)
+    stages = input_stages(photos, FLAGS.image_size, FLAGS.batch_size)
+    rates = input_speed.measure(stages, FLAGS.seconds, FLAGS.rounds)
+    kilobytes = sum(map(len, photos)) / len(photos) / 1000
+    memory = input_speed.peak_memory()
+    details = {
+        "flags": entry.settings(),
+        "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
+        "peak_memory_mib": round(memory),
+        "versions": entry.versions(),
+    }
+    paths = input_speed.write_report(FLAGS.output, rates, LIMIT, details)
+    print(input_speed.table(rates, LIMIT))
+    print(f"{NUM_FILES} JPEGs of 500 x 375, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
+    print(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
+    """Return the stages for `input_speed.measure`."""
+    encoded = tf.constant(photos)
+    cropped = tf.stack([crops.decode_and_inception_crop(file, [0, k], size) for k, file in enumerate(photos)])
+    seed = lambda k: augment.fold_seed(0, k)
+    fused = lambda file, k: crops.decode_and_inception_crop(file, seed(k), size)
+    small = round(size * 8 / 7)
+    stages = {
+        LIMIT: (lambda file, k: tf.io.decode_jpeg(file, channels=3), encoded),
+        "decode_image": (lambda file, k: decode.decode_image(file), encoded),
+        "decode_and_inception_crop": (fused, encoded),
+        "inception_crop(decode_image)": (
+            lambda file, k: crops.inception_crop(decode.decode_image(file), seed(k), size),
+            encoded,
+        ),
+        "resmall_crop(decode_image)": (
+            lambda file, k: crops.resmall_crop(decode.decode_image(file), small, size),
+            encoded,
+        ),
+        "resize_crop(decode_image)": (
+            lambda file, k: crops.resize_crop(decode.decode_image(file), small, size),
+            encoded,
+        ),
+        "nothing, the floor of what follows": (lambda image, k: image, cropped),
+        "random_flip": (lambda image, k: augment.random_flip(image, seed(k)), cropped),
+        "randaugment": (lambda image, k: randaugment.randaugment(image, seed(k), MAGNITUDE), cropped),
+    }
+    for name in randaugment.OP_NAMES:
+        apply: Any = lambda image, k, name=name: randaugment.apply_operation(image, name, MAGNITUDE)
+        stages[name] = (apply, cropped)
+    datasets = {name: input_speed.of_images(function, images) for name, (function, images) in stages.items()}
+
+    batch = tf.stack([cropped[k % NUM_FILES] for k in range(batch_size)])
+    labels = tf.one_hot(tf.range(batch_size), CLASSES)
+    floats = tf.cast(batch, tf.float32)
+    mixed = lambda k: augment.mixup(floats, labels, seed(k), MIXUP_ALPHA)[0][0, 0, 0, 0]
+    scaled = lambda k: pipeline.to_model_range(tf.bitwise.bitwise_xor(batch, tf.cast(k % 2, tf.uint8)))[0, 0, 0, 0]
+    endless = tf.data.Dataset.range(2**62)
+    stages_of_batches = {"to [-1, 1]": endless.map(scaled).take, "mixup of a batch": endless.map(mixed).take}
+    whole = dict(batch_size=batch_size, image_size=size, seed=0, mixup_alpha=MIXUP_ALPHA)
+
+    def train_batches(elements: Any, **more: Any) -> Any:
+        source = Source(
+            name="photographs",
+            num_examples=batch_size,
+            class_names=tuple(map(str, range(CLASSES))),
+            photographs=True,
+            records=lambda *_: tf.data.Dataset.range(elements * batch_size).map(lambda i: encoded[i % NUM_FILES]),
+            parse=lambda file: (file, tf.constant(0, tf.int64)),
+        )
+        return pipeline.train_batches(source, **whole, **more)
+
+    stages_of_batches["whole pipeline, without RandAugment"] = train_batches
+    stages_of_batches["whole pipeline"] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)
+    return datasets | {name: (make, batch_size) for name, make in stages_of_batches.items()}

@@ -1,0 +1,235 @@
+"""Tables and pictures of what `throughput` measured."""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_mixer import files
+from keras_mixer.benchmark import cost_model, throughput
+from keras_mixer.benchmark.throughput import Row
+from keras_mixer.pictures.figure import new_figure
+from keras_mixer.types import Path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Images/s/core on TPU v3 at 224 px (paper Table 3): Mixer, and what it is compared with.
+PAPER_MIXER = {"s32": 11489, "b32": 4208, "s16": 3994, "b16": 1384, "l32": 1314, "l16": 419, "h14": 194}
+PAPER_VIT = {"b16": 861, "l16": 280, "h14": 87}
+PAPER_RESNET = dict.fromkeys(PAPER_MIXER, 2159)  # BiT-R50x1
+
+COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#5f6b7a", "#d0709f", "#20959b", "#7a4a2b", "#303030")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table, a line for each configuration; of one that failed, why."""
+    lines = [
+        "| mode | batch | | images/s | range | GFLOP/image | GFLOP/s | of the peak | peak memory, MiB | compile, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row['mode']} | {row['batch_size']} | {row['name']} |"
+        if "error" in row:
+            lines.append(f"{start} {row['error']} | | | | | | |")
+            continue
+        low, high = row["range"]
+        share = "" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}"
+        lines.append(
+            f"{start} {row['images_per_second']:,.4g} | {low:,.4g} to {high:,.4g} | {row['gflop_per_image']:.4g} | "
+            f"{row['gflops']:,.0f} | {share} | {row['peak_mib']:,.0f} | {row['compile_seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
+    """Return a Markdown table of each Mixer's speed over that of each ViT and ResNet, or "" where there is none.
+
+    Each is taken at its best batch size, as in the paper's Table 3, whose ratio stands beside it where it has one. Only
+    those of one dtype are compared.
+    """
+    best = throughput.best_rates(rows, "inference")
+    dtypes = {row["name"]: row["facts"]["precision"].removeprefix("mixed_") for row in rows if "facts" in row}
+    others = [name for name in best if name.removeprefix("keras_").startswith(("vit", "resnet"))]
+    lines = ["| best over the batch sizes | images/s | over | images/s | ratio | paper |", "|---|---|---|---|---|---|"]
+    for ours in [name for name in best if name not in others]:
+        for other in [name for name in others if dtypes[name] == dtypes[ours]]:
+            paper = ""
+            published = PAPER_RESNET if other.startswith("resnet") else PAPER_VIT
+            if image_size == 224 and model in published:
+                paper = f"{PAPER_MIXER[model] / published[model]:.2f}"
+            ratio = f"{best[ours] / best[other]:.2f}"
+            lines.append(f"| {ours} | {best[ours]:,.4g} | {other} | {best[other]:,.4g} | {ratio} | {paper} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def scaling_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of measured points, and one of the slopes of `slopes`."""
+    lines = ["| axis | value | | ms/image | working memory, MiB | GFLOP/image |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        start = f"| {row['axis']} | {row['label']} | {row['name']} |"
+        if "error" in row:
+            lines.append(f"{start} {row['error']} | | |")
+        else:
+            numbers = f"{row['ms_per_image']:,.4g} | {row['working_mib']:,.0f} | {row['gflop_per_image']:.4g}"
+            lines.append(f"{start} {numbers} |")
+    lines += ["", "| axis | | slope of time | of memory | of GFLOP |", "|---|---|---|---|---|"]
+    for (axis, name), values in slopes(rows).items():
+        cells = ["" if value is None else f"{value:.2f}" for value in values.values()]
+        lines.append(f"| {axis} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def slopes(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, float | None]]:
+    """Return (axis, name) -> slopes on logarithmic axes of a batch's time, working memory and GFLOP; see the docs.
+
+    Working memory is what the process took above the built model. Points where it took nothing that can be measured
+    do not count; a slope is None with fewer than two points.
+    """
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    for key in dict.fromkeys((row["axis"], row["name"]) for row in rows):
+        points = [row for row in rows if (row["axis"], row["name"]) == key and "error" not in row]
+        found[key] = {}
+        for quantity in ("ms_per_batch", "working_mib", "gflop_per_batch"):
+            pairs = [(row["value"], row[quantity]) for row in points if row[quantity] > 0]
+            enough = len({x for x, _ in pairs}) > 1
+            found[key][quantity] = cost_model.log_log_slope(*zip(*pairs, strict=True)) if enough else None
+    return found
+
+
+def write(folder: Path, stem: str, result: Mapping[str, Any], text: str, figure: "Figure | None") -> list[pathlib.Path]:
+    """Write stem.json, stem.md and, where there is a figure, stem.png, each whole or not at all; return their paths.
+
+    Raises:
+        OSError: where the folder cannot be written.
+    """
+    paths = [pathlib.Path(folder) / f"{stem}.{suffix}" for suffix in ("json", "md", "png")]
+    try:
+        with files.replacing(paths[0]) as file:
+            file.write_text(json.dumps(result, indent=2) + "\n")
+        with files.replacing(paths[1]) as file:
+            file.write_text(text)
+        if figure is None:
+            return paths[:2]
+        with files.replacing(paths[2]) as file:
+            figure.savefig(file, format="png", dpi=120)
+    except OSError as error:
+        raise OSError(f"output: cannot write into {folder} ({error.strerror}); choose another --output.") from None
+    return paths
+
+
+def speed_figure(rows: Sequence[Row], title: str) -> "Figure":
+    """Draw images/s, and the share of the matmul peak, over the batch size; a column for each mode."""
+    good = [row for row in rows if "error" not in row]
+    modes = list(dict.fromkeys(row["mode"] for row in good))
+    names = list(dict.fromkeys(row["name"] for row in good))
+    shares = any(row["share_of_peak"] is not None for row in good)
+    figure = new_figure(1.5 + 4.5 * len(modes), 7.2 if shares else 4.4)
+    grid = figure.subplots(1 + shares, len(modes), squeeze=False, sharex="col")
+    for column, mode in enumerate(modes):
+        for name in names:
+            points = [row for row in good if (row["mode"], row["name"]) == (mode, name)]
+            sizes = [row["batch_size"] for row in points]
+            rates = [row["images_per_second"] for row in points]
+            spread = [
+                [row["images_per_second"] - row["range"][0] for row in points],
+                [row["range"][1] - row["images_per_second"] for row in points],
+            ]
+            style = dict(color=COLOURS[names.index(name) % len(COLOURS)], marker="o", markersize=4, linewidth=1.4)
+            grid[0, column].errorbar(sizes, rates, yerr=spread, capsize=2, label=name, **style)
+            if shares:
+                share = [100 * row["share_of_peak"] for row in points]
+                grid[1, column].plot(sizes, share, label=name, **style)
+        grid[0, column].set_title(mode, fontsize=10, loc="left")
+        grid[0, column].set_ylabel("images/s, median and range")
+        if shares:
+            grid[1, column].set_ylabel("% of the matmul peak")
+        sizes = sorted({row["batch_size"] for row in good if row["mode"] == mode})
+        for axes in grid[:, column]:
+            _furnish(axes)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.minorticks_off()
+            axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
+        grid[-1, column].set_xlabel("batch size")
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
+    return figure
+
+
+def scaling_figure(rows: Sequence[Row], title: str) -> "Figure":
+    """Draw time and working memory over each axis on logarithmic scales, the slopes in the legends."""
+    good = [row for row in rows if "error" not in row]
+    axes_names = list(dict.fromkeys(row["axis"] for row in good))
+    names = list(dict.fromkeys(row["name"] for row in good))
+    slope_of = slopes(rows)
+    figure = new_figure(1 + 3.6 * len(axes_names), 7)
+    from matplotlib.ticker import LogLocator  # after the line that says where matplotlib is missing
+
+    grid = figure.subplots(2, len(axes_names), squeeze=False, sharex="col")
+    for column, axis in enumerate(axes_names):
+        for line, (quantity, label) in enumerate((("ms_per_batch", "ms per batch"), ("working_mib", "working MiB"))):
+            axes = grid[line, column]
+            for name in names:
+                points = [row for row in good if (row["axis"], row["name"]) == (axis, name) and row[quantity] > 0]
+                if not points:
+                    continue
+                slope = slope_of[axis, name][quantity]
+                text = name if slope is None else f"{name}: slope {slope:.2f}"
+                colour = COLOURS[names.index(name) % len(COLOURS)]
+                xs, ys = [row["value"] for row in points], [row[quantity] for row in points]
+                axes.plot(xs, ys, color=colour, marker="o", markersize=4, linewidth=1.4, label=text)
+            _furnish(axes)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            labels = {row["value"]: row["label"] for row in good if row["axis"] == axis}
+            axes.set_xticks(list(labels), list(labels.values()), rotation=45 if axis == "pixels" else 0, fontsize=8)
+            axes.tick_params(axis="x", which="minor", bottom=False)
+            axes.xaxis.set_minor_formatter("")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+            if axes.lines:
+                axes.legend(frameon=False, fontsize=8)
+            if not column:
+                axes.set_ylabel(label)
+        grid[1, column].set_xlabel(axis)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def start_up_figure(rows: Sequence[Row]) -> "Figure":
+    """Draw seconds and peak memory as bars."""
+    names = [row["name"] for row in rows][::-1]
+    figure = new_figure(10, 1.2 + 0.3 * len(names))
+    left, right = figure.subplots(1, 2, sharey=True)
+    seconds = [row["seconds"] for row in rows][::-1]
+    every = [[run["seconds"] for run in row["rounds"]] for row in rows][::-1]
+    spread = [
+        [m - min(v) for m, v in zip(seconds, every, strict=True)],
+        [max(v) - m for m, v in zip(seconds, every, strict=True)],
+    ]
+    left.barh(names, seconds, xerr=spread, color=COLOURS[0], error_kw={"elinewidth": 1, "ecolor": "#303030"})
+    right.barh(names, [row["peak_mib"] for row in rows][::-1], color="#c9d6e6")
+    right.barh(names, [row["added_mib"] for row in rows][::-1], color=COLOURS[0])
+    left.set_xlabel("seconds, median and range")
+    right.set_xlabel("peak memory, MiB; dark: of it added")
+    for axes in (left, right):
+        _furnish(axes)
+        axes.margins(y=0.02)
+    return figure
+
+
+def peak_line(peaks: Mapping[str, Sequence[float]]) -> str:
+    """Return a sentence of the matrix products' speed: dtype -> list of GFLOP/s."""
+    parts = [f"{dtype} {statistics.median(values):,.0f} GFLOP/s" for dtype, values in peaks.items() if values]
+    return f"Matmul peak, median over the run: {', '.join(parts)}." if parts else ""
+
+
+def _furnish(axes: "Axes") -> None:
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

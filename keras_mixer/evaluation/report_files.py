@@ -1,0 +1,128 @@
+"""What a classifier gets wrong, as files beside its result: tables by class, confusions, the worst mistakes."""
+
+import csv
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_mixer.data import folders, pipeline, subsets
+from keras_mixer.data.source import Source
+from keras_mixer.evaluation import reports
+from keras_mixer.evaluation.reports import Predictions
+from keras_mixer.pictures import confusion
+from keras_mixer.pictures.figure import new_figure
+from keras_mixer.training import workdir
+
+MOST_MISTAKES = 24  # in mistakes.png
+MOST_COLUMNS = 1000  # of confusion.csv as a matrix
+
+
+def write(
+    folder: pathlib.Path,
+    predictions: Predictions,
+    source: Source,
+    shown: dict[str, Any],
+    root: str,
+    pictures: bool = True,
+) -> list[pathlib.Path]:
+    """Write classes.csv, confusion.csv and mistakes.csv, and with `pictures` confusion.png and mistakes.png.
+
+    Args:
+        folder: a path.
+        predictions: from `evaluation.reports.predict_images`, of every image of `source`.
+        source: see `data.source`.
+        shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
+        root: files are named from this folder on.
+        pictures: whether to draw, which needs matplotlib.
+
+    Returns:
+        The paths of what was written.
+    """
+    root = os.path.expanduser(root)
+    with workdir.naming_unwritable(folder):
+        write_mistakes(folder, predictions, source, shown, root, pictures)
+        if pictures and predictions.num_classes <= MOST_COLUMNS:
+            matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
+            confusion.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
+        else:
+            (folder / "confusion.png").unlink(missing_ok=True)
+        write_tables(folder, predictions, source.class_names)
+    names = ("classes.csv", "confusion.csv", "mistakes.csv", "confusion.png", "mistakes.png")
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence[str]) -> None:
+    """Write classes.csv and confusion.csv."""
+    write_csv(folder / "classes.csv", reports.class_rows(predictions, names))
+    if predictions.num_classes <= MOST_COLUMNS:
+        matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
+        with workdir.atomic_file(folder / "confusion.csv") as file:
+            writer = csv.writer(file)
+            writer.writerow(["true class \\ predicted", *names])
+            writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+        return
+    pairs = np.stack([predictions.labels, predictions.predicted])
+    (true, predicted), counts = np.unique(pairs, axis=1, return_counts=True)
+    rows = [
+        {"true": names[i], "predicted": names[j], "images": n}
+        for i, j, n in zip(true, predicted, counts.tolist(), strict=True)
+    ]
+    write_csv(folder / "confusion.csv", rows)
+
+
+def write_mistakes(
+    folder: pathlib.Path, predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool
+) -> None:
+    """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
+    worst = reports.worst_mistakes(predictions, MOST_MISTAKES)
+    names, rows = source.class_names, []
+    (folder / "mistakes.png").unlink(missing_ok=True)
+    if len(worst):
+        some = subsets.subset(source, worst)
+        paths: list[Any] = subsets.read_paths(some) or [None] * len(worst)
+        order = np.argsort(np.argsort(worst))  # of `some`, which is in the order of the dataset
+        for i, place in zip(worst, order, strict=True):
+            rows.append(
+                {
+                    "image": int(i),
+                    "file": folders.printable(os.path.relpath(paths[place], root)) if paths[place] else "",
+                    "true": names[predictions.labels[i]],
+                    "predicted": names[predictions.predicted[i]],
+                    "confidence": f"{predictions.confidence[i]:.6f}",
+                    "rank_of_true": int(predictions.rank[i]) + 1,
+                }
+            )
+        if pictures:
+            data = pipeline.eval_batches(some, batch_size=len(worst), **shown)
+            images = next(iter(data))[0].numpy()[order]
+            captions = [
+                [
+                    row["file"] or f"image {row['image']}",
+                    f"is {row['true']}",
+                    f"taken for {row['predicted']}",
+                    f"confidence {float(row['confidence']):.3f}",
+                ]
+                for row in rows
+            ]
+            title = f"{source.name}: the {len(worst)} mistakes of the highest confidence"
+            confusion.write_mistakes(folder / "mistakes.png", images, captions, title)
+    write_csv(folder / "mistakes.csv", rows, ["image", "file", "true", "predicted", "confidence", "rank_of_true"])
+
+
+def write_csv(path: pathlib.Path, rows: Any, columns: Any = None) -> None:
+    """Write dicts as a CSV file with a header."""
+    with workdir.atomic_file(path) as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_matplotlib() -> None:
+    """Say at once where matplotlib is missing."""
+    try:
+        new_figure(1, 1)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}, or use --nopictures.") from None

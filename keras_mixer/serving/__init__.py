@@ -1,1 +1,0 @@
-"""A trained Mixer as files that other programs run: SavedModel, LiteRT, ONNX."""

@@ -1,0 +1,127 @@
+"""Open a file of weights of any format, as an ArrayFile in the file's own layout."""
+
+import os
+import pathlib
+import re
+import tempfile
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from keras_mixer.types import Path, Weights
+from keras_mixer.weights import download, hub, keras_h5, mixer_variables, npz
+from keras_mixer.weights.npz import ArrayFile
+
+SUFFIXES = (".npz", ".keras", ".weights.h5", ".safetensors")
+
+
+def open_file(weights: Weights) -> ArrayFile:
+    """Return an ArrayFile of a path, a URL (http, https, file, gs or hf), or a mapping from names to arrays.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not of a known format, or not whole.
+    """
+    if isinstance(weights, Mapping):
+        if isinstance(weights.get("state_dict"), Mapping):  # as many training programs save it, beside other things
+            return npz.from_mapping(weights["state_dict"])
+        return npz.from_mapping(weights)
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(
+            "weights must be the name of a released checkpoint, the path or URL of a file, or a mapping from names to "
+            f"arrays; got {type(weights).__name__}."
+        )
+    text = os.fspath(weights)
+    if hub.is_hub(text):
+        text = os.fspath(hub.fetch(text, SUFFIXES))
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if scheme and not download.is_url(text):
+        raise ValueError(
+            f"weights: {text!r} has the scheme {scheme[1]!r}, but a URL must be one of http, https, file, gs or hf; "
+            "fetch the file and give its path."
+        )
+    name = urllib.parse.urlsplit(text).path if scheme else text  # a URL may go on with a query
+    opener = _opener(name)
+    if opener is None:
+        from keras_mixer.weights import released
+
+        raise ValueError(
+            f"weights: {text!r} is neither a released name ({', '.join(released.NAMES)}) nor the path or URL of a file "
+            f"that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
+    if download.is_url(text):
+        return opener(download.fetch_url(text, verify=lambda path: npz.check_finite(opener(path))))
+    path = pathlib.Path(os.path.expanduser(text))
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
+    return opener(path)
+
+
+def _opener(name: str) -> Callable[[Path], ArrayFile] | None:
+    """Return the function that opens a file of this name, None for one of another suffix."""
+    openers = (npz.open_npz, open_keras, keras_h5.open_h5, open_safetensors)
+    return next((f for suffix, f in zip(SUFFIXES, openers, strict=True) if name.lower().endswith(suffix)), None)
+
+
+def open_keras(path: Path) -> ArrayFile:
+    """Return an ArrayFile of a saved Keras model that holds a Mixer's layers, by the names of the layers."""
+    path = pathlib.Path(path)
+    if not zipfile.is_zipfile(path):  # Keras would say that there is no such file
+        reason = npz.describe(path, "File is not a zip file")
+        raise ValueError(f"weights: {path} is there, but it is not a Keras file ({reason}); get the file again.")
+    with npz.reading(path, ".keras"), zipfile.ZipFile(path) as archive:
+        npz.check_growth(archive, path)
+        # Keras tries again where its first read fails, and from Python 3.12 on without looking at the checksum.
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        link = pathlib.Path(folder, "model.keras")  # Keras knows a file by its suffix, which a partial download lacks
+        link.symlink_to(path.absolute())
+        try:
+            model = keras.saving.load_model(link, compile=False)
+        except Exception as error:  # whatever a damaged archive, an unknown class or an unsafe lambda raises in Keras
+            if isinstance(error, OSError) and error.errno is not None:
+                raise npz.unreadable(path, error) from None
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = reason.replace(str(link), "it").rstrip(".")
+            raise ValueError(f"weights: {path} is no Keras model that can be loaded here ({reason}).") from None
+    try:
+        variables = mixer_variables.mixer_variables(model)
+        grid = mixer_variables.mixer_grid(model)
+    except ValueError as error:
+        reason = str(error).removeprefix("weights: ").rstrip(".")
+        raise ValueError(f"weights: {path} holds no weights that can be used here ({reason}).") from None
+    specs = {name: (tuple(v.shape), str(v.dtype)) for name, v in variables.items()}
+
+    def read(name: str) -> np.ndarray:
+        return keras.ops.convert_to_numpy(variables[name])
+
+    return npz.ArrayFile(str(path), specs, read, grid)
+
+
+def open_safetensors(path: Path) -> ArrayFile:
+    """Return an ArrayFile of a .safetensors file."""
+    try:
+        import safetensors
+    except ImportError:
+        raise ImportError(
+            f"weights: {path} needs the package safetensors; install it with pip install 'keras_mixer[safetensors]'."
+        ) from None
+    names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            specs = {
+                name: (tuple(s.get_shape()), names.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()
+            }
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"weights: {path} is no whole .safetensors file ({error}); get the file again.") from None
+
+    def read(name: str) -> np.ndarray:
+        with safetensors.safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+
+    return npz.ArrayFile(str(path), specs, read)
