@@ -6,35 +6,38 @@ Under each image stand its classes, with their weights where mixup or CutMix mix
     python recipes/contact_sheet.py --dataset=path/to/folder --image_size=224 --randaugment_magnitude=15 --step=1000
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 import pathlib
-from typing import Any
 
-from absl import flags
-
-from keras_mixer.cli import shared_flags
+from keras_mixer.cli import entry, inputs
+from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.settings import Batches, Results
 from keras_mixer.pictures import contact_sheet
 from keras_mixer.pictures.figure import new_figure
 
-FLAGS: Any = flags.FLAGS
-shared_flags.define_common_flags(default_workdir="runs/contact_sheet")
-shared_flags.define_data_flags()
-flags.DEFINE_integer("step", 0, "The training step whose batch to show.", lower_bound=0)
-flags.adopt_module_key_flags(shared_flags)  # so that --help shows them
+
+@settings_class
+class Settings(Batches, Results):
+    """Settings of a contact sheet."""
+
+    step: int = setting(0, "The training step whose batch to show.", least=0, common=True)
+    workdir: str = changed(Results, "workdir", "runs/contact_sheet", help="Folder of the pictures.")
 
 
-def main(_: list[str]) -> None:
+def run(settings: Settings) -> None:
+    """Write the picture of a batch."""
     new_figure(1, 1)  # says at once where matplotlib is missing
-    source = shared_flags.open_source(training=True)
-    with entry.naming_unreadable_files(source):
-        images, labels = next(iter(shared_flags.train_batches(source, FLAGS.step)))
-    path = pathlib.Path(FLAGS.workdir) / f"step_{FLAGS.step:08d}.png"
-    title = f"{source.name}: step {FLAGS.step}, seed {FLAGS.seed}, {shared_flags.image_size()} px"
+    settings = settings.filled(image_size=inputs.usual_size(settings.model))
+    source = inputs.open_source(settings, training=True)
+    with inputs.naming_unreadable_files(source):
+        images, labels = next(iter(inputs.train_batches(settings, source, settings.step)))
+    path = pathlib.Path(settings.workdir) / f"step_{settings.step:08d}.png"
+    title = f"{source.name}: step {settings.step}, seed {settings.seed}, {settings.image_size} px"
     contact_sheet.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(Settings, run)

@@ -8,7 +8,7 @@ Without flags: the run in runs/pretrain on scikit-learn's handwritten digits, in
     python recipes/evaluate.py --weights=imagenet1k --model=b16 --dataset=imagenet_v2
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 import dataclasses
@@ -17,51 +17,58 @@ import time
 from typing import Any
 
 import tensorflow as tf
-from absl import flags
 
 import keras_mixer
-from keras_mixer.cli import checkpoint_flags, shared_flags, trained_classes
+from keras_mixer.cli import entry, inputs, trained
+from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.settings import Measuring
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files, reports
 from keras_mixer.training import losses, strategies, workdir
 
-FLAGS: Any = flags.FLAGS
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
-checkpoint_flags.define_flags(default_workdir="runs/evaluate")
-flags.DEFINE_string("loss", None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
-flags.DEFINE_string("real_labels", None, "The original real.json: also top-1 against several valid labels per image.")
-flags.DEFINE_boolean("pictures", True, "Draw confusion.png and mistakes.png, which need matplotlib.")
-for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
-    flags.adopt_module_key_flags(module)
 
 
-def main(_: list[str]) -> None:
+@settings_class
+class Settings(Measuring):
+    """Settings of an evaluation."""
+
+    loss: str | None = setting(None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
+    real_labels: str | None = setting(
+        None, "The original real.json: also top-1 against several valid labels per image."
+    )
+    pictures: bool = setting(True, "Draw confusion.png and mistakes.png, which need matplotlib.", common=True)
+    workdir: str = changed(Measuring, "workdir", "runs/evaluate")
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Evaluate as the settings say, and return what result.json holds."""
     # ---- Settings ----
-    if FLAGS.pictures:
+    if settings.pictures:
         report_files.check_matplotlib()
-    shared_flags.set_precision_and_seed()
-    strategy = shared_flags.make_strategy()
-    checkpoint_flags.check_batch(strategy)
-    start = checkpoint_flags.find()
-    checkpoint_flags.set_crop(start)
-    side, pixels = start.side(FLAGS.image_size), shared_flags.pixel_settings(start)
-    loss_name = FLAGS.loss or start.settings.get("loss", "softmax")
+    inputs.set_precision_and_seed(settings)
+    strategy = inputs.make_strategy(settings)
+    start = trained.find(settings)
+    settings = settings.filled(crop=start.settings.get("crop") or "resmall")
+    trained.check_batch(settings.batch_size, strategy)
+    side, pixels = start.side(settings.image_size), start.pixels(**settings.pixels())
+    loss_name = settings.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)
 
     # ---- Data ----
-    source = shared_flags.open_source(training=False)
-    trained_classes.check(start, source, "use the dataset of its training, or recipes/fewshot.py")
-    batches = checkpoint_flags.eval_batches(strategy, source, start, side, FLAGS.crop)
-    label_sets = real_labels.find_label_sets(source, FLAGS.dataset, FLAGS.data_dir, FLAGS.real_labels)
+    source = inputs.open_source(settings, training=False)
+    trained.check_classes(start, source, "use the dataset of its training, or recipes/fewshot.py")
+    batches = trained.eval_batches(settings, strategy, source, start, side)
+    label_sets = real_labels.find_label_sets(source, settings.dataset, settings.data_dir, settings.real_labels)
 
     # ---- Every image once ----
     with strategy.scope():
         model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
-    folder = checkpoint_flags.open_results_folder(strategy)
+    folder = trained.open_results_folder(settings.workdir, strategy)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()
-    with entry.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
+    with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
         predictions = reports.predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 
@@ -72,35 +79,35 @@ def main(_: list[str]) -> None:
     published = {}
     if side == PUBLISHED_SIZE:
         has_real = label_sets is not None
-        published = published_accuracy(FLAGS.weights, FLAGS.model, FLAGS.dataset, FLAGS.eval_split, has_real)
+        published = published_accuracy(settings, has_real)
     result |= {
         "published": published,
         "loss_function": loss_name,
         "image_size": side,
-        "crop": FLAGS.crop if source.photographs else "none",
+        "crop": settings.crop if source.photographs else "none",
         **dataclasses.asdict(pixels),
         "num_parameters": model.count_params(),
         "seconds": seconds,
         "images_per_second": len(predictions.labels) / seconds,
-        "flags": entry.settings(),
-        "versions": entry.versions(),
+        "flags": settings.as_json(),
+        "versions": inputs.versions(),
     }
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
-        shown = dict(image_size=side, crop=FLAGS.crop, pixels=pixels)
-        report_files.write(folder, predictions, source, shown, FLAGS.dataset, FLAGS.pictures)
+        shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
+        report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
         workdir.write_json(folder / "result.json", result)
         print_result(result, folder)
+    return result
 
 
-def published_accuracy(
-    weights: str, model: str | None, dataset: str, split: str | None, has_real: bool
-) -> dict[str, Any]:
+def published_accuracy(settings: Settings, has_real: bool) -> dict[str, Any]:
     """Return what was published for a released checkpoint on this dataset: metric -> source -> fraction."""
-    name = "imagenet1k" if weights == "imagenet" else weights
+    asked = ("imagenet1k" if settings.weights == "imagenet" else settings.weights, f"mixer{settings.model}")
     for fact in keras_mixer.list_weights():
-        if (fact["weights"], fact["model"].lower()) == (name, f"mixer{model}") and split in (None, "validation"):
-            scores = {"top1": fact["top1"] if dataset in ("imagenet2012", "imagenet2012_real") else None}
+        if (fact["weights"], fact["model"].lower()) == asked and settings.eval_split in (None, "validation"):
+            known = settings.dataset in ("imagenet2012", "imagenet2012_real")
+            scores = {"top1": fact["top1"] if known else None}
             scores["real_top1"] = fact["real"] if has_real else None
             return {k: {by: percent / 100 for by, percent in v.items()} for k, v in scores.items() if v}
     return {}
@@ -122,4 +129,4 @@ def print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(Settings, run)

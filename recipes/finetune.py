@@ -9,21 +9,21 @@ image size than the checkpoint's, such as 448 for 224, resizes the token MLPs th
     python recipes/finetune.py --weights=imagenet21k --model=l16 --task=vtab-clevr_count --sweep --strategy=tpu
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
-import logging
 import pathlib
 from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import flags
 
 from keras_mixer import starting_point
-from keras_mixer.cli import shared_flags, sweep, trained_classes, training
-from keras_mixer.cli.command_line import command
+from keras_mixer.cli import entry, inputs, sweep, trained, training
+from keras_mixer.cli.flags import changed, command, setting, settings_class
+from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Training
 from keras_mixer.data import pipeline, tasks
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import report_files, reports
@@ -31,96 +31,122 @@ from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
 
-FLAGS: Any = flags.FLAGS
-logger = logging.getLogger("keras_mixer")
-DEFAULT_WEIGHTS = "runs/pretrain"
-shared_flags.define_common_flags(default_workdir="runs/finetune")
-shared_flags.define_data_flags()
-training.define_training_flags(epochs=None, optimizer="sgd", schedule="cosine", learning_rate=0.01, weight_decay=0.0)
-for name, value in {"model": None, "batch_size": None, "mixup_alpha": 0.0}.items():
-    FLAGS.set_default(name, value)
-flags.DEFINE_string("task", None, f"A task of the paper, which sets data, size and steps: {', '.join(tasks.TASKS)}.")
-flags.DEFINE_float("stochastic_depth_rate", 0.0, "Fraction of images for which the last block is dropped.")
-flags.DEFINE_string("crop", "resmall", "Of the evaluation: resmall (paper's Table 3) or resize (Table 2).")
-flags.DEFINE_boolean("keep_head", False, "Start from the checkpoint's head, whose classes must be the dataset's.")
-flags.DEFINE_boolean("linear_probe", False, "Train the head only.")
-flags.DEFINE_integer("lora_rank", None, "Train the head and low-rank adapters of this rank in place of the MLPs.")
-flags.DEFINE_boolean("development", False, "Hold part of the training images out, and evaluate on it: to choose flags.")
-flags.DEFINE_float("development_fraction", 0.1, "The part that --development and --sweep hold out; a task has its own.")
-flags.DEFINE_boolean("pictures", True, "Draw confusion.png and mistakes.png, which need matplotlib.")
-flags.DEFINE_boolean("sweep", False, "Try --learning_rates on a development split, then train the best on everything.")
-flags.DEFINE_list("learning_rates", None, "Of --sweep; default the task's, or .003,.01,.03,.06.")
-flags.DEFINE_list("seeds", ["0"], "Of the final runs of --sweep; with several, mean and deviation are reported.")
-for module in (shared_flags, training):  # so that --help shows their flags
-    flags.adopt_module_key_flags(module)
+
+@settings_class
+class Settings(Training):
+    """Settings of a fine-tuning run."""
+
+    task: str | None = setting(
+        None, f"A task of the paper, which sets data, size and steps: {', '.join(tasks.TASKS)}.", common=True
+    )
+    crop: str = setting("resmall", "Of the evaluation: resmall (paper's Table 3) or resize (Table 2).")
+    keep_head: bool = setting(False, "Start from the checkpoint's head, whose classes must be the dataset's.")
+    linear_probe: bool = setting(False, "Train the head only.")
+    lora_rank: int | None = setting(None, "Train the head and low-rank adapters of this rank in place of the MLPs.")
+    development: bool = setting(False, "Hold part of the training images out, and evaluate on it: to choose flags.")
+    development_fraction: float = setting(0.1, "The part that --development and --sweep hold out; a task has its own.")
+    pictures: bool = setting(True, "Draw confusion.png and mistakes.png, which need matplotlib.")
+    sweep: bool = setting(
+        False, "Try --learning_rates on a development split, then train the best on everything.", common=True
+    )
+    learning_rates: tuple[float, ...] | None = setting(
+        None, "Of --sweep; default the task's, or .003,.01,.03,.06.", distinct=True
+    )
+    seeds: tuple[int, ...] | None = setting(
+        None, "Of the final runs of --sweep; mean and deviation are reported.", usual=(0,), least=0, distinct=True
+    )
+    # What fine-tuning does otherwise than pre-training.
+    model: str = changed(Training, "model", None, help=f"Variant, which a released name needs: {', '.join(MODELS)}.")
+    dataset: str = changed(Training, "dataset", None, usual="digits")
+    image_size: int = changed(
+        Training, "image_size", None, help="Image side in pixels; default the one that the weights were trained at."
+    )
+    batch_size: int = changed(
+        Training, "batch_size", None, usual=None, help="Images in a global batch; default 512, fewer of few images."
+    )
+    epochs: float | None = changed(Training, "epochs", None, usual=None)
+    total_steps: int | None = changed(
+        Training, "total_steps", None, help="Steps of the run; default 500 to 20,000, by the number of images."
+    )
+    optimizer: str = changed(Training, "optimizer", "sgd")
+    schedule: str = changed(Training, "schedule", "cosine")
+    learning_rate: float = changed(Training, "learning_rate", None, usual=0.01)
+    weight_decay: float = changed(Training, "weight_decay", None, usual=0.0)
+    mixup_alpha: float = changed(Training, "mixup_alpha", None, usual=0.0)
+    stochastic_depth_rate: float = changed(Training, "stochastic_depth_rate", None, usual=0.0)
+    workdir: str = changed(Training, "workdir", "runs/finetune")
 
 
-def main(_: list[str]) -> None:
-    # ---- Settings: the task, then flags by hand ----
-    pipeline.check_crop(FLAGS.crop)
-    if FLAGS.pictures:
-        report_files.check_matplotlib()
-    if FLAGS.model is not None:
-        shared_flags.check_model_name()
+def run(settings: Settings) -> dict[str, Any] | None:
+    """Fine-tune as the settings say, and return what result.json holds, or None where the run was finished before."""
+    # ---- Settings: by hand, then of the task, then of the checkpoint ----
+    check(settings)
     # A sweep's runs are processes of their own; a strategy comes before anything else of TensorFlow.
-    strategy: Any = None if FLAGS.sweep else shared_flags.make_strategy()
-    start = starting_point.find(_weights(), FLAGS.model)
-    check_permutation(start)
-    task = tasks.get_task(FLAGS.task) if FLAGS.task else None
-    set_defaults(task, start)
-    if FLAGS.sweep:
-        sweep.run(task)
-        return
-    loss = losses.get_loss(FLAGS.loss)
-    shared_flags.set_precision_and_seed()
+    strategy: Any = None if settings.sweep else inputs.make_strategy(settings)
+    start = starting_point.find(weights_of(settings), settings.model)
+    check_permutation(settings, start)
+    task = tasks.get_task(settings.task) if settings.task else None
+    given, settings = settings, settings.filled(**chosen_by(settings, task, start))
+    if settings.sweep:
+        return sweep.run(settings, given, task)
+    losses.get_loss(settings.loss)
+    inputs.set_precision_and_seed(settings)
 
     # ---- Data ----
-    train_source, eval_source = open_sources(task)
-    if FLAGS.batch_size is None:
-        FLAGS.batch_size = default_batch_size(train_source.num_examples)
-    if FLAGS.total_steps is None and FLAGS.epochs is None:
-        FLAGS.total_steps = default_steps(train_source.num_examples)
-    loop.check_batch(FLAGS.batch_size, strategy, FLAGS.gradient_accumulation_steps)
-    shared_flags.check_train_batches(train_source)
-    steps = training.steps_of_run(train_source.num_examples)
+    train_source, eval_source, settings = open_sources(settings, task)
+    settings = settings.filled(batch_size=default_batch_size(train_source.num_examples))
+    if settings.epochs is None:
+        settings = settings.filled(total_steps=default_steps(train_source.num_examples))
+    loop.check_batch(settings.batch_size, strategy, settings.gradient_accumulation_steps)
+    inputs.check_train_batches(settings, train_source, given)
+    steps = training.steps_of_run(settings, train_source.num_examples)
 
     # ---- Model: the checkpoint's body, a new head of zeros ----
-    side = FLAGS.image_size
     with strategy.scope():
-        model = start.build(
-            side,
-            channels=FLAGS.channels,
-            classes=len(train_source.class_names),
-            classifier_activation=None,
-            dropout_rate=FLAGS.dropout_rate,
-            stochastic_depth_rate=FLAGS.stochastic_depth_rate,
-            rescale_stochastic_depth=FLAGS.rescale_stochastic_depth,
-            rematerialize=FLAGS.rematerialize,
-            name="mixer",
-        )
-        if not FLAGS.keep_head:
-            new_head(model)
-        else:
-            trained_classes.check(start, train_source, "leave --keep_head out for a new head")
-        if FLAGS.lora_rank is not None:
-            lora.enable_lora(model, FLAGS.lora_rank)
-    if FLAGS.linear_probe:
-        FLAGS["freeze"].value = [layer.name for layer in model.layers if layer.weights and layer.name != "head"]
-    trainer = training.make_trainer(model, loss, strategy, *steps[:2])
+        model = build(settings, start, train_source)
+    if settings.linear_probe:
+        body = tuple(layer.name for layer in model.layers if layer.weights and layer.name != "head")
+        settings = settings.with_values(freeze=body)
+    trainer = training.make_trainer(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
+    started_from = {"started_from": start.name}
     result = training.train_and_evaluate(
-        trainer, train_source, eval_source, steps, {"started_from": start.name}, FLAGS.crop
+        settings, trainer, train_source, eval_source, steps, crop=settings.crop, started_from=started_from
     )
-    if strategies.is_chief(strategy) and (result or not (pathlib.Path(FLAGS.workdir) / "classes.csv").exists()):
+    folder = pathlib.Path(settings.workdir)
+    if strategies.is_chief(strategy) and (result or not (folder / "classes.csv").exists()):
         if not result:  # it was stopped after its result and before its report
-            model = keras.saving.load_model(pathlib.Path(FLAGS.workdir) / "model.keras")
-        report(model, eval_source, FLAGS.batch_size // strategy.num_replicas_in_sync)
+            model = keras.saving.load_model(folder / "model.keras")
+        report(settings, model, eval_source, settings.batch_size // strategy.num_replicas_in_sync)
+    return result
 
 
-def _weights() -> str:
-    if FLAGS.weights is not None:
-        return FLAGS.weights
+def check(settings: Settings) -> None:
+    """Refuse settings that exclude each other, before anything is opened."""
+    pipeline.check_crop(settings.crop)
+    if settings.pictures:
+        report_files.check_matplotlib()
+    if settings.linear_probe and settings.lora_rank is not None:
+        raise ValueError("lora_rank: cannot be combined with --linear_probe; leave one of them out.")
+    chosen = {"learning_rate": settings.learning_rate, "seed": settings.seed, "development": settings.development}
+    given = [name for name, value in chosen.items() if value]
+    if settings.sweep and given:
+        raise ValueError(f"{given[0]}: --sweep chooses it; use --learning_rates and --seeds.")
+    lists = {"learning_rates": settings.learning_rates, "seeds": settings.seeds}
+    given = [name for name, value in lists.items() if value is not None]
+    if given and not settings.sweep:
+        raise ValueError(f"{given[0]}: needs --sweep; without it use --{given[0].rstrip('s')}.")
+    if not 0 < settings.development_fraction < 1:
+        raise ValueError(f"development_fraction: must be in (0, 1), got {settings.development_fraction}.")
+    if settings.task and any((settings.dataset, settings.train_split, settings.eval_split)):
+        raise ValueError(f"task: {settings.task} sets --dataset and its splits; leave those out, or --task.")
+
+
+def weights_of(settings: Settings) -> str:
+    """Return --weights, by default the run that pretrain.py leaves."""
+    if settings.weights is not None:
+        return settings.weights
     if not (pathlib.Path(DEFAULT_WEIGHTS) / "model.keras").exists():
         raise ValueError(
             f"weights: give a released name, a file or a workdir; or make {DEFAULT_WEIGHTS}, which is the default, by "
@@ -129,10 +155,10 @@ def _weights() -> str:
     return DEFAULT_WEIGHTS
 
 
-def check_permutation(start: StartingPoint) -> None:
+def check_permutation(settings: Settings, start: StartingPoint) -> None:
     """Refuse to go on silently with plain images where the checkpoint knows permuted ones."""
     kind = start.settings.get("permutation", "none")
-    if kind != "none" and not FLAGS["permutation"].present:
+    if kind != "none" and settings.permutation is None:
         raise ValueError(
             f"permutation: {start.name} was trained with --permutation={kind} --permutation_seed="
             f"{start.settings['permutation_seed']} at {start.image_size} px; give these, or --permutation=none for "
@@ -140,40 +166,20 @@ def check_permutation(start: StartingPoint) -> None:
         )
 
 
-def set_defaults(task: Task | None, start: StartingPoint) -> None:
-    """Set the flags that were not given by hand from the task, or from the checkpoint."""
-    if FLAGS.linear_probe and FLAGS.lora_rank is not None:
-        raise ValueError("lora_rank: cannot be combined with --linear_probe; leave one of them out.")
-    given = [name for name in ("learning_rate", "seed", "development") if FLAGS[name].present]
-    if FLAGS.sweep and given:
-        raise ValueError(f"{given[0]}: --sweep chooses it; use --learning_rates and --seeds.")
-    given = [name for name in ("learning_rates", "seeds") if FLAGS[name].present]
-    if given and not FLAGS.sweep:
-        raise ValueError(f"{given[0]}: needs --sweep; without it use --{given[0].rstrip('s')}.")
-    if not 0 < FLAGS.development_fraction < 1:
-        raise ValueError(f"development_fraction: must be in (0, 1), got {FLAGS.development_fraction}.")
-    chosen = {}
-    if task is not None:
-        if FLAGS["dataset"].present or FLAGS["train_split"].present or FLAGS["eval_split"].present:
-            raise ValueError(f"task: {task.key} sets --dataset and its splits; leave those out, or --task.")
-        chosen = {
-            "dataset": task.key,
-            "image_size": task.image_size,
-            **({} if FLAGS["epochs"].present else {"total_steps": task.steps}),
-            # Of another number of steps a tenth is the warm-up, as without a task.
-            **({} if FLAGS["epochs"].present or FLAGS["total_steps"].present else {"warmup_steps": task.warmup_steps}),
-            "augmentation": task.augmentation,
-            "batch_size": 512,
-        }
-    elif FLAGS.weights is None and not FLAGS["dataset"].present:
+def chosen_by(settings: Settings, task: Task | None, start: StartingPoint) -> dict[str, Any]:
+    """Return the values that the task chooses, or the checkpoint, where none is given by hand."""
+    variant = next((name for name, sizes in MODELS.items() if same_sizes(sizes, start.sizes)), None)
+    chosen: dict[str, Any] = {"image_size": start.image_size or 224, "channels": start.channels, "model": variant}
+    if settings.weights is None and settings.dataset is None and task is None:
         chosen["image_size"] = 2 * (start.image_size or 16)  # something to see without flags
-    chosen.setdefault("image_size", start.image_size or 224)
-    chosen["channels"] = start.channels
-    for name, value in chosen.items():
-        if not FLAGS[name].present and FLAGS[name].value in (None, FLAGS[name].default):
-            FLAGS[name].value = value
-    if FLAGS.model is None:
-        FLAGS.model = next((n for n, sizes in MODELS.items() if same_sizes(sizes, start.sizes)), "mixer")
+    if task is not None:
+        chosen |= {"dataset": task.key, "image_size": task.image_size, "augmentation": task.augmentation}
+        chosen |= {"batch_size": 512}
+        if settings.epochs is None:
+            chosen["total_steps"] = task.steps
+            if settings.total_steps is None:  # of another number of steps a tenth is the warm-up, as without a task
+                chosen["warmup_steps"] = task.warmup_steps
+    return chosen
 
 
 def same_sizes(sizes: dict[str, int], others: Any) -> bool:
@@ -181,23 +187,29 @@ def same_sizes(sizes: dict[str, int], others: Any) -> bool:
     return all(others[key] == value for key, value in sizes.items() if key != "tokens_mlp_dim")
 
 
-def open_sources(task: Task | None) -> tuple[Source, Source]:
-    """Open the images to train on and to evaluate on; with --development both are parts of the training images."""
+def open_sources(settings: Settings, task: Task | None) -> tuple[Source, Source, Settings]:
+    """Open the images to train on and to evaluate on, parts of the training images where --development is given.
+
+    The settings come back, with the splits that were chosen.
+    """
     if task is not None:
-        phase = "develop" if FLAGS.development else "final"
-        return tasks.open_task(task, phase, data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir)
-    if FLAGS.development:
-        split = FLAGS.train_split or "train"
+        phase = "develop" if settings.development else "final"
+        opened = tasks.open_task(task, phase, data_dir=settings.data_dir, manual_dir=settings.manual_dir)
+        return *opened, settings
+    if settings.development:
+        split = settings.train_split or "train"
         if "[" in split:
             raise ValueError(
                 f"train_split: --development divides a whole split, got {split!r}; use {split.split('[')[0]}."
             )
-        percent = round(100 * FLAGS.development_fraction) or 1
-        FLAGS.train_split, FLAGS.eval_split = f"{split}[:{100 - percent}%]", f"{split}[{100 - percent}%:]"
-        train_source, eval_source = shared_flags.open_sources()
+        percent = round(100 * settings.development_fraction) or 1
+        settings = settings.with_values(
+            train_split=f"{split}[:{100 - percent}%]", eval_split=f"{split}[{100 - percent}%:]"
+        )
+        train_source, eval_source = inputs.open_sources(settings)
         tasks.check_every_class(train_source)
-        return train_source, eval_source
-    return shared_flags.open_sources()
+        return train_source, eval_source, settings
+    return *inputs.open_sources(settings), settings
 
 
 def default_batch_size(num_examples: int) -> int:
@@ -213,31 +225,47 @@ def default_steps(num_examples: int) -> int:
     return 500 if num_examples < 20_000 else 10_000 if num_examples < 500_000 else 20_000
 
 
-def new_head(model: keras.Model) -> None:
-    """Start the head at zero, also where the checkpoint's happens to have as many classes."""
-    head = model.get_layer("head")
-    for variable in (head.kernel, head.bias):
-        variable.assign(keras.ops.zeros(variable.shape))
+def build(settings: Settings, start: StartingPoint, source: Source) -> keras.Model:
+    """Return the checkpoint's body with a head of zeros, or with --keep_head its own; and its adapters."""
+    model = start.build(
+        settings.image_size,
+        channels=settings.channels,
+        classes=len(source.class_names),
+        classifier_activation=None,
+        dropout_rate=settings.dropout_rate,
+        stochastic_depth_rate=settings.stochastic_depth_rate,
+        rescale_stochastic_depth=settings.rescale_stochastic_depth,
+        rematerialize=settings.rematerialize,
+        name="mixer",
+    )
+    if settings.keep_head:
+        trained.check_classes(start, source, "leave --keep_head out for a new head")
+    else:  # also where the checkpoint's happens to have as many classes
+        head = model.get_layer("head")
+        for variable in (head.kernel, head.bias):
+            variable.assign(keras.ops.zeros(variable.shape))
+    if settings.lora_rank is not None:
+        lora.enable_lora(model, settings.lora_rank)
+    return model
 
 
-def report(model: keras.Model, eval_source: Source, batch_size: int | None) -> None:
+def report(settings: Settings, model: keras.Model, eval_source: Source, batch_size: int) -> None:
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
-    folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
-    pixels, root = shared_flags.pixel_settings(), FLAGS.dataset
-    options = dict(batch_size=batch_size, image_size=FLAGS.image_size, crop=crop, pixels=pixels)
-    batches = pipeline.eval_batches(eval_source, **options)
-    batches = shared_flags.permuted(batches, model.get_layer("stem").patch_size)
-    loss = losses.get_loss(FLAGS.loss)
-    probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
-    predictions = reports.predict_images(model, batches, loss, probabilities)
-    shown = dict(image_size=FLAGS.image_size, crop=crop, pixels=pixels)
-    written = report_files.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
+    shown: dict[str, Any] = dict(
+        image_size=settings.image_size, crop=settings.crop, pixels=PixelSettings(**settings.pixels())
+    )
+    batches = pipeline.eval_batches(eval_source, batch_size=batch_size, **shown)
+    batches = inputs.permuted(settings, batches, settings.image_size, model.get_layer("stem").patch_size)
+    probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[settings.loss]
+    predictions = reports.predict_images(model, batches, losses.get_loss(settings.loss), probabilities)
+    folder = pathlib.Path(settings.workdir)
+    written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
     print(
         "\n".join(f"  {path}" for path in written)
-        + f"\nNext:\n  {command('predict')} --weights={FLAGS.workdir} path/to/images\n"
-        f"  {command('plot')} --workdirs={FLAGS.workdir}"
+        + f"\nNext:\n  {command('predict')} --weights={settings.workdir} path/to/images\n"
+        f"  {command('plot')} --workdirs={settings.workdir}"
     )
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(Settings, run)

@@ -8,7 +8,7 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
     python recipes/make_records.py --verify --output=runs/my_records
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 import contextlib
@@ -18,56 +18,63 @@ import tempfile
 from typing import Any
 
 import tensorflow as tf
-from absl import flags
 
-from keras_mixer.cli.command_line import command
+from keras_mixer.cli import entry
+from keras_mixer.cli.flags import Settings as BaseSettings
+from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.data import folders, opening, record_writing, records
 
-FLAGS: Any = flags.FLAGS
-flags.DEFINE_string("dataset", "digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.")
-flags.DEFINE_string("output", "runs/digits_records", "The folder of records to make.")
-flags.DEFINE_list("splits", None, "Splits to take, for example train,val; default all.")
-flags.DEFINE_integer("num_shards", None, "Shards of each split, at most one per image; default of about 128 MiB each.")
-flags.DEFINE_integer("seed", 0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
-flags.DEFINE_string("on_bad_image", "stop", "stop, or skip to leave out and list images that cannot be read.")
-flags.DEFINE_float("max_bad_fraction", 0.01, "Largest fraction of a split's images that may be skipped.")
-flags.DEFINE_boolean("photographs", True, "Whether images may be cropped and flipped; not so for drawn signs.")
-flags.DEFINE_boolean("overwrite", False, "Replace earlier records in --output.")
-flags.DEFINE_boolean("verify", False, "Make nothing: compare the records in --output with their checksums.")
+
+@settings_class
+class Settings(BaseSettings):
+    """Settings of the records to make."""
+
+    dataset: str = setting("digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.", common=True)
+    output: str = setting(None, "The folder of records to make; default runs/digits_records.", common=True)
+    splits: tuple[str, ...] | None = setting(None, "Splits to take, for example train,val; default all.")
+    num_shards: int | None = setting(
+        None, "Shards of each split, at most one per image; default of about 128 MiB each."
+    )
+    seed: int = setting(0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
+    on_bad_image: str = setting("stop", "stop, or skip to leave out and list images that cannot be read.")
+    max_bad_fraction: float = setting(0.01, "Largest fraction of a split's images that may be skipped.")
+    photographs: bool = setting(True, "Whether images may be cropped and flipped; not so for drawn signs.")
+    overwrite: bool = setting(False, "Replace earlier records in --output.", common=True)
+    verify: bool = setting(False, "Make nothing: compare the records in --output with their checksums.", common=True)
 
 
-def main(_: list[str]) -> None:
-    FLAGS.output = os.path.expanduser(FLAGS.output)
-    if FLAGS.verify:
-        manifest = records.verify_records(FLAGS.output)
-        print(f"{FLAGS.output} is what its manifest promises: {_summary(manifest)}.")
+def run(settings: Settings) -> None:
+    """Make the records that the settings describe, or verify them."""
+    output = os.path.expanduser(settings.output or "runs/digits_records").rstrip("/")
+    if settings.verify:
+        manifest = records.verify_records(output)
+        print(f"{output} is what its manifest promises: {_summary(manifest)}.")
         return
-    if FLAGS.dataset != "digits" and not FLAGS["output"].present:
+    if settings.dataset != "digits" and not settings.output:
         raise ValueError("output: give the folder of records to make, --output=<folder>.")
 
     # ---- The images: a folder, or the digits as one ----
     with contextlib.ExitStack() as stack:
-        root, photographs = FLAGS.dataset, FLAGS.photographs
-        if FLAGS.dataset == "digits":
+        root, photographs = settings.dataset, settings.photographs
+        if settings.dataset == "digits":
             root, photographs = stack.enter_context(tempfile.TemporaryDirectory()), False
             write_digits(pathlib.Path(root))
 
         # ---- Check and write ----
         manifest = record_writing.write_records(
             root,
-            FLAGS.output,
-            splits=FLAGS.splits,
-            num_shards=FLAGS.num_shards,
-            seed=FLAGS.seed,
-            on_bad_image=FLAGS.on_bad_image,
-            max_bad_fraction=FLAGS.max_bad_fraction,
+            output,
+            splits=list(settings.splits) if settings.splits else None,
+            num_shards=settings.num_shards,
+            seed=settings.seed,
+            on_bad_image=settings.on_bad_image,
+            max_bad_fraction=settings.max_bad_fraction,
             photographs=photographs,
-            overwrite=FLAGS.overwrite,
+            overwrite=settings.overwrite,
         )
     for name, split in manifest["splits"].items():
         for bad in split["skipped"]:
             print(f"skipped from {name}: {folders.printable(bad['reason'])}")
-    output = FLAGS.output.rstrip("/")
     print(
         f"{output}: {_summary(manifest)}. Next:\n"
         f"  {command('pretrain')} --dataset={output} --workdir={output}_run    # train on them\n"
@@ -99,4 +106,4 @@ def _summary(manifest: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(Settings, run)

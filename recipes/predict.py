@@ -11,7 +11,7 @@ set, by the run in runs/pretrain.
 Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 import dataclasses
@@ -19,49 +19,54 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
 from keras_mixer import exported, runs
-from keras_mixer.cli import checkpoint_flags, shared_flags
+from keras_mixer.cli import entry, trained
+from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, View
 from keras_mixer.data import given_images, opening, pipeline
 from keras_mixer.data.folders import printable
 from keras_mixer.runs import ImagePredictions, Run
 
-FLAGS: Any = flags.FLAGS
-checkpoint_flags.define_weights()
-checkpoint_flags.define_view()
-for module in (shared_flags, checkpoint_flags):  # so that --help shows their flags
-    flags.adopt_module_key_flags(module)
-FLAGS["weights"].help += " Or what recipes/export.py wrote."
-flags.DEFINE_integer("top", 5, "Classes to name for each image.")
-flags.DEFINE_integer("batch_size", 32, "Images that the model sees at a time.")
-flags.DEFINE_string("precision", "float32", "float32 or mixed_bfloat16.")
-flags.DEFINE_boolean("json", False, "Write a line of JSON for each image instead of the table.")
+
+@settings_class
+class Settings(Checkpoint, View):
+    """Settings of a prediction."""
+
+    images: tuple[str, ...] = setting((), "Files, folders and patterns.", positional=True)
+    weights: str | None = changed(
+        Checkpoint,
+        "weights",
+        None,
+        help="A released name, a .npz, .keras, .weights.h5 or .safetensors file, a run, or an export; default "
+        f"{DEFAULT_WEIGHTS}.",
+    )
+    top: int = setting(5, "Classes to name for each image.", least=1, common=True)
+    batch_size: int = setting(32, "Images that the model sees at a time.", least=1, common=True)
+    precision: str = setting("float32", "float32 or mixed_bfloat16.", choices=("float32", "mixed_bfloat16"))
+    json: bool = setting(False, "Write a line of JSON for each image instead of the table.", common=True)
 
 
-def main(argv: list[str]) -> None:
+def run(settings: Settings) -> None:
+    """Print what is in the images; `keras_mixer.load_run(...).predict` returns the same."""
     # ---- Settings ----
-    for name in ("top", "batch_size"):
-        if FLAGS[name].value < 1:
-            raise ValueError(f"{name}: must be a positive number, got {FLAGS[name].value}.")
-    if FLAGS.precision not in ("float32", "mixed_bfloat16"):
-        raise ValueError(f"precision: must be float32 or mixed_bfloat16, got {FLAGS.precision!r}.")
-    keras.config.set_dtype_policy(FLAGS.precision)
-    paths = given_images.find_images(argv[1:])
+    keras.config.set_dtype_policy(settings.precision)
+    paths = given_images.find_images(list(settings.images))
 
     # ---- Model and images ----
-    run = open_run()
-    names, images = (paths, paths) if argv[1:] else test_digits(run)
+    opened = open_run(settings)
+    names, images = (paths, paths) if settings.images else test_digits(opened)
 
     # ---- Predictions, a batch at a time while the next one is read ----
     try:
-        failed = print_all(run.predict_each(images, FLAGS.top, FLAGS.batch_size), names)
+        predictions = opened.predict_each(images, settings.top, settings.batch_size)
+        failed = print_all(predictions, names, json_line if settings.json else table)
     except BrokenPipeError:  # of `| head`, which wants no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
@@ -69,24 +74,23 @@ def main(argv: list[str]) -> None:
         entry.stop(f"{failed} of {len(names)} files could not be read.", entry.EXIT_FAILED)
 
 
-def open_run() -> Run:
-    """Return the `Run` that the flags describe: of an export, or of a checkpoint."""
-    folder = exported.find(FLAGS.weights) if FLAGS.weights else None
+def open_run(settings: Settings) -> Run:
+    """Return the `Run` of the settings: of an export, or of a checkpoint."""
+    folder = exported.find(settings.weights) if settings.weights else None
     if folder is None:
-        start = checkpoint_flags.find()
-        pixels = start.pixels(**shared_flags.given_pixels())
-        return runs.of_starting_point(start, FLAGS.image_size, checkpoint_flags.check_crop(), pixels)
+        start = trained.find(settings)
+        return runs.of_starting_point(start, settings.image_size, settings.crop, start.pixels(**settings.pixels()))
     export = exported.open_export(folder)
-    if FLAGS.model is not None:
+    if settings.model is not None:
         raise ValueError(f"model: {folder} is exported and says what it is; leave --model out.")
-    if FLAGS.precision != "float32":
+    if settings.precision != "float32":
         raise ValueError(f"precision: {folder} computes as it was exported; leave --precision out.")
-    pixels = dataclasses.replace(export.pixels, **shared_flags.given_pixels())
-    return runs.of_export(export, FLAGS.image_size, checkpoint_flags.check_crop(), pixels)
+    pixels = dataclasses.replace(export.pixels, **settings.pixels())
+    return runs.of_export(export, settings.image_size, settings.crop, pixels)
 
 
-def print_all(predictions: Any, names: Sequence[str]) -> int:
-    """Print the predictions for all images, and return how many could not be read."""
+def print_all(predictions: Any, names: Sequence[str], form: Callable[[str, ImagePredictions, int], str]) -> int:
+    """Print the predictions for all images in a form, `table` or `json_line`; return how many could not be read."""
     failed = 0
     bar = tqdm(total=len(names), unit=" images", disable=not sys.stderr.isatty())
     width = max(len(printable(name)) for name in names)
@@ -95,9 +99,8 @@ def print_all(predictions: Any, names: Sequence[str]) -> int:
             failed += 1
             tqdm.write(f"error: {printable(best.fault)}", file=sys.stderr)
         else:
-            text = json_line(name, best) if FLAGS.json else table(printable(name), best, width)
             with bar.external_write_mode(file=sys.stdout):
-                print(text, flush=True)
+                print(form(name, best, width), flush=True)
         bar.update()
     bar.close()
     return failed
@@ -115,7 +118,7 @@ def test_digits(run: Run) -> tuple[list[str], list[np.ndarray]]:
     )
 
 
-def json_line(name: str, best: ImagePredictions) -> str:
+def json_line(name: str, best: ImagePredictions, _: int) -> str:
     """One image's predictions as JSON."""
     found = [{"class": k, "name": printable(text), "probability": round(p, 6)} for k, text, p in best]
     return json.dumps({"image": name, "predictions": found})
@@ -124,8 +127,8 @@ def json_line(name: str, best: ImagePredictions) -> str:
 def table(name: str, best: ImagePredictions, width: int) -> str:
     """One image's predictions as lines: the name of the image, then probability and name of each class."""
     rows = enumerate(best)
-    return "\n".join(f"{'' if i else name:{width}}  {p:7.2%}  {printable(text)}" for i, (_, text, p) in rows)
+    return "\n".join(f"{'' if i else printable(name):{width}}  {p:7.2%}  {printable(text)}" for i, (_, text, p) in rows)
 
 
 if __name__ == "__main__":
-    entry.run(main, positional=True)
+    entry.run(Settings, run)

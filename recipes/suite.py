@@ -9,7 +9,7 @@ task whose data are not there is skipped and named. Without flags: runs/pretrain
         --finetune_flags="--strategy=tpu --precision=mixed_bfloat16"
 """
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 import contextlib
@@ -23,56 +23,43 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import flags
 
 import keras_mixer
-from keras_mixer.cli import checkpoint_flags, suite_jobs
+from keras_mixer.cli import entry, inputs, suite_plan, trained
+from keras_mixer.cli.suite_plan import Settings
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import tables as paper_tables
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
 from keras_mixer.weights import resolution
 
-FLAGS: Any = flags.FLAGS
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
 SECONDS = 0.5  # at least, and three batches, for each
-checkpoint_flags.define_weights()
-flags.adopt_module_key_flags(checkpoint_flags)  # so that --help shows them
-flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
-flags.DEFINE_string("manual_dir", None, "Where archives lie that TFDS cannot download itself, such as ImageNet's.")
-flags.DEFINE_list("tables", ["2", "3"], "The paper's: 2 (448 px and VTAB-1k), 3 (224 px).")
-flags.DEFINE_list("tasks", None, f"Default all that the tables need, of {', '.join(tasks.TASKS)}.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the final runs of each task.")
-flags.DEFINE_string("workdir", "runs/suite", "Folder of the suite; the same flags again continue it.")
-flags.DEFINE_boolean("download", False, "Let TFDS download and prepare what is not in --data_dir.")
-flags.DEFINE_string("finetune_flags", "", "More flags of finetune.py, as one text; devices and precision go to all.")
-flags.DEFINE_boolean("throughput", True, "Measure images/s/core of the model at each table's size.")
-flags.DEFINE_boolean("fewshot", False, "Also 5-shot linear ImageNet, by fewshot.py; the tables have no figure of it.")
-flags.DEFINE_boolean("dry_run", False, "Print what would be run and what would be skipped, and run nothing.")
-flags.DEFINE_integer("measure", None, "Only measure throughput, at this image side, into --workdir.")
 
 
-def main(_: list[str]) -> None:
+def run(settings: Settings) -> None:
+    """Run what the settings name and is not there yet, and write the tables."""
     # ---- Settings ----
-    given = suite_jobs.parse_flags(FLAGS.finetune_flags)
-    start = checkpoint_flags.find()
-    if FLAGS.measure is not None:
-        measure_throughput(start, FLAGS.measure, given)
+    given = suite_plan.parse_flags(settings.finetune_flags)
+    start = trained.find(settings)
+    if settings.measure is not None:
+        measure_throughput(settings, start, settings.measure, given)
         return
-    tables = [paper_tables.TABLES[int(number)] for number in listed("tables", list(map(str, paper_tables.TABLES)))]
-    keys = chosen_tasks(tables)
-    seeds = listed("seeds")
-    if FLAGS.data_dir and (pathlib.Path(FLAGS.data_dir) / "dataset_info.json").exists():
-        raise ValueError(f"data_dir: {FLAGS.data_dir} holds one dataset; give the folder in which TFDS keeps them all.")
+    tables = [paper_tables.TABLES[number] for number in settings.tables]
+    keys, seeds = chosen_tasks(settings, tables), list(map(str, settings.seeds))
+    if settings.data_dir and (pathlib.Path(settings.data_dir) / "dataset_info.json").exists():
+        raise ValueError(
+            f"data_dir: {settings.data_dir} holds one dataset; give the folder in which TFDS keeps them all."
+        )
 
     # ---- Plan: short tasks first, since they show early what is wrong ----
-    jobs = {job.place: job for table in tables for job in suite_jobs.plan(table, keys, seeds, given)}
+    jobs = {job.place: job for table in tables for job in suite_plan.plan(settings, table, keys, given)}
     for job in jobs.values():
         if job.result():
             job.why_not = ""  # whatever has become of its data
         elif job.needs and jobs[job.needs].why_not:
             job.why_not = job.why_not or f"needs {job.needs}, which is skipped"
-    if FLAGS.dry_run:
+    if settings.dry_run:
         for job in jobs.values():
             if job.why_not:
                 print(f"skip {job.place}: {job.why_not}")
@@ -81,18 +68,18 @@ def main(_: list[str]) -> None:
         return
 
     # ---- Run what is not there yet; write the tables anew after each ----
-    fixed = {name: value for name, value in given.items() if name not in suite_jobs.FREE}
-    settings = {"recipe": "suite", "weights": start.name, "seeds": seeds, "finetune_flags": fixed}
-    with open_folder(settings) as folder:
+    more = {name: value for name, value in given.items() if name not in suite_plan.FREE}
+    fixed = {"recipe": "suite", "weights": start.name, "seeds": seeds, "finetune_flags": more}
+    with open_folder(settings, fixed) as folder:
         for job in jobs.values():
             if job.why_not or job.result():
                 continue
             if job.needs and not jobs[job.needs].result():
                 job.why_not = f"needs {job.needs}, which is not finished"
                 continue
-            suite_jobs.run(job)
-            write_tables(folder, tables, jobs, start, given, seeds)
-        write_tables(folder, tables, jobs, start, given, seeds)
+            suite_plan.run(job)
+            write_tables(settings, folder, tables, jobs, start, given)
+        write_tables(settings, folder, tables, jobs, start, given)
     for job in jobs.values():
         if job.why_not:
             print(f"{'FAILED' if job.failed else 'skipped'} {job.place}: {job.why_not}")
@@ -103,52 +90,45 @@ def main(_: list[str]) -> None:
         entry.stop(f"{', '.join(failed)} failed; the same command tries again.", entry.EXIT_FAILED)
 
 
-def listed(name: str, allowed: Any = None) -> Any:
-    """Return the different values that a flag lists; whole numbers where `allowed` names none."""
-    values = [value.strip() for value in FLAGS[name].value or []]
-    right = all(value in allowed if allowed else value.isdecimal() for value in values)
-    if not values or not right or len(set(map(int, values))) < len(values):
-        which = f"of {', '.join(allowed)}" if allowed else "whole numbers"
-        raise ValueError(f"{name}: must be different {which}, separated by commas, got {','.join(values)!r}.")
-    return values if allowed else [str(int(value)) for value in values]
-
-
-def chosen_tasks(tables: Any) -> Any:
+def chosen_tasks(settings: Settings, tables: Any) -> Any:
     """Return the keys of --tasks, by default of all tasks that the tables need."""
     needed = dict.fromkeys(key for table in tables for key in table.tasks)
-    if FLAGS.tasks is None:
+    if settings.tasks is None:
         return list(needed)
-    for key in FLAGS.tasks:
+    for key in settings.tasks:
         tasks.get_task(key)  # refuses an unknown one, with near names
         if key not in needed:
-            raise ValueError(f"tasks: {key} is not part of Table {' or '.join(FLAGS.tables)}; add another to --tables.")
-    return FLAGS.tasks
+            raise ValueError(
+                f"tasks: {key} is not part of Table {' or '.join(map(str, settings.tables))}; add another to --tables."
+            )
+    return settings.tasks
 
 
 @contextlib.contextmanager
-def open_folder(settings: Any) -> Iterator[pathlib.Path]:
+def open_folder(settings: Settings, fixed: dict[str, Any]) -> Iterator[pathlib.Path]:
     """`workdir.open_workdir` of the suite, which has no --overwrite."""
-    details = {"flags": entry.settings(), "versions": entry.versions()}
+    details = {"flags": settings.as_json(), "versions": inputs.versions()}
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(workdir.open_workdir(FLAGS.workdir, settings, details))
+            folder = stack.enter_context(workdir.open_workdir(settings.workdir, fixed, details))
         except ValueError as error:
             raise ValueError(str(error).replace(", or --overwrite to start anew", "")) from None
         yield folder
 
 
 def write_tables(
+    settings: Settings,
     folder: pathlib.Path,
     tables: Any,
-    jobs: dict[str, suite_jobs.Job],
+    jobs: dict[str, suite_plan.Job],
     start: StartingPoint,
     given: Any,
-    seeds: list[str],
 ) -> None:
     """Write tables.md, tables.csv and tasks.csv from the results that are there."""
+    seeds = list(map(str, settings.seeds))
     text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
     protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."
-    changed = [f"--{name}={value}" for name, value in given.items() if name not in suite_jobs.PASSED_ON]
+    changed = [f"--{name}={value}" for name, value in given.items() if name not in suite_plan.PASSED_ON]
     text.append(protocol + (f" **Not the paper's fine-tuning: {' '.join(changed)}.**" if changed else "") + "\n")
     shots = jobs["fewshot"].result() if "fewshot" in jobs else None
     for table in tables:
@@ -164,8 +144,8 @@ def write_tables(
         if real and all(real.values()):
             scores["real"] = {seed: result["real_top1"] for seed, result in real.items()}
         speed = jobs[f"{name}/throughput"].result() if f"{name}/throughput" in jobs else None
-        side = suite_jobs.full_size(table, given)
-        published = paper_tables.published_row(table, FLAGS.weights, FLAGS.model, side)
+        side = suite_plan.full_size(table, given)
+        published = paper_tables.published_row(table, settings.weights, settings.model, side)
         fewshot = None
         if shots:
             fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
@@ -188,7 +168,7 @@ def write_tables(
             file.write(content)
 
 
-def measure_throughput(start: StartingPoint, side: int, given: Any) -> Any:
+def measure_throughput(settings: Settings, start: StartingPoint, side: int, given: Any) -> Any:
     """Write the best images/s/core over batch sizes to result.json: inference of the Mixer on images in memory."""
     number = given.get("num_devices")
     strategy = strategies.make_strategy(
@@ -230,12 +210,12 @@ def measure_throughput(start: StartingPoint, side: int, given: Any) -> Any:
         best = max(best, (rate, batch_size))
     kind = f"{replicas} {accelerators[0].device_type}" if accelerators else f"{cores} CPU cores, {platform.machine()}"
     result: dict[str, Any] = {"images_per_second_per_core": best[0] / cores, "batch_size": best[1], "image_size": side}
-    folder = pathlib.Path(FLAGS.workdir).expanduser()
+    folder = pathlib.Path(settings.workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    result |= {"machine": f"{kind}, {precision}", "versions": entry.versions()}
+    result |= {"machine": f"{kind}, {precision}", "versions": inputs.versions()}
     workdir.write_json(folder / "result.json", result)
     print(f"{best[0] / cores:.4g} images/s/core at {side} px, batch {best[1]}: {result['machine']}")
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(Settings, run)

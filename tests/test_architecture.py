@@ -19,8 +19,8 @@ FLOORS = (
     {"models", "evaluation"},
     {"starting_point", "exported", "export"},
     {"runs"},
-    {"benchmark"},
     {"cli"},
+    {"benchmark"},
     {"recipes"},
     {"__main__"},
 )

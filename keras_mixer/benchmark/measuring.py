@@ -11,55 +11,39 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-
 from keras_mixer.benchmark import peers, throughput
+from keras_mixer.benchmark.settings import Settings
 from keras_mixer.paper import MODELS
 from keras_mixer.pictures.figure import new_figure
 
-FLAGS: Any = flags.FLAGS
 HERE = pathlib.Path(__file__).resolve().parent
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
 BUSY = 0.3  # cores that others use, above which a machine is not idle
 
 
-def check_flags(default_model: str) -> Any:
-    """Refuse what cannot be measured, before anything starts; return the batch sizes and the ways to compile."""
-    if FLAGS.model not in (None, *MODELS):
-        raise ValueError(f"model: {FLAGS.model!r} is unknown; use one of {', '.join(MODELS)}.")
-    check_choice("mode", FLAGS.mode, ("inference", "training", "both"))
-    check_choice("precision", FLAGS.precision, tuple(DTYPES))
-    check_choice("cores", FLAGS.cores, ("1", "all"))
+def check(settings: Settings, default_model: str) -> list[str]:
+    """Refuse what cannot be measured, before anything starts; return the ways to compile."""
     jax = os.environ.get("KERAS_BACKEND", "tensorflow") == "jax"
-    compile_with = FLAGS.compile or ("xla" if jax else "graph")
-    check_choice("compile", compile_with, ("graph", "xla", "both"))
+    compile_with = settings.compile or ("xla" if jax else "graph")
     if jax and compile_with != "xla":
         raise ValueError(f"compile: {compile_with} is TensorFlow's; under KERAS_BACKEND=jax use --compile=xla.")
-    if not FLAGS.seconds > 0:
-        raise ValueError(f"seconds: must be positive, got {FLAGS.seconds}.")
-    torch_peers = [name for name in FLAGS.compare if name != "keras_vit"]
+    if not settings.seconds > 0:
+        raise ValueError(f"seconds: must be positive, got {settings.seconds}.")
+    torch_peers = [name for name in settings.compare if name != "keras_vit"]
     for name in torch_peers:
         peers.parse(name)
-    if len(set(FLAGS.compare)) < len(FLAGS.compare):
-        raise ValueError(f"compare: names one twice, {','.join(FLAGS.compare)!r}.")
-    batch_sizes = whole_numbers("batch_sizes", FLAGS.batch_sizes)
-    check_sides("image_size", [FLAGS.image_size] if FLAGS.image_size else [], default_model)
+    if len(set(settings.compare)) < len(settings.compare):
+        raise ValueError(f"compare: names one twice, {','.join(settings.compare)!r}.")
+    check_sides("image_size", [settings.image_size] if settings.image_size else [], settings.model or default_model)
     if torch_peers:
-        peers.check_python(FLAGS.peer_python)
+        peers.check_python(settings.peer_python)
     new_figure(1, 1)  # says at once where matplotlib is missing
-    ways = ["graph", "xla"] if compile_with == "both" else [compile_with]
-    return {"batch_sizes": batch_sizes, "compile": ways}
+    return ["graph", "xla"] if compile_with == "both" else [compile_with]
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
-
-
-def check_sides(name: str, sides: Any, default_model: str) -> None:
-    """Refuse sides in pixels that the patches of --model do not divide."""
-    model = FLAGS.model or default_model
-    patch = 4 if model == "tiny" else int(model[1:])
+def check_sides(name: str, sides: Sequence[int], model: str) -> None:
+    """Refuse sides in pixels that the patches of a model do not divide."""
+    patch = MODELS[model]["patch_size"]
     for side in sides:
         if side % patch:
             fitting = max(side // patch, 1) * patch
@@ -69,21 +53,15 @@ def check_sides(name: str, sides: Any, default_model: str) -> None:
             )
 
 
-def whole_numbers(name: str, texts: Sequence[str]) -> list[int]:
-    if not texts or not all(text.strip().isdecimal() and int(text) > 0 for text in texts):
-        raise ValueError(f"{name}: must be positive whole numbers by commas, got {','.join(texts)!r}.")
-    return sorted({int(text) for text in texts})
-
-
-def dtypes_of_run() -> list[str]:
+def dtypes_of_run(settings: Settings) -> list[str]:
     """The dtypes in which some configuration multiplies matrices."""
-    more = ["bfloat16" for name in FLAGS.compare if "bf16" in name]
-    return list(dict.fromkeys([DTYPES[FLAGS.precision], *more]))
+    more = ["bfloat16" for name in settings.compare if "bf16" in name]
+    return list(dict.fromkeys([DTYPES[settings.precision], *more]))
 
 
-def start(name: str, spec: dict[str, Any], python: str = sys.executable) -> throughput.Child:
+def start(settings: Settings, name: str, spec: dict[str, Any], python: str = sys.executable) -> throughput.Child:
     """Start a measuring process."""
-    spec = {"precision": FLAGS.precision, "cores": FLAGS.cores, **spec}
+    spec = {"precision": settings.precision, "cores": settings.cores, **spec}
     paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -97,37 +75,38 @@ def start(name: str, spec: dict[str, Any], python: str = sys.executable) -> thro
     return throughput.Child(name, [python, str(HERE / "child.py"), json.dumps(spec)], env)
 
 
-def start_peak(dtype: str) -> throughput.Child:
+def start_peak(settings: Settings, dtype: str) -> throughput.Child:
     precision = {dtype: precision for precision, dtype in DTYPES.items()}[dtype]
     try:
-        return start(f"matmul {dtype}", dict(kind="peak", precision=precision, matmul_size=FLAGS.matmul_size))
+        return start(
+            settings, f"matmul {dtype}", dict(kind="peak", precision=precision, matmul_size=settings.matmul_size)
+        )
     except throughput.ChildFailed as error:
         raise OSError(f"matmul_size: {error}") from None
 
 
-def new_result(what: str, model: str) -> dict[str, Any]:
+def new_result(settings: Settings, what: str, model: str) -> dict[str, Any]:
     """The fields that every report has."""
-    named = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
-    side = FLAGS.image_size or (16 if model == "tiny" else 224)
+    side = settings.image_size or (16 if model == "tiny" else 224)
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    cores = "1 core" if FLAGS.cores == "1" else f"{throughput.cpu_name()}"
+    cores = "1 core" if settings.cores == "1" else f"{throughput.cpu_name()}"
     busy = throughput.busy_cores()
     warning = ""
     if busy is not None and busy > BUSY:
         warning = f"; other programs kept {busy:.1f} cores busy"
         progress(f"WARNING{warning[1:]}: rates are too low, and those of torch the most.")
-    about = f"{model}, {side} px, {FLAGS.precision}" if what == "speed" else f"{model}, {FLAGS.precision}"
+    about = f"{model}, {side} px, {settings.precision}" if what == "speed" else f"{model}, {settings.precision}"
     about = "start-up" if what == "start_up" else about
     return {
         "what": what,
         "title": f"{about}, {backend}, {cores}{warning}",
         "model": model,
         "image_size": side,
-        "flags": dict(sorted(named.items())),
+        "flags": settings.as_json(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "busy_cores_before": None if busy is None else round(busy, 2),
         "python": sys.version.split()[0],
-        "matmul_gflops": {dtype: [] for dtype in dtypes_of_run()},
+        "matmul_gflops": {dtype: [] for dtype in dtypes_of_run(settings)},
         "rows": [],
     }
 

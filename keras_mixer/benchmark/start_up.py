@@ -1,11 +1,19 @@
 """Time and memory until something can be used, each measurement in a fresh Python process."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from keras_mixer import files
+from keras_mixer.benchmark import measuring, speed_report
+from keras_mixer.benchmark.settings import Settings
+from keras_mixer.paper import VARIANTS
+from keras_mixer.pictures.figure import new_figure
 
 # argv: what runs before the clock, and what is measured. The peak before is forgotten, where the system can.
 PROGRAM = """
@@ -87,3 +95,28 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['peak_mib']:,.0f} | {row['added_mib']:,.0f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def run(settings: Settings) -> None:
+    """Seconds and memory of the imports, and of building and loading each variant, in fresh processes."""
+    new_figure(1, 1)  # says at once where matplotlib is missing
+    known = {name: f"Mixer{name.upper()}" for name in VARIANTS}
+    if settings.model == "tiny":
+        raise ValueError(f"model: with --start_up use one of {', '.join(known)}, or none, got 'tiny'.")
+    chosen = {settings.model: known[settings.model]} if settings.model else known
+    files.open_folder(settings.output)
+    # The backend's own start is not the model's.
+    ready = "import keras_mixer; keras_mixer.MLPMixer(4, 1, 4, 4, 4, input_shape=(4, 4, 3))"
+    pieces = {"import keras": ("", "import keras"), "import keras_mixer": ("", "import keras_mixer")}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, function in chosen.items():
+            path = os.path.join(folder, f"{name}.npz")
+            measuring.progress(f"writing a checkpoint of {name}")
+            run_once("", f"{ready}; keras_mixer.save_checkpoint(keras_mixer.{function}(), {path!r})")
+            pieces[f"build {name}"] = (ready, f"keras_mixer.{function}()")
+            pieces[f"build and load {name}"] = (ready, f"keras_mixer.{function}(weights={path!r})")
+        result = measuring.new_result(settings, "start_up", settings.model or "all")
+        result["rows"] = measure(pieces, settings.rounds, measuring.progress)
+    text = f"{result['title']}\n\n{table(result['rows'])}"
+    figure = speed_report.start_up_figure(result["rows"])
+    measuring.finish(text, speed_report.write(settings.output, "start_up", result, text, figure), [])

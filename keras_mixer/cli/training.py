@@ -1,221 +1,215 @@
-"""What the recipes that train share: flags of the run, and the run itself from a built model to result.json."""
+"""A training run, from a built model to result.json; pretrain and finetune share it."""
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
-
-# isort: split
+import dataclasses
 import logging
+import pathlib
 from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import flags
 
-from keras_mixer.cli import shared_flags
+from keras_mixer.cli import inputs
+from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation.classification import make_evaluator
-from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
+from keras_mixer.training import freezing, loop, lora, losses, optimizers, schedules, strategies, workdir
 from keras_mixer.training.step import Trainer
-from keras_mixer.types import Loss
 
-FLAGS: Any = flags.FLAGS
 logger = logging.getLogger("keras_mixer")
 
 # What may change between a run and its continuation.
-FREE_FLAGS = {
-    "workdir",
-    "overwrite",
-    "checkpoint_steps",
-    "keep_checkpoints",
-    "log_steps",
-    "eval_steps",
-    "steps_per_execution",
-    "gradient_accumulation_steps",
-    "rematerialize",
-    "pictures",
-    "strategy",
-    "num_devices",
-    "tpu",
-    "data_dir",
-    "manual_dir",
+FREE = {
+    *("workdir", "overwrite", "checkpoint_steps", "keep_checkpoints", "log_steps", "eval_steps", "pictures"),
+    *("steps_per_execution", "gradient_accumulation_steps", "rematerialize"),
+    *("strategy", "num_devices", "tpu", "data_dir", "manual_dir"),
 }
 
 
-def define_training_flags(
-    epochs: float | None, optimizer: str, schedule: str, learning_rate: float, weight_decay: float
-) -> None:
-    """Define the flags of a training run, with the defaults of a recipe."""
-    flags.DEFINE_integer("total_steps", None, "Steps of the run; wins over --epochs.")
-    flags.DEFINE_float("epochs", epochs, "Passes over the training images.")
-    flags.DEFINE_string("optimizer", optimizer, "adamw; or sgd, the heavy ball of the authors' fine-tuning.")
-    flags.DEFINE_string("schedule", schedule, "linear or cosine decay of the learning rate after its warm-up.")
-    flags.DEFINE_float("learning_rate", learning_rate, "Highest learning rate; it rises linearly, then decays.")
-    flags.DEFINE_float("weight_decay", weight_decay, "adamw: fraction of each kernel removed per step at rate 1.")
-    flags.DEFINE_integer("warmup_steps", None, "Steps of the linear rise; default a tenth of the run, at most 10,000.")
-    flags.DEFINE_float("clip_norm", 1.0, "Global norm above which the gradient of a batch is scaled down; 0 for never.")
-    flags.DEFINE_float("ema_decay", None, "Keep, evaluate and save a moving average of the weights, such as 0.9999.")
-    flags.DEFINE_string("first_moment_dtype", "float32", "Or bfloat16, as the authors' code, for half the momentum.")
-    flags.DEFINE_string("loss", "softmax", "softmax; or sigmoid, the authors' for ImageNet (summed over classes).")
-    flags.DEFINE_float("dropout_rate", 0.0, "Fraction dropped after each Dense layer of the MLPs.")
-    flags.DEFINE_boolean("rescale_stochastic_depth", False, "Divide a kept branch by 1 - rate; the authors do not.")
-    flags.DEFINE_list("freeze", [], "Names of layers that are not trained, such as stem,block_?; * and ? match any.")
-    flags.DEFINE_boolean("rematerialize", False, "Compute activations again in the backward pass, to save memory.")
-    flags.DEFINE_integer("gradient_accumulation_steps", 1, "Parts of a device's batch computed one after the other.")
-    flags.DEFINE_integer("steps_per_execution", 1, "Steps between two returns to Python; for TPUs, 50 or more.")
-    flags.DEFINE_integer("checkpoint_steps", 500, "Steps between two checkpoints.")
-    flags.DEFINE_integer("keep_checkpoints", 2, "How many of the newest checkpoints stay.")
-    flags.DEFINE_integer(
-        "log_steps", None, "Steps between two rows of metrics.csv; default a pass over the data, at most 100."
-    )
-    flags.DEFINE_integer("eval_steps", None, "Steps between two evaluations; default a twelfth of the run.")
-    flags.DEFINE_boolean("overwrite", False, "Remove the earlier run in --workdir and start anew.")
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The lengths of a run, in steps: as a whole, of its warm-up, and between two rows of the log or evaluations."""
+
+    total: int
+    warmup: int
+    log: int
+    evaluation: int
 
 
-def steps_of_run(num_examples: int) -> tuple[int, int, int, int]:
-    """Return (total_steps, warmup_steps, log_steps, eval_steps) from the flags."""
-    total = FLAGS.total_steps
+def steps_of_run(settings: Training, num_examples: int) -> Steps:
+    """Return the `Steps` of settings for so many training images."""
+    total = settings.total_steps
     if total is None:
-        if not 0 < FLAGS.epochs < float("inf"):
-            raise ValueError(f"epochs: must be a positive number, got {FLAGS.epochs}.")
-        total = round(FLAGS.epochs * num_examples / FLAGS.batch_size)
-    epoch = max(1, num_examples // FLAGS.batch_size)
-    log = min(100, epoch) if FLAGS.log_steps is None else FLAGS.log_steps
-    evaluation = FLAGS.eval_steps
+        epochs = settings.epochs or 0
+        if not 0 < epochs < float("inf"):
+            raise ValueError(f"epochs: must be a positive number, got {settings.epochs}.")
+        total = round(epochs * num_examples / settings.batch_size)
+    epoch = max(1, num_examples // settings.batch_size)
+    log = min(100, epoch) if settings.log_steps is None else settings.log_steps
+    evaluation = settings.eval_steps
     if evaluation is None:  # on the same steps as rows of the log
         evaluation = max(1, round(total / 12 / max(1, log))) * log
     loop.check_intervals(
-        checkpoint_steps=FLAGS.checkpoint_steps,
-        keep_checkpoints=FLAGS.keep_checkpoints,
+        checkpoint_steps=settings.checkpoint_steps,
+        keep_checkpoints=settings.keep_checkpoints,
         log_steps=log,
         eval_steps=evaluation,
-        steps_per_execution=FLAGS.steps_per_execution,
-        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+        steps_per_execution=settings.steps_per_execution,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
     )
-    warmup = min(10_000, total // 10) if FLAGS.warmup_steps is None else FLAGS.warmup_steps
-    return total, warmup, log, evaluation
+    warmup = min(10_000, total // 10) if settings.warmup_steps is None else settings.warmup_steps
+    return Steps(total, warmup, log, evaluation)
 
 
-def make_trainer(
-    model: keras.Model, loss: Loss, strategy: tf.distribute.Strategy, total_steps: int, warmup_steps: int
-) -> Trainer:
-    """Freeze --freeze and return the trainer that the flags describe."""
-    freezing.freeze(model, FLAGS.freeze)
+def make_trainer(settings: Training, model: keras.Model, strategy: tf.distribute.Strategy, steps: Steps) -> Trainer:
+    """Freeze what is to be frozen, and return the trainer of the settings."""
+    freezing.freeze(model, list(settings.freeze))
     with strategy.scope():
         optimizer = optimizers.make_optimizer(
-            FLAGS.optimizer,
-            schedules.WarmupDecay(FLAGS.learning_rate, total_steps, warmup_steps, decay=FLAGS.schedule),
+            settings.optimizer,
+            schedules.WarmupDecay(settings.learning_rate, steps.total, steps.warmup, decay=settings.schedule),
             model,
-            weight_decay=FLAGS.weight_decay,
-            clip_norm=FLAGS.clip_norm,
-            ema_decay=FLAGS.ema_decay,
-            first_moment_dtype=FLAGS.first_moment_dtype,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            ema_decay=settings.ema_decay,
+            first_moment_dtype=settings.first_moment_dtype,
         )
     return loop.make_trainer(
         model,
         optimizer,
-        loss,
+        losses.get_loss(settings.loss),
         strategy,
-        FLAGS.batch_size,
-        FLAGS.precision,
-        steps_per_execution=FLAGS.steps_per_execution,
-        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+        settings.batch_size,
+        settings.precision,
+        steps_per_execution=settings.steps_per_execution,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
     )
 
 
 def train_and_evaluate(
+    settings: Training,
     trainer: Trainer,
     train_source: Source,
     eval_source: Source,
-    steps: Any,
-    extra_settings: dict[str, Any] | None = None,
+    steps: Steps,
+    *,
     crop: str = "resmall",
+    started_from: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Train in --workdir, or go on with it; evaluate every image once; write model.keras and result.json.
+    """Train in the workdir, or go on with it; evaluate every image once; write model.keras and result.json.
 
     Args:
+        settings: filled ones.
         trainer: from `make_trainer`.
         train_source, eval_source: see `data.source`.
-        steps: (total_steps, warmup_steps, log_steps, eval_steps).
-        extra_settings: name -> JSON value of what determines the run beside the flags.
+        steps: from `steps_of_run`.
         crop: of the evaluation.
+        started_from: name -> JSON value of what determines the run beside the settings.
 
     Returns:
-        dict of what result.json holds, or None where the run was finished before.
+        What result.json holds, or None where the run was finished before.
     """
-    model, strategy, side = trainer.model, trainer.strategy, shared_flags.image_size()
-    total_steps, warmup_steps, log_steps, eval_steps = steps
+    model, strategy = trainer.model, trainer.strategy
     chief, patch_size = strategies.is_chief(strategy), model.get_layer("stem").patch_size
+    pixels = PixelSettings(**settings.pixels())
 
     def eval_batches(part: tuple[int, int]) -> Any:
-        options = dict(batch_size=FLAGS.batch_size, image_size=side, crop=crop, pixels=shared_flags.pixel_settings())
-        return shared_flags.permuted(pipeline.eval_batches(eval_source, part=part, **options), patch_size)
+        options: dict[str, Any] = dict(
+            batch_size=settings.batch_size, image_size=settings.image_size, crop=crop, pixels=pixels
+        )
+        batches = pipeline.eval_batches(eval_source, part=part, **options)
+        return inputs.permuted(settings, batches, settings.image_size, patch_size)
 
     def batches(start_step: int) -> Any:
         def of_part(part: tuple[int, int]) -> Any:
-            return shared_flags.train_batches(train_source, start_step, part, patch_size=patch_size)
+            return inputs.train_batches(settings, train_source, start_step, part, patch_size)
 
-        return strategies.distribute(strategy, of_part, FLAGS.batch_size)
+        return strategies.distribute(strategy, of_part, settings.batch_size)
 
     def preview() -> Any:
-        some = shared_flags.train_batches(train_source, 0, batch_size=min(16, FLAGS.batch_size), patch_size=patch_size)
-        return next(iter(some))[0]
+        few = settings.with_values(batch_size=min(16, settings.batch_size))
+        return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))[0]
 
-    settings = entry.settings(FREE_FLAGS) | {
-        "total_steps": total_steps,
-        "warmup_steps": warmup_steps,
+    fixed, details = _description(settings, model, train_source, eval_source, steps)
+    with workdir.open_workdir(settings.workdir, fixed | (started_from or {}), details, settings.overwrite, chief) as at:
+        with loop.naming_lost_worker(trainer):
+            strategies.wait_for_workers(strategy)  # what --overwrite removes, no worker takes for this run's
+        if chief:
+            print(_announcement(settings, model, train_source, eval_source, steps, strategy), flush=True)
+        if (at / "result.json").exists() and (at / "model.keras").exists():
+            if chief:
+                print(f"{at} is finished: {(at / 'result.json').read_text().strip()}")
+            return None
+        distributed = strategies.distribute(strategy, eval_batches, settings.batch_size)
+        with inputs.naming_unreadable_files(train_source, eval_source):
+            summary = loop.train(
+                trainer,
+                batches,
+                at,
+                total_steps=steps.total,
+                evaluate=make_evaluator(model, distributed, trainer.image_loss, strategy),
+                preview=preview,
+                checkpoint_steps=settings.checkpoint_steps,
+                log_steps=steps.log,
+                eval_steps=steps.evaluation,
+                keep_checkpoints=settings.keep_checkpoints,
+            )
+        return _finish(settings, trainer, eval_source, steps, summary, at)
+
+
+def _description(
+    settings: Training, model: keras.Model, train_source: Source, eval_source: Source, steps: Steps
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what run.json holds: what may not change when the run goes on, and what may."""
+    fixed = settings.as_json(FREE) | {
+        "total_steps": steps.total,
+        "warmup_steps": steps.warmup,
         "class_names": train_source.class_names,
         "train_images": train_source.num_examples,
         "eval_images": eval_source.num_examples,
         "train_files": train_source.fingerprint,
     }
-    details = {"flags": entry.settings(), "num_parameters": model.count_params(), "versions": entry.versions()}
-    settings |= extra_settings or {}
-    with workdir.open_workdir(FLAGS.workdir, settings, details, FLAGS.overwrite, chief) as folder:
-        with loop.naming_lost_worker(trainer):
-            strategies.wait_for_workers(strategy)  # what --overwrite removes, no worker takes for this run's
-        if chief:
-            print(
-                f"Mixer {FLAGS.model}: {model.count_params():,} parameters, {side} px. {train_source.name}: "
-                f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
-                f"{eval_source.num_examples:,}. {total_steps} steps of {FLAGS.batch_size} images on "
-                f"{strategy.num_replicas_in_sync} device{'s' * (strategy.num_replicas_in_sync > 1)}.",
-                flush=True,
-            )
-        results = (folder / "result.json", folder / "model.keras")
-        if all(path.exists() for path in results):
-            if chief:
-                print(f"{folder} is finished: {results[0].read_text().strip()}")
-            return None
-        distributed = strategies.distribute(strategy, eval_batches, FLAGS.batch_size)
-        evaluate = make_evaluator(model, distributed, trainer.image_loss, strategy)
-        with entry.naming_unreadable_files(train_source, eval_source):
-            summary = loop.train(
-                trainer,
-                batches,
-                folder,
-                total_steps=total_steps,
-                evaluate=evaluate,
-                preview=preview,
-                checkpoint_steps=FLAGS.checkpoint_steps,
-                log_steps=log_steps,
-                eval_steps=eval_steps,
-                keep_checkpoints=FLAGS.keep_checkpoints,
-            )
-            final = summary["evaluation"]
-        result = {
-            "steps": total_steps,
-            "images_seen": total_steps * FLAGS.batch_size,
-            **final,
-            "resumed_at_step": summary["start_step"],
-            **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
-        }
-        if chief:
-            lora.merge_lora(model)
-            workdir.save_model(folder / "model.keras", model)
-            workdir.write_json(folder / "result.json", result)
-            print(
-                f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
-                f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
-                f"{summary['images_per_second'] or 0:.0f} images/s."
-            )
-        return result
+    details = {"flags": settings.as_json(), "num_parameters": model.count_params(), "versions": inputs.versions()}
+    return fixed, details
+
+
+def _announcement(
+    settings: Training,
+    model: keras.Model,
+    train_source: Source,
+    eval_source: Source,
+    steps: Steps,
+    strategy: tf.distribute.Strategy,
+) -> str:
+    devices = strategy.num_replicas_in_sync
+    return (
+        f"Mixer {settings.model}: {model.count_params():,} parameters, {settings.image_size} px. {train_source.name}: "
+        f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
+        f"{eval_source.num_examples:,}. {steps.total} steps of {settings.batch_size} images on {devices} "
+        f"device{'s' * (devices > 1)}."
+    )
+
+
+def _finish(
+    settings: Training, trainer: Trainer, eval_source: Source, steps: Steps, summary: dict[str, Any], at: pathlib.Path
+) -> dict[str, Any]:
+    """Write model.keras and result.json, and return what the latter holds."""
+    final = summary["evaluation"]
+    result = {
+        "steps": steps.total,
+        "images_seen": steps.total * settings.batch_size,
+        **final,
+        "resumed_at_step": summary["start_step"],
+        **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
+    }
+    if strategies.is_chief(trainer.strategy):
+        lora.merge_lora(trainer.model)
+        workdir.save_model(at / "model.keras", trainer.model)
+        workdir.write_json(at / "result.json", result)
+        print(
+            f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
+            f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
+            f"{summary['images_per_second'] or 0:.0f} images/s."
+        )
+    return result

@@ -42,6 +42,8 @@ Preview = Callable[[], tf.Tensor]  # images (N, H, W, 3) in [-1, 1]
 class NonFiniteLoss(ArithmeticError):
     """The loss became NaN or infinite; the message names the step."""
 
+    exit_code = 3
+
 
 class _StepCallback(keras.callbacks.Callback):
     """A callback that counts steps of the run instead of executions of this call of `fit`."""

@@ -19,6 +19,8 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Cancelled
 class WorkerLost(RuntimeError):
     """Another worker of the cluster has gone; the message says what to do."""
 
+    exit_code = 1
+
 
 def make_trainer(
     model: keras.Model,

@@ -14,7 +14,7 @@ class Interrupted(RuntimeError):
     """A signal stopped the run and its state is saved; `signum` says which, `step` where."""
 
     def __init__(self, signum: int, step: int) -> None:
-        self.signum, self.step = signum, step
+        self.signum, self.step, self.exit_code = signum, step, 128 + signum
         super().__init__(
             f"stopped by {signal.Signals(signum).name} at step {step}; everything is saved, and the same command "
             "continues."

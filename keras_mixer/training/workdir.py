@@ -21,6 +21,8 @@ FOLDERS = ("tensorboard", "checkpoints")
 class SaveError(OSError):
     """A file of a run could not be written; the message names it and what is still there."""
 
+    exit_code = 1
+
 
 @contextlib.contextmanager
 def naming_unwritable(path: Path, kept: str = "what was saved before is kept") -> Iterator[None]:

@@ -53,7 +53,7 @@ def _run(recipe, flags, *paths):
 
 
 def main(recipe):
-    import keras_mixer.cli.entry  # first
+    import keras_mixer.cli.quiet_tensorflow  # first
     import keras_mixer.cli.training  # noqa: F401
 
     for line in sys.stdin:

@@ -101,7 +101,10 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--formats=saved_model,tfjs"], "formats: must be some of saved_model, litert, onnx, with commas"),
+        (
+            ["--formats=saved_model,tfjs"],
+            "formats: must be different of saved_model, litert, onnx, separated by",
+        ),
         (["--litert_quantization=int4"], "litert_quantization: must be none, float16 or int8, got 'int4'"),
         (["--top=0"], "top: must be a positive number, got 0"),
         (["--version=-1"], "version: must be a whole number of at least 0, got -1"),

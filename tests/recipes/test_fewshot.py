@@ -92,7 +92,10 @@ def test_a_class_with_too_few_images_is_named(finished, forked, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--shots=1,many"], "shots: must list whole numbers of at least 1, got '1,many'; write --shots=1,5,10,25"),
+        (
+            ["--shots=1,many"],
+            "whole numbers of at least 1, separated by commas, got '1,many'; write --shots=1,5,10,25",
+        ),
         (["--crop=centre"], "crop: must be 'resmall' or 'resize', got 'centre'"),
         (["--batch_size=3", "--strategy=mirrored", "--num_devices=2"], "shared evenly by 2 devices"),
     ],

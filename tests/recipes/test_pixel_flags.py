@@ -85,7 +85,7 @@ def test_prediction_evaluation_and_export_follow_the_run(run, photos):
         ),
         (
             "--crop_area=half",
-            "crop_area: must be two numbers with a comma between, got 'half'; write --crop_area=0.05,1.",
+            "crop_area: must be numbers, separated by commas, got 'half'; write --crop_area=0.05,1.",
         ),
         ("--crop_aspect=1", "crop_aspect: must be the smallest and the largest, positive, got (1.0,)."),
         (

@@ -173,7 +173,7 @@ def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights, forked)
         (["--tables="], "tables: must be different of 2, 3"),
         (["--tasks=pet"], "task: 'pet' is not a task of the paper; did you mean pets"),
         (["--tasks=vtab-dtd", "--tables=3"], "tasks: vtab-dtd is not part of Table 3; add another to --tables"),
-        (["--seeds=1,01"], "seeds: must be different whole numbers, separated by commas, got '1,01'"),
+        (["--seeds=1,01"], "seeds: must be different whole numbers of at least 0, separated by commas, got '1,1'"),
         (["--finetune_flags=--strategy tpu"], "finetune_flags: 'tpu' is not a flag; write --name=value"),
         (["--finetune_flags=--nosweep"], "finetune_flags: the suite sets --nosweep for each task"),
         (["--finetune_flags=--crop=resize"], "finetune_flags: the suite sets --crop for each task"),

@@ -4,40 +4,39 @@ import contextlib
 import statistics
 from typing import Any
 
-from absl import flags
-
 from keras_mixer import files
-from keras_mixer.benchmark import measuring as shared
-from keras_mixer.benchmark import speed_report, throughput
-
-FLAGS: Any = flags.FLAGS
+from keras_mixer.benchmark import measuring, speed_report, throughput
+from keras_mixer.benchmark.settings import Settings
 
 
-def main() -> None:
+def run(settings: Settings) -> None:
     """Images/s over the batch sizes, ours and those of --compare in turn."""
-    options = shared.check_flags("s32")
-    modes = ["inference", "training"] if FLAGS.mode == "both" else [FLAGS.mode]
-    model = FLAGS.model or "s32"
-    files.open_folder(FLAGS.output)
-    result = shared.new_result("speed", model)
-    groups = [(mode, size) for mode in modes for size in options["batch_sizes"]]
+    ways = measuring.check(settings, "s32")
+    modes = [settings.mode] if settings.mode in ("inference", "training") else ["inference", "training"]
+    model = settings.model or "s32"
+    files.open_folder(settings.output)
+    result = measuring.new_result(settings, "speed", model)
+    groups = [(mode, size) for mode in modes for size in sorted(settings.batch_sizes)]
     paths, failed = [], []
     with contextlib.ExitStack() as stack:
-        peaks = {dtype: stack.enter_context(shared.start_peak(dtype)) for dtype in shared.dtypes_of_run()}
+        peaks = {
+            dtype: stack.enter_context(measuring.start_peak(settings, dtype))
+            for dtype in measuring.dtypes_of_run(settings)
+        }
         for k, (mode, size) in enumerate(groups):
-            shared.progress(f"[{k + 1}/{len(groups)}] {mode}, batch {size}")
-            rows, peak_rates = measure_group(model, mode, size, options["compile"], peaks)
+            measuring.progress(f"[{k + 1}/{len(groups)}] {mode}, batch {size}")
+            rows, peak_rates = measure_group(settings, model, mode, size, ways, peaks)
             result["rows"] += rows
             failed += [row["error"] for row in rows if "error" in row]
             for dtype, rates in peak_rates.items():
                 result["matmul_gflops"][dtype] += rates
-            shared.name_device(result)
+            measuring.name_device(result)
             text = sweep_text(result)
             figure = None
             if any("error" not in row for row in result["rows"]):
                 figure = speed_report.speed_figure(result["rows"], result["title"])
-            paths = speed_report.write(FLAGS.output, "speed", result, text, figure)  # what there is so far
-    shared.finish(text, paths, failed)
+            paths = speed_report.write(settings.output, "speed", result, text, figure)  # what there is so far
+    measuring.finish(text, paths, failed)
 
 
 def sweep_text(result: dict[str, Any]) -> str:
@@ -47,11 +46,11 @@ def sweep_text(result: dict[str, Any]) -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def measure_group(model: str, mode: str, size: Any, compile_with: str, peaks: Any) -> Any:
+def measure_group(settings: Settings, model: str, mode: str, size: Any, compile_with: list[str], peaks: Any) -> Any:
     """Measure the configurations of one mode and batch size and the matrix products, in turn; return rows and rates."""
-    common = {"model": model, "mode": mode, "batch_size": size, "image_size": FLAGS.image_size}
+    common = {"model": model, "mode": mode, "batch_size": size, "image_size": settings.image_size}
     specs = [(f"keras_mixer {way}", dict(kind="keras_mixer", compile=way)) for way in compile_with]
-    for name in FLAGS.compare:
+    for name in settings.compare:
         if name == "keras_vit":
             specs += [(f"keras_vit {way}", dict(kind="keras_vit", compile=way)) for way in compile_with]
         else:
@@ -64,15 +63,17 @@ def measure_group(model: str, mode: str, size: Any, compile_with: str, peaks: An
                     if sizes is None:
                         raise throughput.ChildFailed(f"{name}: not measured, since ours failed.")
                     spec = {**spec, "sizes": sizes["sizes"]}
-                    child = shared.start(name, {**common, **spec, "image_size": sizes["image_size"]}, FLAGS.peer_python)
+                    child = measuring.start(
+                        settings, name, {**common, **spec, "image_size": sizes["image_size"]}, settings.peer_python
+                    )
                 else:
-                    child = shared.start(name, {**common, **spec})
+                    child = measuring.start(settings, name, {**common, **spec})
                     sizes = child.facts if spec["kind"] == "keras_mixer" else sizes
                 children.append(stack.enter_context(child))
             except throughput.ChildFailed as error:
                 rows[name] = failed_row(name, mode, size, error)
         everything = [*peaks.values(), *children]
-        answers = throughput.interleave(everything, FLAGS.rounds, FLAGS.seconds)
+        answers = throughput.interleave(everything, settings.rounds, settings.seconds)
     peak_rates = {}
     for dtype, child, given in zip(peaks, everything, answers, strict=False):
         if isinstance(given, throughput.ChildFailed):
@@ -83,12 +84,12 @@ def measure_group(model: str, mode: str, size: Any, compile_with: str, peaks: An
             rows[child.name] = failed_row(child.name, mode, size, given)
             continue
         precision = child.facts["precision"]
-        peak = statistics.median(peak_rates[shared.DTYPES.get(precision, precision)])
+        peak = statistics.median(peak_rates[measuring.DTYPES.get(precision, precision)])
         rows[child.name] = throughput.row(child, given, mode, size, peak)
-        shared.progress(f"    {child.name}: {rows[child.name]['images_per_second']:,.4g} images/s")
+        measuring.progress(f"    {child.name}: {rows[child.name]['images_per_second']:,.4g} images/s")
     return [rows[name] for name, _ in specs], peak_rates
 
 
 def failed_row(name: str, mode: str, size: Any, error: Any) -> dict[str, Any]:
-    shared.progress(f"    {error}")
+    measuring.progress(f"    {error}")
     return {"name": name, "mode": mode, "batch_size": size, "error": str(error)}

@@ -1,43 +1,43 @@
-"""The input pipeline part of benchmark.py: stages, and their report."""
+"""The stages of the input pipeline, for the command benchmark --input."""
 
-from keras_mixer.cli import entry  # first: it imports TensorFlow without its start-up notes
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
 from typing import Any
 
 import tensorflow as tf
-from absl import flags
 
 from keras_mixer import files
 from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark.settings import Settings
+from keras_mixer.cli import inputs
 from keras_mixer.data import augment, crops, decode, pipeline, randaugment
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
 
-FLAGS: Any = flags.FLAGS
 NUM_FILES, CLASSES = 64, 1000
 MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
 LIMIT = "tf.io.decode_jpeg, the limit"
 
 
-def main(_: list[str]) -> None:
+def run(settings: Settings) -> None:
     """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
     new_figure(1, 1)  # says at once where matplotlib is missing
-    files.open_folder(FLAGS.output)
-    FLAGS.image_size = FLAGS.image_size or 224
+    files.open_folder(settings.output)
+    settings = settings.with_values(image_size=settings.image_size or 224)
     input_speed.use_one_core()
     photos = input_speed.photographs(NUM_FILES)
-    stages = input_stages(photos, FLAGS.image_size, FLAGS.batch_size)
-    rates = input_speed.measure(stages, FLAGS.seconds, FLAGS.rounds)
+    stages = input_stages(photos, settings.image_size, settings.batch_size)
+    rates = input_speed.measure(stages, settings.seconds, settings.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
     memory = input_speed.peak_memory()
     details = {
-        "flags": entry.settings(),
+        "flags": settings.as_json(),
         "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
         "peak_memory_mib": round(memory),
-        "versions": entry.versions(),
+        "versions": inputs.versions(),
     }
-    paths = input_speed.write_report(FLAGS.output, rates, LIMIT, details)
+    paths = input_speed.write_report(settings.output, rates, LIMIT, details)
     print(input_speed.table(rates, LIMIT))
     print(f"{NUM_FILES} JPEGs of 500 x 375, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
     print(f"Written: {', '.join(str(path) for path in paths)}")

@@ -1,0 +1,131 @@
+"""What the settings of a command describe, made: sources, batches, a strategy, precision and seed."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mixer.cli.settings import Augmentation, Batches, Data, Devices, TrainingData
+from keras_mixer.data import opening, permutations, pipeline
+from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.data.source import Source
+from keras_mixer.paper import MODELS
+from keras_mixer.training import strategies
+from keras_mixer.versions import versions as package_versions
+
+
+def usual_size(model: str | None) -> int:
+    """Return the side in pixels of a variant's images."""
+    return 16 if model == "tiny" else 224
+
+
+def make_strategy(settings: Devices) -> tf.distribute.Strategy:
+    """Return the strategy of the settings; to be made before anything else of TensorFlow."""
+    return strategies.make_strategy(settings.strategy, settings.num_devices, settings.tpu)
+
+
+def set_precision_and_seed(settings: Devices) -> None:
+    """Set the global dtype policy and every seed."""
+    if not 0 <= settings.seed < 2**31:
+        raise ValueError(f"seed: must be at least 0 and below 2**31, got {settings.seed}.")
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
+
+
+def open_source(settings: Data, training: bool) -> Source:
+    """Open the dataset: the split to train on, or the one to evaluate on."""
+    split = settings.eval_split
+    if training:
+        split = settings.train_split if isinstance(settings, TrainingData) else None
+    return opening.open_source(
+        settings.dataset,
+        split,
+        training=training,
+        data_dir=settings.data_dir,
+        manual_dir=settings.manual_dir,
+        seed=settings.split_seed,
+        on_bad_image=settings.on_bad_image,
+        max_bad_fraction=settings.max_bad_fraction,
+    )
+
+
+def open_sources(settings: TrainingData) -> tuple[Source, Source]:
+    """Open the dataset for training and for evaluation; both must have the same classes."""
+    train, evaluation = open_source(settings, training=True), open_source(settings, training=False)
+    if train.class_names != evaluation.class_names:
+        raise ValueError(f"dataset: {train.name} and {evaluation.name} must have the same classes, and have not.")
+    return train, evaluation
+
+
+def train_batches(
+    settings: Batches,
+    source: Source,
+    start_step: int = 0,
+    part: tuple[int, int] = (0, 1),
+    patch_size: int | None = None,
+) -> tf.data.Dataset:
+    """Return the training batches of filled settings, from `start_step` on; `patch_size` as for `permuted`."""
+    pixels = PixelSettings(**settings.pixels())
+    options = _train_options(settings) | {"seed": settings.seed, "pixels": pixels}
+    batches = pipeline.train_batches(source, start_step=start_step, part=part, **options)
+    return permuted(settings, batches, settings.image_size, patch_size or MODELS[settings.model]["patch_size"])
+
+
+def permuted(settings: Augmentation, batches: Any, image_size: Any, patch_size: int) -> tf.data.Dataset:
+    """Return batches with their images permuted as the settings say."""
+    if settings.permutation == "none":
+        return batches
+    kind, seed = settings.permutation, settings.permutation_seed
+    return permutations.permute_batches(batches, kind, image_size, patch_size, seed)
+
+
+def check_train_batches(settings: Batches, source: Source, given: Batches) -> None:
+    """Refuse settings that `train_batches` would, before anything is written; `given` are those before `filled`."""
+    PixelSettings(**settings.pixels())
+    useless = [name for name in ("crop_area", "crop_aspect", "flip_rate") if getattr(given, name) is not None]
+    none = settings.augmentation == "none"
+    if useless and (none or not source.photographs):
+        why = "--augmentation=none only resizes" if none else f"{source.name} has drawn signs"
+        raise ValueError(f"{useless[0]}: has no effect, since {why}; leave it out.")
+    pipeline.check_train_options(source, **_train_options(settings))
+    permutations.check_kind(settings.permutation, settings.permutation_seed)
+
+
+def _train_options(settings: Batches) -> dict[str, Any]:
+    names: tuple[str, ...] = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
+    names += ("random_erasing_rate", "label_smoothing", "flip_rate", "crop_area", "crop_aspect", "image_size")
+    return {name: getattr(settings, name) for name in names}
+
+
+@contextlib.contextmanager
+def naming_unreadable_files(*data_sources: Source) -> Iterator[None]:
+    """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
+    try:
+        yield
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.DataLossError,
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+    ) as error:
+        if pipeline.LABEL_ERROR in (error.message or ""):
+            raise
+        for source in data_sources:
+            found = source.find_unreadable() if source.find_unreadable else None
+            if found:
+                skip = ", or start with --overwrite and --on_bad_image=skip" if source.loose_files else ""
+                raise ValueError(
+                    f"dataset: {found} cannot be decoded as an image; replace it, and run the same command again to "
+                    f"continue, or remove it and start with --overwrite{skip}."
+                ) from None
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Return what a result depends on besides the settings."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return {**package_versions(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpus} GPUs"}
