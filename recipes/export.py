@@ -20,23 +20,16 @@ import pathlib
 import shlex
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
 from keras_mixer import export
 from keras_mixer.class_names import imagenet_classes
-from keras_mixer.cli import entry, trained
+from keras_mixer.cli import entry, exporting, trained
 from keras_mixer.cli.flags import setting, settings_class
 from keras_mixer.cli.settings import Checkpoint, View
-from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
-from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.export import model_card, version_folder
 from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.types import Path
 
 FORMATS: dict[str, Any] = {"saved_model": None, "litert": "model.tflite", "onnx": "model.onnx"}
-CALIBRATION_IMAGES = 200
 
 
 @settings_class
@@ -77,8 +70,10 @@ def run(settings: Settings) -> None:
         )
     side, crop = start.side(settings.image_size), settings.crop or start.crop()
     pixels = start.pixels(**settings.pixels())
-    int8 = "litert" in settings.formats and settings.litert_quantization == "int8"
-    calibration = calibration_images(settings, start, side, crop, pixels) if int8 else None
+    calibration = None
+    if "litert" in settings.formats and settings.litert_quantization == "int8":
+        given = settings.calibration_images, settings.data_dir
+        calibration = exporting.calibration_images(*given, start, side, crop, pixels)
 
     # ---- Model and files ----
     options = dict(classes=start.num_classes, classifier_activation=start.activation, name=model_name(start))
@@ -97,7 +92,7 @@ def run(settings: Settings) -> None:
                 top=settings.top,
                 storage=settings.storage,
                 jit_compile=settings.jit_compile,
-                card=card(start),
+                card=exporting.card(start),
                 overwrite=settings.overwrite,
             )
             difference = json.loads((folder / "export.json").read_text("utf-8"))["largest_difference"]
@@ -137,61 +132,6 @@ def model_name(start: StartingPoint) -> str | None:
     grown = {"tokens_mlp_dim": start.sizes["tokens_mlp_dim"]}  # with the image size
     names = [name for name, sizes in MODELS.items() if sizes | grown == start.sizes]
     return f"mixer_{names[0]}" if names else None
-
-
-def card(start: StartingPoint) -> dict[str, Any]:
-    """Return what model_card.md tells of the weights: their name, and of a run its data and accuracy."""
-    told: dict[str, Any] = {"Weights": start.name}
-    dataset = start.settings.get("dataset")
-    if dataset:
-        told["Trained on"] = dataset
-        told["Training images"] = start.settings.get("train_images")
-    try:
-        result = json.loads((pathlib.Path(start.weights).parent / "result.json").read_text())
-    except (OSError, ValueError):
-        result = {}
-    if dataset and "top1" in result:
-        images = f"{result['num_examples']:,} held-out images" if "num_examples" in result else "the held-out images"
-        told["Accuracy"] = f"top-1 {result['top1']:.2%}, measured on {images} of {dataset}"
-        if "top5" in result:
-            told["Accuracy"] += f"; top-5 {result['top5']:.2%}"
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def calibration_images(
-    settings: Settings, start: StartingPoint, side: int, crop: str, pixels: PixelSettings
-) -> np.ndarray:
-    """Return (N, side, side, 3) uint8: --calibration_images, or images of the dataset that the run trained on."""
-    if settings.calibration_images is not None:
-        folder = pathlib.Path(settings.calibration_images).expanduser()
-        paths = folders.list_files(folder)[0] if folder.is_dir() else []
-        if not paths:
-            raise ValueError(f"calibration_images: {folder} has no images; give a folder that has some.")
-        chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(CALIBRATION_IMAGES, len(paths))).astype(int)]
-        return np.stack([_pixels(path, side, crop, pixels) for path in chosen])
-    dataset = start.settings.get("dataset")
-    if dataset is None:
-        raise ValueError(f"calibration_images: {start.name} says no dataset; give a folder of images like yours.")
-    source = opening.open_source(
-        dataset,
-        start.settings.get("train_split"),
-        training=True,
-        data_dir=settings.data_dir,
-        seed=start.settings.get("split_seed") or 0,
-    )
-    options: dict[str, Any] = {} if crop == "none" else {"crop": crop}
-    options |= dict(batch_size=CALIBRATION_IMAGES, image_size=side, pixels=pixels)
-    batches = pipeline.eval_batches(source, **options)
-    images, _, mask = next(iter(batches))
-    return np.round((images.numpy()[mask.numpy() > 0] + 1) * 127.5).astype(np.uint8)
-
-
-def _pixels(path: Path, side: int, crop: str, pixels: PixelSettings) -> np.ndarray:
-    try:
-        image = decode.decode_image(checking.read_bytes(path), pixels.alpha, pixels.exif_rotation)
-        return crops.evaluation_crop(image, crop, side, pixels.antialias).numpy()
-    except tf.errors.OpError as error:
-        raise ValueError(f"calibration_images: {decode.describe_error(error, os.fspath(path))}") from None
 
 
 def size_of(path: pathlib.Path) -> int:

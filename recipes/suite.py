@@ -13,28 +13,16 @@ from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow w
 
 # isort: split
 import contextlib
-import os
 import pathlib
-import platform
 import shlex
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-import tensorflow as tf
-
-import keras_mixer
-from keras_mixer.cli import entry, inputs, suite_plan, trained
+from keras_mixer.cli import entry, inputs, suite_plan, suite_tables, suite_throughput, trained
 from keras_mixer.cli.suite_plan import Settings
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import tables as paper_tables
-from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
-from keras_mixer.weights import resolution
-
-BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
-SECONDS = 0.5  # at least, and three batches, for each
+from keras_mixer.training import workdir
 
 
 def run(settings: Settings) -> None:
@@ -43,7 +31,7 @@ def run(settings: Settings) -> None:
     given = suite_plan.parse_flags(settings.finetune_flags)
     start = trained.find(settings)
     if settings.measure is not None:
-        measure_throughput(settings, start, settings.measure, given)
+        suite_throughput.measure_throughput(settings, start, settings.measure, given)
         return
     tables = [paper_tables.TABLES[number] for number in settings.tables]
     keys, seeds = chosen_tasks(settings, tables), list(map(str, settings.seeds))
@@ -78,8 +66,8 @@ def run(settings: Settings) -> None:
                 job.why_not = f"needs {job.needs}, which is not finished"
                 continue
             suite_plan.run(job)
-            write_tables(settings, folder, tables, jobs, start, given)
-        write_tables(settings, folder, tables, jobs, start, given)
+            suite_tables.write_tables(settings, folder, tables, jobs, start, given)
+        suite_tables.write_tables(settings, folder, tables, jobs, start, given)
     for job in jobs.values():
         if job.why_not:
             print(f"{'FAILED' if job.failed else 'skipped'} {job.place}: {job.why_not}")
@@ -114,107 +102,6 @@ def open_folder(settings: Settings, fixed: dict[str, Any]) -> Iterator[pathlib.P
         except ValueError as error:
             raise ValueError(str(error).replace(", or --overwrite to start anew", "")) from None
         yield folder
-
-
-def write_tables(
-    settings: Settings,
-    folder: pathlib.Path,
-    tables: Any,
-    jobs: dict[str, suite_plan.Job],
-    start: StartingPoint,
-    given: Any,
-) -> None:
-    """Write tables.md, tables.csv and tasks.csv from the results that are there."""
-    seeds = list(map(str, settings.seeds))
-    text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
-    protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."
-    changed = [f"--{name}={value}" for name, value in given.items() if name not in suite_plan.PASSED_ON]
-    text.append(protocol + (f" **Not the paper's fine-tuning: {' '.join(changed)}.**" if changed else "") + "\n")
-    shots = jobs["fewshot"].result() if "fewshot" in jobs else None
-    for table in tables:
-        name, scores = f"table{table.number}", {}
-        for key in table.tasks:
-            result = jobs[f"{name}/{key}"].result()
-            if result:
-                scores[key] = {seed: result["top1_by_seed"][seed] for seed in seeds}
-            row = {"table": table.number, "task": key, "title": tasks.get_task(key).title}
-            row |= {name: (result or {}).get(name) for name in ("top1", "top1_deviation", "learning_rate")}
-            parts.append(row | {"why_not": jobs[f"{name}/{key}"].why_not or None})
-        real = {seed: jobs[f"{name}/real/seed_{seed}"].result() for seed in seeds if f"{name}/real/seed_{seed}" in jobs}
-        if real and all(real.values()):
-            scores["real"] = {seed: result["real_top1"] for seed, result in real.items()}
-        speed = jobs[f"{name}/throughput"].result() if f"{name}/throughput" in jobs else None
-        side = suite_plan.full_size(table, given)
-        published = paper_tables.published_row(table, settings.weights, settings.model, side)
-        fewshot = None
-        if shots:
-            fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
-        rows = paper_tables.rows(table, start.name, side, scores, speed, published, fewshot)
-        text.append(paper_tables.markdown(table, rows))
-        if speed:
-            text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
-        all_rows += rows
-    text += ["## Tasks\n", "| table | task | top-1 | learning rate |", "| --- | --- | --- | --- |"]
-    for row in parts:
-        score = f"{row['top1']:.2%} ± {row['top1_deviation']:.2%}" if row["top1"] is not None else row["why_not"]
-        cells = (row["table"], f"{row['title']} (`{row['task']}`)", score or "-", row["learning_rate"] or "-")
-        text.append(f"| {' | '.join(map(str, cells))} |")
-    others = [job for job in jobs.values() if job.recipe != "finetune" and job.why_not]
-    text += ["", *(f"- {job.place}: {job.why_not}" for job in others)]
-    contents = {"tables.md": "\n".join(text).rstrip() + "\n"}
-    contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
-    for file_name, content in contents.items():
-        with workdir.naming_unwritable(folder / file_name), workdir.atomic_file(folder / file_name) as file:
-            file.write(content)
-
-
-def measure_throughput(settings: Settings, start: StartingPoint, side: int, given: Any) -> Any:
-    """Write the best images/s/core over batch sizes to result.json: inference of the Mixer on images in memory."""
-    number = given.get("num_devices")
-    strategy = strategies.make_strategy(
-        given.get("strategy", "auto"), int(number) if number else None, given.get("tpu")
-    )
-    precision = given.get("precision", "float32")
-    keras.config.set_dtype_policy(precision)
-    patches = side // start.sizes["patch_size"]
-    trained = (start.image_size or side) // start.sizes["patch_size"]
-    factor = resolution.grid_factor((trained, trained), (patches, patches))
-    wider = factor[0] * factor[1] if factor else 1  # the token MLPs, as fine-tuning at this size makes them
-    sizes = start.sizes | {"tokens_mlp_dim": start.sizes["tokens_mlp_dim"] * wider}
-    with strategy.scope():
-        model = keras_mixer.MLPMixer(**sizes, input_shape=(side, side, 3), classes=1000, classifier_activation=None)
-
-    @tf.function
-    def logits_sum(images: Any) -> Any:
-        one = lambda images: tf.reduce_sum(tf.cast(model(images, training=False), tf.float32))
-        return strategy.reduce("SUM", strategy.run(one, (images,)), axis=None)
-
-    accelerators = tf.config.list_logical_devices("TPU") or tf.config.list_logical_devices("GPU")
-    replicas = strategy.num_replicas_in_sync
-    cores = replicas if accelerators else len(os.sched_getaffinity(0))
-    best = (0.0, 0)
-    for batch_size in BATCH_SIZES:
-        images = tf.random.stateless_uniform((batch_size, side, side, 3), (0, 0), -1, 1)
-        try:
-            logits_sum(images).numpy()  # traced and compiled
-            began, steps = time.perf_counter(), 0
-            while steps < 3 or time.perf_counter() - began < SECONDS:
-                for _ in range(8 if accelerators else 1):
-                    total, steps = logits_sum(images), steps + 1
-                total.numpy()  # waits for the device
-        except tf.errors.ResourceExhaustedError:
-            break
-        rate = steps * batch_size * replicas / (time.perf_counter() - began)
-        if rate < 0.9 * best[0]:
-            break
-        best = max(best, (rate, batch_size))
-    kind = f"{replicas} {accelerators[0].device_type}" if accelerators else f"{cores} CPU cores, {platform.machine()}"
-    result: dict[str, Any] = {"images_per_second_per_core": best[0] / cores, "batch_size": best[1], "image_size": side}
-    folder = pathlib.Path(settings.workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    result |= {"machine": f"{kind}, {precision}", "versions": inputs.versions()}
-    workdir.write_json(folder / "result.json", result)
-    print(f"{best[0] / cores:.4g} images/s/core at {side} px, batch {best[1]}: {result['machine']}")
 
 
 if __name__ == "__main__":

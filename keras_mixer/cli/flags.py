@@ -137,7 +137,7 @@ def read(settings: type[S], argv: Sequence[str], doc: str) -> S:
         hint = f"; did you mean --{near[0]}?" if near else "."
         raise ValueError(f"--{error.flagname} is not a flag of this recipe{hint} See --help.") from None
     except flags.IllegalFlagValueError as error:  # of a flag that is true or false, since the others are texts
-        name, _, value = re.sub(r"^flag --|: Non-boolean.*", "", str(error)).partition("=")
+        name, _, value = re.sub(r"^flag --|: \(.Non-boolean.*", "", str(error)).partition("=")
         raise ValueError(f"{name}: must be true or false, got {value!r}. See --help.") from None
     except flags.Error as error:
         raise ValueError(f"{error}. See --help.") from None

@@ -1,0 +1,63 @@
+"""The tables of a suite, written from the results that are there."""
+
+import pathlib
+from typing import Any
+
+from keras_mixer.cli import suite_plan
+from keras_mixer.cli.suite_plan import Job, Settings
+from keras_mixer.data import tasks
+from keras_mixer.evaluation import tables as paper_tables
+from keras_mixer.starting_point import StartingPoint
+from keras_mixer.training import workdir
+
+
+def write_tables(
+    settings: Settings,
+    folder: pathlib.Path,
+    tables: Any,
+    jobs: dict[str, Job],
+    start: StartingPoint,
+    given: Any,
+) -> None:
+    """Write tables.md, tables.csv and tasks.csv from the results that are there."""
+    seeds = list(map(str, settings.seeds))
+    text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
+    protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."
+    changed = [f"--{name}={value}" for name, value in given.items() if name not in suite_plan.PASSED_ON]
+    text.append(protocol + (f" **Not the paper's fine-tuning: {' '.join(changed)}.**" if changed else "") + "\n")
+    shots = jobs["fewshot"].result() if "fewshot" in jobs else None
+    for table in tables:
+        name, scores = f"table{table.number}", {}
+        for key in table.tasks:
+            result = jobs[f"{name}/{key}"].result()
+            if result:
+                scores[key] = {seed: result["top1_by_seed"][seed] for seed in seeds}
+            row = {"table": table.number, "task": key, "title": tasks.get_task(key).title}
+            row |= {name: (result or {}).get(name) for name in ("top1", "top1_deviation", "learning_rate")}
+            parts.append(row | {"why_not": jobs[f"{name}/{key}"].why_not or None})
+        real = {seed: jobs[f"{name}/real/seed_{seed}"].result() for seed in seeds if f"{name}/real/seed_{seed}" in jobs}
+        if real and all(real.values()):
+            scores["real"] = {seed: result["real_top1"] for seed, result in real.items()}
+        speed = jobs[f"{name}/throughput"].result() if f"{name}/throughput" in jobs else None
+        side = suite_plan.full_size(table, given)
+        published = paper_tables.published_row(table, settings.weights, settings.model, side)
+        fewshot = None
+        if shots:
+            fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
+        rows = paper_tables.rows(table, start.name, side, scores, speed, published, fewshot)
+        text.append(paper_tables.markdown(table, rows))
+        if speed:
+            text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
+        all_rows += rows
+    text += ["## Tasks\n", "| table | task | top-1 | learning rate |", "| --- | --- | --- | --- |"]
+    for row in parts:
+        score = f"{row['top1']:.2%} ± {row['top1_deviation']:.2%}" if row["top1"] is not None else row["why_not"]
+        cells = (row["table"], f"{row['title']} (`{row['task']}`)", score or "-", row["learning_rate"] or "-")
+        text.append(f"| {' | '.join(map(str, cells))} |")
+    others = [job for job in jobs.values() if job.recipe != "finetune" and job.why_not]
+    text += ["", *(f"- {job.place}: {job.why_not}" for job in others)]
+    contents = {"tables.md": "\n".join(text).rstrip() + "\n"}
+    contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
+    for file_name, content in contents.items():
+        with workdir.naming_unwritable(folder / file_name), workdir.atomic_file(folder / file_name) as file:
+            file.write(content)
