@@ -42,6 +42,7 @@ class Settings(Measuring):
     workdir: str = changed(Measuring, "workdir", "runs/evaluate")
 
 
+@inputs.restoring_precision
 def run(settings: Settings) -> dict[str, Any]:
     """Evaluate as the settings say, and return what result.json holds."""
     # ---- Settings ----

@@ -45,6 +45,7 @@ class Settings(Measuring, TrainingData):
     workdir: str = changed(Measuring, "workdir", "runs/fewshot")
 
 
+@inputs.restoring_precision
 def run(settings: Settings) -> dict[str, Any] | None:
     """Evaluate the features as the settings say; return what result.json holds, None by a worker that is no chief."""
     # ---- Settings ----

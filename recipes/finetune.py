@@ -31,6 +31,7 @@ from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
 
 
+@inputs.restoring_precision
 def run(settings: Settings) -> dict[str, Any] | None:
     """Fine-tune as the settings say, and return what result.json holds, or None where the run was finished before."""
     # ---- Settings: by hand, then of the task, then of the checkpoint ----

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_mixer import exported, runs
-from keras_mixer.cli import entry, trained
+from keras_mixer.cli import entry, inputs, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, View
 from keras_mixer.data import given_images, opening, pipeline
@@ -53,6 +53,7 @@ class Settings(Checkpoint, View):
     json: bool = setting(False, "Write a line of JSON for each image instead of the table.", common=True)
 
 
+@inputs.restoring_precision
 def run(settings: Settings) -> None:
     """Print what is in the images; `keras_mixer.load_run(...).predict` returns the same."""
     # ---- Settings ----

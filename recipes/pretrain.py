@@ -40,6 +40,7 @@ class Settings(Training):
     )
 
 
+@inputs.restoring_precision
 def run(settings: Settings) -> dict[str, Any] | None:
     """Pre-train as the settings say, and return what result.json holds, or None where the run was finished before."""
     # ---- Settings: by hand, then of the preset ----

@@ -1,10 +1,11 @@
 """What the settings of a command describe, made: sources, batches, a strategy, precision and seed."""
 
 import contextlib
+import functools
 import os
 import platform
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import keras
 import tensorflow as tf
@@ -17,6 +18,9 @@ from keras_mixer.paper import MODELS
 from keras_mixer.training import strategies
 from keras_mixer.versions import versions as package_versions
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def usual_size(model: str | None) -> int:
     """Return the side in pixels of a variant's images."""
@@ -26,6 +30,20 @@ def usual_size(model: str | None) -> int:
 def make_strategy(settings: Devices) -> tf.distribute.Strategy:
     """Return the strategy of the settings; to be made before anything else of TensorFlow."""
     return strategies.make_strategy(settings.strategy, settings.num_devices, settings.tpu)
+
+
+def restoring_precision(run: Callable[P, R]) -> Callable[P, R]:
+    """Decorate what sets the global dtype policy, so that who calls it from Python finds theirs again."""
+
+    @functools.wraps(run)
+    def restoring(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = keras.config.dtype_policy()
+        try:
+            return run(*args, **kwargs)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    return restoring
 
 
 def set_precision_and_seed(settings: Devices) -> None:

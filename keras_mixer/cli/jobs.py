@@ -10,8 +10,8 @@ from typing import Any
 
 
 def command_line(recipe: str, arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs a recipe with this Python, wherever one is."""
-    return [sys.executable, "-m", "keras_mixer", recipe, *arguments]
+    """Return the command that runs a recipe with this Python; -P keeps out modules of the folder one is in."""
+    return [sys.executable, "-P", "-m", "keras_mixer", recipe, *arguments]
 
 
 def run(command: Sequence[str], keep_errors: bool = False) -> tuple[int, str, int | None]:
