@@ -1,15 +1,11 @@
 """`recipes/contact_sheet.py` as users run it."""
 
-import subprocess
-import sys
-
-from conftest import ROOT
 from PIL import Image
+from trained import run_recipe
 
 
 def _run(*flags):
-    command = [sys.executable, "recipes/contact_sheet.py", "--batch_size=6", *flags]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return run_recipe("contact_sheet", "--batch_size=6", *flags, check=False)
 
 
 def test_it_writes_a_picture_of_the_batch_of_a_step(tmp_path):

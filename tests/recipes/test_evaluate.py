@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from forked_recipe import ForkedRecipe
 from PIL import Image
 from trained import ROOT, run_recipe, trained_run
 
@@ -30,13 +29,6 @@ TOTALS = ("top1", "top5", "loss", "num_examples", "expected_calibration_error")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return trained_run(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/evaluate.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +113,15 @@ def folder_of_digits(tmp_path_factory):
     return root
 
 
-def test_mistakes_of_a_folder_name_the_file(run, forked, folder_of_digits, tmp_path):
-    process = forked.run(f"--weights={run}", f"--dataset={folder_of_digits}", f"--workdir={tmp_path}", "--crop=resize")
+def test_mistakes_of_a_folder_name_the_file(run, folder_of_digits, tmp_path):
+    process = run_recipe(
+        "evaluate",
+        f"--weights={run}",
+        f"--dataset={folder_of_digits}",
+        f"--workdir={tmp_path}",
+        "--crop=resize",
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     mistakes = _rows(tmp_path / "mistakes.csv")
     result = _result(tmp_path)
@@ -133,12 +132,14 @@ def test_mistakes_of_a_folder_name_the_file(run, forked, folder_of_digits, tmp_p
     assert result["crop"] == "resize"
 
 
-def test_other_class_names_are_refused_with_the_first_differences(run, forked, folder_of_digits, tmp_path):
+def test_other_class_names_are_refused_with_the_first_differences(run, folder_of_digits, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder_of_digits, other)
     for split in ("train", "test"):
         (other / split / "3").rename(other / split / "three")
-    process = forked.run(f"--weights={run}", f"--dataset={other}", f"--workdir={tmp_path / 'work'}")
+    process = run_recipe(
+        "evaluate", f"--weights={run}", f"--dataset={other}", f"--workdir={tmp_path / 'work'}", check=False
+    )
     assert process.returncode == 2
     assert process.stderr.startswith("error: weights:")
     assert "in another order: class 3 is '3' there and '4' here; class 4 is '4' there and '5' here" in process.stderr
@@ -146,20 +147,28 @@ def test_other_class_names_are_refused_with_the_first_differences(run, forked, f
     assert not (tmp_path / "work").exists()
 
 
-def test_a_checkpoint_without_a_head_is_refused(run, forked, tmp_path):
+def test_a_checkpoint_without_a_head_is_refused(run, tmp_path):
     model = keras_mixer.MLPMixer(
         4, 4, 64, 32, 128, weights=run / "model.keras", input_shape=(16, 16, 3), include_top=False, pooling="avg"
     )
     keras_mixer.save_checkpoint(model, tmp_path / "body.npz")
-    process = forked.run(f"--weights={tmp_path / 'body.npz'}", f"--workdir={tmp_path / 'work'}")
+    process = run_recipe(
+        "evaluate", f"--weights={tmp_path / 'body.npz'}", f"--workdir={tmp_path / 'work'}", check=False
+    )
     assert process.returncode == 2
     assert f"error: weights: {tmp_path / 'body.npz'} has no head, so it names no class" in process.stderr
 
 
-def test_a_folder_without_labels_is_refused(run, forked, tmp_path):
+def test_a_folder_without_labels_is_refused(run, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").write_bytes(tf.io.encode_png(np.zeros((9, 9, 3), np.uint8)).numpy())
-    process = forked.run(f"--weights={run}", f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'work'}")
+    process = run_recipe(
+        "evaluate",
+        f"--weights={run}",
+        f"--dataset={tmp_path / 'images'}",
+        f"--workdir={tmp_path / 'work'}",
+        check=False,
+    )
     assert process.returncode == 2
     assert "has no class folders" in process.stderr
 
@@ -176,8 +185,8 @@ def test_a_folder_without_labels_is_refused(run, forked, tmp_path):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run, forked, tmp_path, flags, message):
-    process = forked.run(f"--weights={run}", f"--workdir={tmp_path / 'work'}", *flags)
+def test_bad_input_is_one_sentence_and_exit_code_2(run, tmp_path, flags, message):
+    process = run_recipe("evaluate", f"--weights={run}", f"--workdir={tmp_path / 'work'}", *flags, check=False)
     assert process.returncode == 2
     assert message in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
@@ -224,10 +233,10 @@ def real(tmp_path_factory):
     return root, next(root.glob("imagenet2012_real/**/1.0.0")), sets
 
 
-def test_real_counts_any_valid_label_and_skips_images_without(real, forked, tmp_path):
+def test_real_counts_any_valid_label_and_skips_images_without(real, tmp_path):
     root, data, sets = real
     flags = [f"--weights={root / 'model.npz'}", "--dataset=imagenet2012_real", f"--data_dir={data}", "--nopictures"]
-    process = forked.run(*flags, f"--workdir={tmp_path / 'a'}")
+    process = run_recipe("evaluate", *flags, f"--workdir={tmp_path / 'a'}", check=False)
     assert process.returncode == 0, process.stderr
     result = _result(tmp_path / "a")
     assert (result["num_examples"], result["top1"]) == (7, 1 / 7)
@@ -237,11 +246,15 @@ def test_real_counts_any_valid_label_and_skips_images_without(real, forked, tmp_
 
     # The original file, in the order of the files' numbers, wins over the dataset's own labels.
     (tmp_path / "real.json").write_text(json.dumps([*sets[:6], [1]]))
-    process = forked.run(*flags, f"--workdir={tmp_path / 'b'}", f"--real_labels={tmp_path / 'real.json'}")
+    process = run_recipe(
+        "evaluate", *flags, f"--workdir={tmp_path / 'b'}", f"--real_labels={tmp_path / 'real.json'}", check=False
+    )
     assert process.returncode == 0, process.stderr
     assert _result(tmp_path / "b")["real_top1"] == 3 / 5
 
     (tmp_path / "real.json").write_text(json.dumps(sets[:5]))
-    process = forked.run(*flags, f"--workdir={tmp_path / 'c'}", f"--real_labels={tmp_path / 'real.json'}")
+    process = run_recipe(
+        "evaluate", *flags, f"--workdir={tmp_path / 'c'}", f"--real_labels={tmp_path / 'real.json'}", check=False
+    )
     assert process.returncode == 2
     assert "has 5 entries, but there are 7 images and ImageNet's validation set has 50,000" in process.stderr

@@ -1,13 +1,10 @@
 """`recipes/evaluate.py` on several devices and by several workers: the numbers of one device, image by image."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from cluster import cluster
-from trained import ROOT, run_recipe, trained_run
+from trained import environment, run_recipe, start_recipe, trained_run
 
 FLAGS = ["--batch_size=50", "--nopictures"]  # 360 images: the last batch is filled up with 40
 FILES = {"result.json", "classes.csv", "confusion.csv", "mistakes.csv"}
@@ -38,18 +35,8 @@ def test_two_devices_find_what_the_training_run_found_on_one(run, two_devices):
 
 
 def test_two_workers_find_it_too_and_name_the_same_images(run, two_devices, tmp_path):
-    command = [sys.executable, "recipes/evaluate.py", *FLAGS, f"--weights={run}", f"--workdir={tmp_path}"]
-    workers = [
-        subprocess.Popen(
-            [*command, "--strategy=multi_worker"],
-            env={**os.environ, "TF_CONFIG": config},
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for config in cluster()
-    ]
+    flags = [*FLAGS, f"--weights={run}", f"--workdir={tmp_path}", "--strategy=multi_worker"]
+    workers = [start_recipe("evaluate", *flags, env=environment(TF_CONFIG=config)) for config in cluster()]
     errors = [worker.communicate(timeout=240)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors
     _check(tmp_path, run)

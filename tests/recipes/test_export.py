@@ -3,15 +3,12 @@
 import json
 import resource
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from forked_recipe import ForkedRecipe
-from trained import ROOT, trained_run
+from trained import run_recipe, server, start_recipe, trained_run
 
 
 @pytest.fixture(scope="module")
@@ -20,25 +17,11 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/export.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
-
-
-@pytest.fixture(scope="module")
-def predict(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/predict.py", tmp_path_factory.mktemp("forked_predict"))
-    yield recipe
-    recipe.close()
-
-
-@pytest.fixture(scope="module")
-def exported(run, forked, tmp_path_factory):
+def exported(run, tmp_path_factory):
     """The folder of the versions, and what was printed when version 1 and model.tflite were written."""
     folder = tmp_path_factory.mktemp("export") / "served"
     formats = ["--formats=saved_model,litert", "--litert_quantization=int8"]
-    process = forked.run(f"--weights={run}", f"--output={folder}", *formats)
+    process = run_recipe("export", f"--weights={run}", f"--output={folder}", *formats, check=False)
     assert process.returncode == 0, process.stderr
     return folder, process.stdout
 
@@ -62,7 +45,7 @@ def test_the_card_tells_the_accuracy_that_the_run_measured(exported, run):
     assert "`mixer_tiny`, 75,530 parameters" in card
 
 
-def test_predictions_of_the_folder_are_those_of_the_run(exported, run, predict, tmp_path):
+def test_predictions_of_the_folder_are_those_of_the_run(exported, run, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):
         image = rng.integers(0, 256, (20 + i, 33, 3), np.uint8)
@@ -70,7 +53,7 @@ def test_predictions_of_the_folder_are_those_of_the_run(exported, run, predict, 
     flags = ["--json", "--batch_size=4", "--crop=resmall", str(tmp_path)]
     lines = []
     for weights in (run, exported[0]):
-        process = predict.run(f"--weights={weights}", *flags)
+        process = run_recipe("predict", f"--weights={weights}", *flags, check=False)
         assert process.returncode == 0, process.stderr
         lines.append([json.loads(line) for line in process.stdout.splitlines()])
     for ours, theirs in zip(*lines, strict=True):
@@ -80,20 +63,20 @@ def test_predictions_of_the_folder_are_those_of_the_run(exported, run, predict, 
             assert abs(a["probability"] - b["probability"]) <= 2e-6  # written with six digits
 
 
-def test_a_version_without_images_reads_the_test_digits(exported, predict):
-    process = predict.run(f"--weights={exported[0] / '1'}", "--top=1")
+def test_a_version_without_images_reads_the_test_digits(exported):
+    process = run_recipe("predict", f"--weights={exported[0] / '1'}", "--top=1", check=False)
     assert process.returncode == 0, process.stderr
     assert [line.split(",")[0] for line in process.stdout.splitlines()] == [f"test digit {i}" for i in range(10)]
 
 
-def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
+def test_a_base_folder_means_its_newest_version(exported, tmp_path):
     for name in ("9", "10", "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").touch()
-    process = predict.run(f"--weights={tmp_path}")
+    process = run_recipe("predict", f"--weights={tmp_path}", check=False)
     assert process.returncode == 2
     assert f"weights: {tmp_path}/10 is a SavedModel, but not one of recipes/export.py" in process.stderr
-    process = predict.run(f"--weights={exported[0]}", "--image_size=32")
+    process = run_recipe("predict", f"--weights={exported[0]}", "--image_size=32", check=False)
     assert process.returncode == 2
     assert "1 was exported for 16 x 16 pixels, got 32; leave --image_size out" in process.stderr
 
@@ -120,8 +103,8 @@ def test_a_base_folder_means_its_newest_version(exported, predict, tmp_path):
     ],
     ids=lambda v: v[0] if isinstance(v, list) and v else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(exported, run, forked, flags, message):
-    process = forked.run(f"--weights={run}", f"--output={exported[0]}", *flags)
+def test_bad_input_is_one_sentence_and_exit_code_2(exported, run, flags, message):
+    process = run_recipe("export", f"--weights={run}", f"--output={exported[0]}", *flags, check=False)
     assert process.returncode == 2
     errors = [line for line in process.stderr.splitlines() if not line.startswith("INFO")]
     assert len(errors) == 1
@@ -129,11 +112,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(exported, run, forked, flags,
     assert sorted(p.name for p in exported[0].iterdir()) == ["1", "model.tflite"]
 
 
-def test_a_full_disk_is_one_sentence_and_exit_code_1(run, forked, tmp_path):
-    pid, (soft, hard) = forked.process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_a_full_disk_is_one_sentence_and_exit_code_1(run, tmp_path):
+    pid, (soft, hard) = server().process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        process = forked.run(f"--weights={run}", f"--output={tmp_path / 'served'}")
+        process = run_recipe("export", f"--weights={run}", f"--output={tmp_path / 'served'}", check=False)
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
     assert process.returncode == 1
@@ -145,7 +128,7 @@ def test_kill_9_while_it_writes_keeps_the_old_version(exported, run):
     folder = exported[0]
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     flags = [f"--weights={run}", f"--output={folder}", "--overwrite"]
-    process = subprocess.Popen([sys.executable, "recipes/export.py", *flags], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = start_recipe("export", *flags)
     deadline = time.monotonic() + 120
     while not list(folder.glob(".1.*.tmp/variables")) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -20,6 +20,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import trained
 from cluster import cluster
 from conftest import ROOT
 
@@ -82,17 +83,14 @@ class _Run:
 
     def __init__(self, place, folder, *flags, cached=True, **environment):
         self.folder = folder
-        command = [sys.executable, "recipes/pretrain.py", f"--dataset={place / 'data'}", *FLAGS, *flags]
-        if cached:  # a third of the time of each short run
-            environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={place / 'xla'}"
-        self.process = subprocess.Popen(
-            [*command, f"--workdir={folder}"],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        flags = [f"--dataset={place / 'data'}", *FLAGS, *flags, f"--workdir={folder}"]
+        if "PYTHONPATH" in environment:  # which a copied process does not read
+            command = [sys.executable, "recipes/pretrain.py", *flags]
+            pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, **pipes)
+        else:
+            cached = trained.environment(**environment) if cached else os.environ
+            self.process = trained.start_recipe("pretrain", *flags, env=cached)
 
     def wait_for(self, condition):
         deadline = time.monotonic() + 300
@@ -179,10 +177,10 @@ def second_signal(place, folder):
     run = _Run(place, folder, cached=False)
     run.wait_for(lambda: (folder / "metrics.csv").exists())  # the first step is being compiled
     run.process.send_signal(signal.SIGTERM)
-    first = run.process.stderr.readline().strip()
+    run.wait_for(run.process.errors_so_far)
     run.process.send_signal(signal.SIGTERM)
     code, errors = run.end(timeout=20)
-    return {"code": code, "errors": [first, *errors], "newest": newest(folder)}
+    return {"code": code, "errors": errors, "newest": newest(folder)}
 
 
 def second_job_then_kill_9(place, folder):
@@ -195,7 +193,7 @@ def second_job_then_kill_9(place, folder):
     run.wait_for_steps(4)
     assert newest(folder) > before
     time.sleep(random.uniform(0, 0.1))
-    run.process.kill()
+    run.process.send_signal(signal.SIGKILL)
     return {"code": code, "errors": errors, "killed": run.end()[0], "newest": newest(folder)}
 
 
@@ -437,7 +435,7 @@ def workers_suffered(place, straight):
 
     runs = _workers(place, folder)
     runs[0].wait_for_steps(8)
-    runs[1].process.kill()
+    runs[1].process.send_signal(signal.SIGKILL)
     seen["left"] = runs[0].end(timeout=60)
     runs[1].end()
 
@@ -619,7 +617,7 @@ def test_kill_9_again_and_again(place, tmp_path):
             run.wait_for(lambda: (tmp_path / "run" / "run.json").exists())
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.process.wait(random.uniform(6, 14))
-            run.process.kill()
+            run.process.send_signal(signal.SIGKILL)
             kills += 1
         run.end()
     assert_same(outcome(tmp_path / "run"), outcome(tmp_path / "straight"))

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from forked_recipe import ForkedRecipe
 from trained import ROOT, run_recipe, trained_run
 
 import keras_mixer
@@ -22,13 +21,6 @@ def finished(tmp_path_factory):
     run, folder = trained_run(tmp_path_factory), tmp_path_factory.mktemp("fewshot")
     result = run_recipe("fewshot", f"--weights={run}", f"--workdir={folder}", "--shots=1,5", "--batch_size=60")
     return run, folder, result, json.loads((folder / "result.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/fewshot.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
 
 
 def test_the_table_and_the_result_are_those_of_the_library(finished):
@@ -51,14 +43,14 @@ def test_the_table_and_the_result_are_those_of_the_library(finished):
     assert 0.2 < result["results"][0]["top1"] < result["results"][1]["top1"]
 
 
-def test_features_are_computed_once_and_a_damaged_file_is_replaced(finished, forked):
+def test_features_are_computed_once_and_a_damaged_file_is_replaced(finished):
     run, folder, first, _ = finished
     flags = [f"--weights={run}", f"--workdir={folder}", "--shots=5", "--l2=1"]
     kept = sorted(folder.glob("features_*.npz"))
     assert len(kept) == 2
     assert "are taken from" not in first.stdout
     kept[0].write_bytes(kept[0].read_bytes()[:1000])
-    again = forked.run(*flags).stdout
+    again = run_recipe("fewshot", *flags, check=False).stdout
     assert again.count("are taken from") == 1
     assert f"{kept[0]} is damaged and is replaced" in again
     assert sorted(folder.glob("features_*.npz")) == kept
@@ -67,21 +59,21 @@ def test_features_are_computed_once_and_a_damaged_file_is_replaced(finished, for
     assert {p.name for p in folder.iterdir()} == {"result.json", *(p.name for p in kept)}  # nothing temporary
 
 
-def test_two_devices_give_the_same_table(finished, forked, tmp_path):
+def test_two_devices_give_the_same_table(finished, tmp_path):
     flags = ["--shots=1,5", "--batch_size=60", "--strategy=mirrored", "--num_devices=2"]
-    process = forked.run(f"--weights={finished[0]}", f"--workdir={tmp_path}", *flags)
+    process = run_recipe("fewshot", f"--weights={finished[0]}", f"--workdir={tmp_path}", *flags, check=False)
     assert process.returncode == 0, process.stderr
     assert json.loads((tmp_path / "result.json").read_text())["results"] == finished[3]["results"]
 
 
-def test_a_class_with_too_few_images_is_named(finished, forked, tmp_path):
+def test_a_class_with_too_few_images_is_named(finished, tmp_path):
     for name, count in (("cat", 5), ("dog", 3)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(count):
             png = tf.io.encode_png(np.full((9, 9, 3), 20 * i, np.uint8)).numpy()
             (tmp_path / "images" / name / f"{i}.png").write_bytes(png)
     flags = [f"--weights={finished[0]}", f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'work'}"]
-    result = forked.run(*flags, "--shots=1,4")
+    result = run_recipe("fewshot", *flags, "--shots=1,4", check=False)
     assert result.returncode == 2
     assert result.stderr == (  # a tenth of each class, at least one image, is held out
         "error: shots: class 1, 'dog', has 2 training examples, fewer than 4 shots; use at most 2, or add examples.\n"
@@ -101,8 +93,8 @@ def test_a_class_with_too_few_images_is_named(finished, forked, tmp_path):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(finished, forked, tmp_path, flags, message):
-    result = forked.run(f"--weights={finished[0]}", f"--workdir={tmp_path / 'work'}", *flags)
+def test_bad_input_is_one_sentence_and_exit_code_2(finished, tmp_path, flags, message):
+    result = run_recipe("fewshot", f"--weights={finished[0]}", f"--workdir={tmp_path / 'work'}", *flags, check=False)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -119,7 +111,7 @@ def test_without_weights_and_without_a_run_it_names_the_command(tmp_path):
     )
 
 
-def test_the_folder_of_a_training_run_is_kept(finished, forked):
-    result = forked.run(f"--weights={finished[0]}", f"--workdir={finished[0]}")
+def test_the_folder_of_a_training_run_is_kept(finished):
+    result = run_recipe("fewshot", f"--weights={finished[0]}", f"--workdir={finished[0]}", check=False)
     assert result.returncode == 2
     assert "is the folder of a training run, to keep" in result.stderr

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from forked_recipe import ForkedRecipe
 from tiny import write_checkpoint
 from trained import ROOT, run_recipe, trained_run
 
@@ -176,13 +175,6 @@ def test_the_authors_trajectory_through_the_recipe(golden, tmp_path):
     assert weight_difference < 1e-6
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/finetune.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -205,17 +197,17 @@ def forked(tmp_path_factory):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, pretrained, forked, flags, message):
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, pretrained, flags, message):
     given = [] if any(flag.startswith("--weights") for flag in flags) else [f"--weights={pretrained}"]
-    result = forked.run(*given, *flags, f"--workdir={tmp_path / 'run'}")
+    result = run_recipe("finetune", *given, *flags, f"--workdir={tmp_path / 'run'}", check=False)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert len([line for line in result.stderr.strip().splitlines() if not line.startswith("INFO")]) == 1
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_a_development_split_that_leaves_classes_out_is_refused(tmp_path, pretrained, folder, forked):
+def test_a_development_split_that_leaves_classes_out_is_refused(tmp_path, pretrained, folder):
     flags = [f"--weights={pretrained}", f"--dataset={folder}", "--development", "--development_fraction=0.99"]
-    result = forked.run(*flags, f"--workdir={tmp_path / 'run'}")
+    result = run_recipe("finetune", *flags, f"--workdir={tmp_path / 'run'}", check=False)
     assert result.returncode == 2
     assert "train[:1%] has no image of" in result.stderr

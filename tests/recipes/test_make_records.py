@@ -10,19 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from trained import run_recipe, start_recipe
 
 from keras_mixer.data import opening
 
 
-def command(*flags):
-    return [sys.executable, "recipes/make_records.py", *flags]
-
-
 def run(*flags, check=True):
-    result = subprocess.run(command(*flags), capture_output=True, text=True, cwd=ROOT, check=False)
-    if check:
-        assert result.returncode == 0, result.stderr
-    return result
+    return run_recipe("make_records", *flags, check=check)
 
 
 def refused(result, message):
@@ -102,7 +96,7 @@ def test_a_folder_with_bad_files_stops_or_skips_and_says_so(images, tmp_path):
 def test_a_kill_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_path):
     output, temporary = tmp_path / "records", tmp_path / ".records.tmp"
     flags = [f"--output={output}", "--num_shards=300"]  # a file each, which takes a moment
-    process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start_recipe("make_records", *flags)
     deadline = time.monotonic() + 120
     while not list(temporary.glob("*00020-of*.tfrecord")) and time.monotonic() < deadline:
         time.sleep(0.001)

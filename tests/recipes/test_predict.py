@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from forked_recipe import ForkedRecipe
 from trained import run_recipe, trained_run
 
 import keras_mixer
@@ -17,13 +16,6 @@ from keras_mixer.data import opening, pipeline
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return trained_run(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/predict.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +36,12 @@ def _lines(process):
 
 
 @pytest.mark.parametrize("crop", ["resmall", "resize"])
-def test_probabilities_are_those_of_the_evaluation(run, forked, photos, crop):
+def test_probabilities_are_those_of_the_evaluation(run, photos, crop):
     flags = ["--json", f"--crop={crop}", "--top=10", "--batch_size=4"]
-    lines = {line["image"]: line["predictions"] for line in _lines(forked.run(f"--weights={run}", *flags, str(photos)))}
+    lines = {
+        line["image"]: line["predictions"]
+        for line in _lines(run_recipe("predict", f"--weights={run}", *flags, str(photos), check=False))
+    }
     source = opening.open_source(str(photos.parent), training=False)
     paths = [record["path"].numpy().decode() for record in source.records(None, 0)]
     images, _, _ = next(iter(pipeline.eval_batches(source, batch_size=9, image_size=16, crop=crop)))
@@ -74,20 +69,22 @@ def test_digits_are_only_resized_and_found(run):
     assert len({line.index("%") for line in lines}) == 1  # aligned
 
 
-def test_files_folders_and_patterns_in_their_order_each_once(run, forked, photos):
+def test_files_folders_and_patterns_in_their_order_each_once(run, photos):
     arguments = [str(photos / "b" / "3.png"), "--json", str(photos / "a"), str(photos / "*" / "[35].png")]
-    images = [line["image"] for line in _lines(forked.run(f"--weights={run}", *arguments))]
+    images = [line["image"] for line in _lines(run_recipe("predict", f"--weights={run}", *arguments, check=False))]
     assert images == [str(photos / name) for name in ("b/3.png", *(f"a/{i}.png" for i in (0, 2, 4, 6, 8)), "b/5.png")]
 
 
-def test_unreadable_files_are_named_and_the_others_go_on(run, forked, photos, tmp_path):
+def test_unreadable_files_are_named_and_the_others_go_on(run, photos, tmp_path):
     (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "2.png").write_bytes((photos / "a" / "0.png").read_bytes())
     (tmp_path / "3.png").symlink_to("nowhere")
     strange = os.fsencode(tmp_path) + b"/\xff.png"
     with open(strange, "wb") as file:
         file.write((photos / "a" / "0.png").read_bytes()[:60])
-    process = forked.run(f"--weights={run}", str(tmp_path), str(tmp_path / "3.png"), "--json", "--batch_size=1")
+    process = run_recipe(
+        "predict", f"--weights={run}", str(tmp_path), str(tmp_path / "3.png"), "--json", "--batch_size=1", check=False
+    )
     assert process.returncode == 1
     assert [json.loads(line)["image"] for line in process.stdout.splitlines()] == [str(tmp_path / "2.png")]
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
@@ -99,20 +96,20 @@ def test_unreadable_files_are_named_and_the_others_go_on(run, forked, photos, tm
 
 
 @pytest.mark.parametrize(("classes", "name"), [(1000, "tench, Tinca tinca"), (7, "0")])
-def test_names_of_a_file_are_imagenets_or_numbers(forked, photos, tmp_path, classes, name):
+def test_names_of_a_file_are_imagenets_or_numbers(photos, tmp_path, classes, name):
     model = keras_mixer.MLPMixer(4, 1, 16, 8, 16, input_shape=(16, 16, 3), classes=classes)
     model.get_layer("head").bias.assign(np.eye(classes)[0] * 9)
     keras_mixer.save_checkpoint(model, tmp_path / "model.npz")
-    process = forked.run(f"--weights={tmp_path / 'model.npz'}", str(photos / "a" / "0.png"))
+    process = run_recipe("predict", f"--weights={tmp_path / 'model.npz'}", str(photos / "a" / "0.png"), check=False)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[0].split("%")[1].strip() == name
     assert len(process.stdout.splitlines()) == 5
 
 
-def test_a_body_is_refused(run, forked, photos, tmp_path):
+def test_a_body_is_refused(run, photos, tmp_path):
     model = keras_mixer.MLPMixer(4, 1, 16, 8, 16, input_shape=(16, 16, 3), include_top=False)
     keras_mixer.save_checkpoint(model, tmp_path / "body.npz")
-    process = forked.run(f"--weights={tmp_path / 'body.npz'}", str(photos))
+    process = run_recipe("predict", f"--weights={tmp_path / 'body.npz'}", str(photos), check=False)
     assert process.returncode == 2
     assert "body.npz has no head, so it names no class" in process.stderr
 
@@ -130,9 +127,9 @@ def test_a_body_is_refused(run, forked, photos, tmp_path):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run, forked, photos, arguments, message):
+def test_bad_input_is_one_sentence_and_exit_code_2(run, photos, arguments, message):
     arguments = [str(photos) if argument == "photo" else argument for argument in arguments]
-    process = forked.run(f"--weights={run}", *arguments)
+    process = run_recipe("predict", f"--weights={run}", *arguments, check=False)
     assert process.returncode == 2
     assert message in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1

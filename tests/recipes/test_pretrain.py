@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
-from forked_recipe import ForkedRecipe
+from trained import run_fresh, run_recipe, start_recipe
 
 import keras_mixer
 
@@ -30,10 +30,7 @@ def _command(*flags):
 
 
 def _run(*flags, check=True):
-    result = subprocess.run(_command(*flags), capture_output=True, text=True, cwd=ROOT, check=False)
-    if check:
-        assert result.returncode == 0, result.stderr
-    return result
+    return run_recipe("pretrain", *flags, check=check)
 
 
 def _weights(folder):
@@ -189,13 +186,6 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/pretrain.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -248,9 +238,9 @@ def forked(tmp_path_factory):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, forked, flags, message):
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
     workdir = tmp_path / "run"
-    result = forked.run(*flags, f"--workdir={workdir}")
+    result = run_recipe("pretrain", *flags, f"--workdir={workdir}", check=False)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert result.stderr.startswith("error: ")
@@ -261,11 +251,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, forked, flags, mess
 @pytest.mark.parametrize(
     "flags", [["--learning_rat=1"], ["--loss=mse"], ["--train_split=train[:200%]"], ["--freeze=sten"]]
 )
-def test_a_copied_process_says_what_a_new_one_does(tmp_path, forked, flags):
+def test_a_copied_process_says_what_a_new_one_does(tmp_path, flags):
     """Of each kind of bad input, one, in a process started as users start it."""
     flags = [*flags, f"--workdir={tmp_path / 'run'}"]
-    new, copied = _run(*flags, check=False), forked.run(*flags)
+    new, copied = run_fresh("pretrain", *flags, cwd=ROOT), _run(*flags, check=False)
     assert (copied.returncode, copied.stdout, copied.stderr) == (new.returncode, new.stdout, new.stderr)
+
+
+def test_a_new_process_trains_what_a_copied_one_does(finished, tmp_path):
+    """The one run of this file that is started as users start it."""
+    result = run_fresh("pretrain", *SMALL, f"--workdir={tmp_path}", cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    for ours, theirs in zip(_weights(tmp_path), _weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_workdir_of_another_configuration_is_refused_and_kept(finished):
@@ -286,8 +284,7 @@ def test_changed_data_is_another_run(finished):
 
 
 def test_an_interrupted_run_says_so_and_continues_to_the_same_weights(finished, tmp_path):
-    command = _command(*SMALL, f"--workdir={tmp_path}")
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = start_recipe("pretrain", *SMALL, f"--workdir={tmp_path}")
     deadline = time.monotonic() + 120
     while not (tmp_path / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

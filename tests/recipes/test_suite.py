@@ -6,15 +6,12 @@ ones. What the tables say is checked in tests/evaluation/test_tables.py.
 
 import csv
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from forked_recipe import ForkedRecipe
 from tiny import write_checkpoint
-from trained import ROOT, run_recipe
+from trained import run_recipe, start_recipe
 
 TINY = "--image_size=32 --total_steps=2 --batch_size=8 --learning_rates=0.05 --log_steps=1 --warmup_steps=0"
 SIZES = {"imagenet2012:5.*.*": {"train": 104, "validation": 9}, "imagenet2012_real": {"validation": 9}}
@@ -54,13 +51,6 @@ def data_dir(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/suite.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
-
-
 @pytest.fixture
 def weights(tmp_path, golden):
     return write_checkpoint(golden, tmp_path / "start.npz")
@@ -71,20 +61,19 @@ def _times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.glob("table3/**/*") if path.is_file()}
 
 
-def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_do(tmp_path, data_dir, weights, forked):
+def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_do(tmp_path, data_dir, weights):
     folder = tmp_path / "suite"
     flags = [f"--weights={weights}", f"--data_dir={data_dir}", "--tables=3", "--seeds=0"]
     flags += [f"--finetune_flags={TINY}", f"--workdir={folder}"]
 
     # ---- Killed while the development run of ImageNet works ----
-    command = [sys.executable, "recipes/suite.py", *flags, "--tasks=imagenet"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = start_recipe("suite", *flags, "--tasks=imagenet")
     begun = folder / "table3" / "imagenet" / "develop" / "learning_rate_0.05" / "run.json"
     deadline = time.monotonic() + 200
     while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=100)[1].decode()
+    errors = process.communicate(timeout=100)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "error: stopped; the same command continues." in errors
     assert not (folder / "table3" / "imagenet" / "result.json").exists()
@@ -121,17 +110,17 @@ def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_d
 
     # ---- Nothing is left to do for ImageNet ----
     before = _times(folder)
-    result = forked.run(*flags, "--tasks=imagenet")
+    result = run_recipe("suite", *flags, "--tasks=imagenet", check=False)
     assert result.returncode == 0, result.stderr
     assert "====" not in result.stdout
     assert _times(folder) == before
     assert "| 66.67 | 71.43 | 1 of 5 tasks |" in (folder / "tables.md").read_text()
 
 
-def test_a_dry_run_shows_commands_and_reasons_and_writes_nothing(tmp_path, data_dir, weights, forked):
+def test_a_dry_run_shows_commands_and_reasons_and_writes_nothing(tmp_path, data_dir, weights):
     flags = [f"--weights={weights}", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'suite'}", "--download"]
     flags += ["--finetune_flags=--strategy=one_device --checkpoint_steps=9", "--tasks=imagenet,pets,vtab-resisc45"]
-    result = forked.run(*flags, "--dry_run")
+    result = run_recipe("suite", *flags, "--dry_run", check=False)
     assert result.returncode == 0, result.stderr
     lines = {line.split(":")[0]: line for line in result.stdout.splitlines()}
     assert len(lines) == (5 + 19) + 5 + 2 * (3 + 1)
@@ -148,9 +137,9 @@ def test_a_dry_run_shows_commands_and_reasons_and_writes_nothing(tmp_path, data_
     assert not (tmp_path / "suite").exists()
 
 
-def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights, forked):
+def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights):
     flags = [f"--weights={weights}", f"--data_dir={tmp_path / 'empty'}", "--tables=3", "--fewshot", "--nothroughput"]
-    result = forked.run(*flags, f"--workdir={tmp_path / 'suite'}")
+    result = run_recipe("suite", *flags, f"--workdir={tmp_path / 'suite'}", check=False)
     assert result.returncode == 0, result.stderr
     skipped = [line for line in result.stdout.splitlines() if line.startswith("skipped ")]
     assert len(skipped) == 5 + 3 + 1
@@ -158,7 +147,7 @@ def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights, forked)
     assert "| not run | not run | 0 of 5 tasks |" in (tmp_path / "suite" / "tables.md").read_text()
     assert "- table3/real/seed_1: " in (tmp_path / "suite" / "tables.md").read_text()
 
-    again = forked.run(*flags, f"--workdir={tmp_path / 'suite'}", "--seeds=4")
+    again = run_recipe("suite", *flags, f"--workdir={tmp_path / 'suite'}", "--seeds=4", check=False)
     assert again.returncode == 2
     assert "holds a run with other settings (seeds was ['0', '1', '2'] and is ['4']); choose another" in again.stderr
     assert "overwrite" not in again.stderr
@@ -183,18 +172,20 @@ def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights, forked)
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, weights, forked, flags, message):
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, weights, flags, message):
     given = [] if flags[0].startswith("--weights") else [f"--weights={weights}"]
     given += [] if flags[0].startswith("--workdir") else [f"--workdir={tmp_path / 'suite'}"]
-    result = forked.run(*given, f"--data_dir={tmp_path / 'empty'}", *flags)
+    result = run_recipe("suite", *given, f"--data_dir={tmp_path / 'empty'}", *flags, check=False)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "suite").exists()
 
 
-def test_the_folder_of_one_dataset_is_no_data_dir(tmp_path, data_dir, weights, forked):
+def test_the_folder_of_one_dataset_is_no_data_dir(tmp_path, data_dir, weights):
     one = next(data_dir.glob("imagenet2012/*"))
-    result = forked.run(f"--weights={weights}", f"--data_dir={one}", f"--workdir={tmp_path / 'suite'}")
+    result = run_recipe(
+        "suite", f"--weights={weights}", f"--data_dir={one}", f"--workdir={tmp_path / 'suite'}", check=False
+    )
     assert result.returncode == 2
     assert "holds one dataset; give the folder in which TFDS keeps them all" in result.stderr

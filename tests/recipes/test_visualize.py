@@ -7,7 +7,6 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from forked_recipe import ForkedRecipe
 from PIL import Image
 from trained import run_recipe
 
@@ -24,27 +23,13 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/visualize.py", tmp_path_factory.mktemp("forked"))
-    yield recipe
-    recipe.close()
-
-
-@pytest.fixture(scope="module")
-def predict(tmp_path_factory):
-    recipe = ForkedRecipe("recipes/predict.py", tmp_path_factory.mktemp("predict"))
-    yield recipe
-    recipe.close()
-
-
 def _files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_by_default_the_first_three_blocks_and_the_stem(run, forked, tmp_path):
+def test_by_default_the_first_three_blocks_and_the_stem(run, tmp_path):
     out = tmp_path / "new" / "pictures"
-    process = forked.run(f"--weights={run}", f"--output={out}")
+    process = run_recipe("visualize", f"--weights={run}", f"--output={out}", check=False)
     assert process.stderr == ""
     assert process.stdout.splitlines() == [
         *(f"{out}/block_{i}.png: 32 hidden units, one weight for each of 4 x 4 patches." for i in range(3)),
@@ -56,14 +41,16 @@ def test_by_default_the_first_three_blocks_and_the_stem(run, forked, tmp_path):
             assert min(image.size) > 300
 
 
-def test_any_file_and_blocks_give_the_same_pictures(run, forked, tmp_path):
+def test_any_file_and_blocks_give_the_same_pictures(run, tmp_path):
     npz = tmp_path / "mixer.npz"
     keras_mixer.save_checkpoint(keras.saving.load_model(run / "model.keras"), npz)
     copy = shutil.copy(run / "model.keras", tmp_path / "copy.keras")
     seen = []
     for i, weights in enumerate((npz, copy)):
         out = tmp_path / str(i)
-        process = forked.run(f"--weights={weights}", "--blocks=3,1,1", "--units=10", f"--output={out}")
+        process = run_recipe(
+            "visualize", f"--weights={weights}", "--blocks=3,1,1", "--units=10", f"--output={out}", check=False
+        )
         assert process.returncode == 0, process.stderr
         assert "block_1.png: 10 of 32 hidden units" in process.stdout
         assert _files(out) == ["block_1.png", "block_3.png", "stem.png"]
@@ -72,22 +59,28 @@ def test_any_file_and_blocks_give_the_same_pictures(run, forked, tmp_path):
     np.testing.assert_array_equal(*seen)
 
 
-def test_a_rectangle_is_known_from_the_file_or_given(forked, tmp_path):
+def test_a_rectangle_is_known_from_the_file_or_given(tmp_path):
     sizes = dict(patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=8)
     model = keras_mixer.MLPMixer(**sizes, input_shape=(8, 12, 3), classes=2)
     keras_mixer.save_checkpoint(model, tmp_path / "noted.npz")
     with np.load(tmp_path / "noted.npz") as arrays:
         np.savez(tmp_path / "plain.npz", **arrays)
     out = tmp_path / "out"
-    process = forked.run(f"--weights={tmp_path}/noted.npz", f"--output={out}")
+    process = run_recipe("visualize", f"--weights={tmp_path}/noted.npz", f"--output={out}", check=False)
     assert "block_0.png: 6 hidden units, one weight for each of 2 x 3 patches." in process.stdout, process.stderr
-    process = forked.run(f"--weights={tmp_path}/plain.npz", f"--output={out}", "--blocks=all", "--grid=3,2")
+    process = run_recipe(
+        "visualize", f"--weights={tmp_path}/plain.npz", f"--output={out}", "--blocks=all", "--grid=3,2", check=False
+    )
     assert "block_0.png: 6 hidden units, one weight for each of 3 x 2 patches." in process.stdout, process.stderr
-    process = forked.run(f"--weights={tmp_path}/noted.npz", f"--output={tmp_path / 'no'}", "--grid=3,2")
+    process = run_recipe(
+        "visualize", f"--weights={tmp_path}/noted.npz", f"--output={tmp_path / 'no'}", "--grid=3,2", check=False
+    )
     assert "noted.npz says that its patches are 2 x 3, got 3 x 2; leave --grid out." in process.stderr
     assert process.returncode == 2
     for grid, message in (([], "6 patches, which form no square, and does not say"), (["--grid=2,2"], "has 4 patches")):
-        process = forked.run(f"--weights={tmp_path}/plain.npz", f"--output={tmp_path / 'no'}", *grid)
+        process = run_recipe(
+            "visualize", f"--weights={tmp_path}/plain.npz", f"--output={tmp_path / 'no'}", *grid, check=False
+        )
         assert (process.returncode, process.stderr.count("\n")) == (2, 1)
         assert message in process.stderr
     assert not (tmp_path / "no").exists()
@@ -107,10 +100,10 @@ def test_a_rectangle_is_known_from_the_file_or_given(forked, tmp_path):
         (["--weights=imagenet21k"], r"model: weights imagenet21k need one; give --model, one of s8, .*"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run, forked, tmp_path, flags, message):
+def test_bad_input_is_one_sentence_and_exit_code_2(run, tmp_path, flags, message):
     (tmp_path / "file").touch()
     flags = [flag.format(file=tmp_path / "file") for flag in flags]
-    process = forked.run(f"--weights={run}", f"--output={tmp_path / 'out'}", *flags)
+    process = run_recipe("visualize", f"--weights={run}", f"--output={tmp_path / 'out'}", *flags, check=False)
     assert process.returncode == 2
     assert re.fullmatch(f"error: {message}\n", process.stderr), process.stderr
     assert _files(tmp_path) == ["file"]
@@ -138,10 +131,10 @@ def test_a_run_notes_its_permutation_and_evaluates_with_it(run):
     assert top1[0] > top1[1] + 0.2  # measured 0.82 and 0.10
 
 
-def test_recipes_of_trained_weights_permute_as_their_run_did(run, predict, tmp_path):
+def test_recipes_of_trained_weights_permute_as_their_run_did(run, tmp_path):
     run_recipe("evaluate", f"--weights={run}", f"--workdir={tmp_path}", "--nopictures")
     assert _result(tmp_path)["top1"] == _result(run)["top1"]
-    process = predict.run(f"--weights={run}", "--json")
+    process = run_recipe("predict", f"--weights={run}", "--json", check=False)
     assert process.returncode == 0, process.stderr
     lines = [json.loads(line) for line in process.stdout.splitlines()]
     model = keras.saving.load_model(run / "model.keras")
@@ -151,7 +144,7 @@ def test_recipes_of_trained_weights_permute_as_their_run_did(run, predict, tmp_p
     assert [line["predictions"][0]["class"] for line in lines] == logits.argmax(-1).tolist()
 
 
-def test_what_would_show_plain_images_to_permuted_weights_is_refused(run, forked, predict, tmp_path):
+def test_what_would_show_plain_images_to_permuted_weights_is_refused(run, tmp_path):
     finetune = run_recipe("finetune", f"--weights={run}", f"--workdir={tmp_path}/x", check=False)
     file = f"{run}/model.keras is of a run on permuted images; give the folder {run}, which says how.\n"
     for process, message in [
@@ -160,11 +153,11 @@ def test_what_would_show_plain_images_to_permuted_weights_is_refused(run, forked
             "was trained with --permutation=global --permutation_seed=3 at 16 px; give these, or --permutation=no",
         ),
         (
-            predict.run(f"--weights={run}", "--image_size=32"),
+            run_recipe("predict", f"--weights={run}", "--image_size=32", check=False),
             "permuted, and knows no other; leave out --image_size 32.\n",
         ),
-        (predict.run(f"--weights={run}/model.keras"), file),
-        (forked.run(f"--weights={run}/model.keras", f"--output={tmp_path}/x"), file),
+        (run_recipe("predict", f"--weights={run}/model.keras", check=False), file),
+        (run_recipe("visualize", f"--weights={run}/model.keras", f"--output={tmp_path}/x", check=False), file),
     ]:
         assert (process.returncode, process.stderr.count("\n")) == (2, 1), process.stderr
         assert message in process.stderr
