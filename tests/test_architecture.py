@@ -1,14 +1,13 @@
 """Imports run one way (docs/architecture.md), public names are explicit, and importing is light."""
 
-import ast
-import pathlib
 import subprocess
 import sys
 
+import house
 import pytest
 from conftest import ROOT
+from house import FILES, imports_of, module_of, room_of
 
-PACKAGE = ROOT / "keras_mixer"
 # From the ground up: a file imports lower floors, its own room, and on its floor nothing.
 FLOORS = (
     {"_version", "types", "errors", "paper"},
@@ -31,27 +30,6 @@ BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2
 KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures"}
 MODEL = {"layers", "models", "weights", "composite"}
 KNOW_ABSL = {"cli", "recipes", "__main__"}
-FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "recipes").glob("*.py")])
-
-
-def room_of(name):
-    """The room of a dotted name of the package, "" for the package itself."""
-    return name.split(".")[1] if "." in name else ""
-
-
-def imports_of(text):
-    """Every module that a source text imports, also inside functions."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def module_of(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts if parts[0] == "keras_mixer" else ("keras_mixer", *parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def wrong_imports(module, text):
@@ -107,6 +85,12 @@ def test_imports_run_one_way(path):
     assert not wrong_imports(module_of(path), path.read_text())
 
 
+def test_the_picture_of_the_house_is_what_stands():
+    assert {*house.ROOMS} == {*FLOOR}, "say in ROOMS of tests/house.py where a room is drawn and what it is for"
+    drawn = house.draw(FLOORS)
+    assert drawn == house.PICTURE.read_text(), "run `python tests/house.py`, and look at what it drew"
+
+
 def test_no_circle():
     assert circle(edges_of({module_of(path): path.read_text() for path in FILES})) is None
 
@@ -144,8 +128,3 @@ def test_public_names_are_explicit_and_exist():
 
     assert len(set(keras_mixer.__all__)) == len(keras_mixer.__all__)
     assert all(getattr(keras_mixer, name).__doc__ for name in keras_mixer.__all__)
-
-
-def test_no_file_is_longer_than_a_reader_can_hold():
-    long = {str(p): n for p in pathlib.Path(PACKAGE).rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
-    assert not long
