@@ -20,11 +20,12 @@ import tensorflow as tf
 from absl import flags
 
 import keras_mixer
+from keras_mixer import files
 from keras_mixer.cli import checkpoint_flags, shared_flags, trained_classes
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files, reports
-from keras_mixer.training import losses, strategies, workdir
+from keras_mixer.training import losses, strategies
 
 FLAGS: Any = flags.FLAGS
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
@@ -89,7 +90,7 @@ def main(_: list[str]) -> None:
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=FLAGS.crop, pixels=pixels)
         report_files.write(folder, predictions, source, shown, FLAGS.dataset, FLAGS.pictures)
-        workdir.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
         print_result(result, folder)
 
 

@@ -21,13 +21,14 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from keras_mixer import files
 from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation import features, fewshot
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
+from keras_mixer.training import strategies
 
 FLAGS: Any = flags.FLAGS
 checkpoint_flags.define_flags(default_workdir="runs/fewshot", training=True)
@@ -98,7 +99,7 @@ def main(_: list[str]) -> None:
         "flags": entry.settings(),
         "versions": entry.versions(),
     }
-    workdir.write_json(folder / "result.json", summary)
+    files.write_json(folder / "result.json", summary)
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
 
 
@@ -131,7 +132,7 @@ def features_of(
         values, labels = features.extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": FLAGS.crop})
-        with workdir.atomic_file(path, "wb") as file:
+        with files.writing(path, "wb") as file:
             np.savez(file, features=values, labels=labels, key=np.array(key), description=np.array(description))
     return values, labels
 

@@ -26,6 +26,7 @@ import tensorflow as tf
 from absl import flags
 
 import keras_mixer
+from keras_mixer import files
 from keras_mixer.cli import checkpoint_flags, suite_jobs
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import tables as paper_tables
@@ -184,8 +185,7 @@ def write_tables(
     contents = {"tables.md": "\n".join(text).rstrip() + "\n"}
     contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
-        with workdir.naming_unwritable(folder / file_name), workdir.atomic_file(folder / file_name) as file:
-            file.write(content)
+        files.write_text(folder / file_name, content)
 
 
 def measure_throughput(start: StartingPoint, side: int, given: Any) -> Any:
@@ -233,7 +233,7 @@ def measure_throughput(start: StartingPoint, side: int, given: Any) -> Any:
     folder = pathlib.Path(FLAGS.workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     result |= {"machine": f"{kind}, {precision}", "versions": entry.versions()}
-    workdir.write_json(folder / "result.json", result)
+    files.write_json(folder / "result.json", result)
     print(f"{best[0] / cores:.4g} images/s/core at {side} px, batch {best[1]}: {result['machine']}")
 
 

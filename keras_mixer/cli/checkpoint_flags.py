@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from keras_mixer import starting_point
+from keras_mixer import files, starting_point
 from keras_mixer.cli import shared_flags
 from keras_mixer.cli.command_line import command
 from keras_mixer.data import crops, permutations, pipeline
 from keras_mixer.data.source import Source
 from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
+from keras_mixer.training import strategies
 
 FLAGS: Any = flags.FLAGS
 DEFAULT_WEIGHTS = "runs/pretrain"
@@ -127,13 +127,4 @@ def open_results_folder(strategy: tf.distribute.Strategy) -> pathlib.Path:
     folder = pathlib.Path(FLAGS.workdir).expanduser()
     if (folder / "run.json").exists():
         raise ValueError(f"workdir: {folder} is the folder of a training run, to keep; choose another --workdir.")
-    if not strategies.is_chief(strategy):
-        return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with workdir.atomic_file(folder / ".writable"):
-            pass
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise OSError(f"workdir: cannot write to {folder} ({error.strerror}); choose another --workdir.") from None
-    return folder
+    return files.open_folder(folder, "workdir") if strategies.is_chief(strategy) else folder

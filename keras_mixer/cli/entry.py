@@ -20,10 +20,10 @@ from keras_mixer.cli import command_line, quiet_decoders
 from keras_mixer.data import pipeline
 from keras_mixer.data.source import Source
 from keras_mixer.errors import InputError
+from keras_mixer.files import SaveError
 from keras_mixer.training.callbacks import NonFiniteLoss
 from keras_mixer.training.loop import WorkerLost
 from keras_mixer.training.signals import Interrupted
-from keras_mixer.training.workdir import SaveError
 from keras_mixer.versions import versions as package_versions
 
 FLAGS: Any = flags.FLAGS

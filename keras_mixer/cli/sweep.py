@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import flags
 
+from keras_mixer import files
 from keras_mixer.cli import entry, training
 from keras_mixer.cli.command_line import command
 from keras_mixer.data.tasks import Task
@@ -52,7 +53,7 @@ def run(task: Task | None = None) -> None:
                 f"learning_rates: {best:g} was the best, and diverges on all training images; leave it out."
             )
         mean, deviation = statistics.mean(finals.values()), statistics.pstdev(finals.values())
-        workdir.write_json(
+        files.write_json(
             folder / "result.json",
             {
                 "development_top1": {f"{rate:g}": scores[rate] for rate in rates},

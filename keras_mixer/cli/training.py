@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from absl import flags
 
+from keras_mixer import files
 from keras_mixer.cli import shared_flags
 from keras_mixer.data import pipeline
 from keras_mixer.data.source import Source
@@ -212,7 +213,7 @@ def train_and_evaluate(
         if chief:
             lora.merge_lora(model)
             workdir.save_model(folder / "model.keras", model)
-            workdir.write_json(folder / "result.json", result)
+            files.write_json(folder / "result.json", result)
             print(
                 f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
                 f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
