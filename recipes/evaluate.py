@@ -19,13 +19,14 @@ from typing import Any
 import tensorflow as tf
 
 import keras_mixer
+from keras_mixer import files
 from keras_mixer.cli import entry, inputs, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Measuring
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files, reports
-from keras_mixer.training import losses, strategies, workdir
+from keras_mixer.training import losses, strategies
 
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
 
@@ -97,7 +98,7 @@ def run(settings: Settings) -> dict[str, Any]:
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
         report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
-        workdir.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
         print_result(result, folder)
     return result
 

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import files
 from keras_mixer.cli import entry, inputs, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Measuring, TrainingData
@@ -28,7 +29,7 @@ from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation import features, fewshot
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
+from keras_mixer.training import strategies
 
 
 @settings_class
@@ -107,7 +108,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
         "flags": settings.as_json(),
         "versions": inputs.versions(),
     }
-    workdir.write_json(folder / "result.json", summary)
+    files.write_json(folder / "result.json", summary)
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
     return summary
 
@@ -142,7 +143,7 @@ def features_of(
         values, labels = features.extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": settings.crop})
-        with workdir.atomic_file(path, "wb") as file:
+        with files.writing(path, "wb") as file:
             np.savez(file, features=values, labels=labels, key=np.array(key), description=np.array(description))
     return values, labels
 

@@ -1,5 +1,6 @@
 """Imports run one way (docs/architecture.md), public names are explicit, and importing is light."""
 
+import ast
 import subprocess
 import sys
 
@@ -30,6 +31,10 @@ BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2
 KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures"}
 MODEL = {"layers", "models", "weights", "composite"}
 KNOW_ABSL = {"cli", "recipes", "__main__"}
+# Only these rename and sync files; the second is to load without any other module.
+WRITE_WHOLE = {"keras_mixer/files.py", "keras_mixer/weights/download.py"}
+RENAMING = {"replace", "rename", "renames", "move", "fsync", "fdatasync"}
+PROGRAMS = [*FILES, *sorted((ROOT / "experiments").glob("*.py"))]
 
 
 def wrong_imports(module, text):
@@ -110,6 +115,47 @@ def test_the_checks_see_a_planted_violation():
         circle(edges_of({"keras_mixer.a": "import keras_mixer.b", "keras_mixer.b": "def f():\n from . import x"}))
         is None
     )
+
+
+def whole_writing(text):
+    """Return the names by which a source text renames or syncs files itself, rather than through `files`."""
+    names, modules = [], {"os", "shutil"}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname for alias in node.names if alias.name in ("os", "shutil") and alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil"):
+            names += [alias.name for alias in node.names if alias.name in RENAMING]
+        elif isinstance(node, ast.Attribute) and node.attr in RENAMING:
+            base = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            # `replace` and `move` are methods of much else, such as of a text.
+            if node.attr not in ("replace", "move") or base in modules or base.endswith("Path"):
+                names.append(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "replace":
+            names += ["replace"] * (len(node.args) == 1 and not node.keywords)  # a path's; a text's has two arguments
+    return names
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_one_module_writes_whole_or_not_at_all(path):
+    assert bool(whole_writing(path.read_text())) == (str(path.relative_to(ROOT)) in WRITE_WHOLE)
+
+
+def test_the_check_sees_a_planted_way_of_writing():
+    for text in (
+        "import os\nos.replace(a, b)",
+        "import os\ndef f():\n    os.rename(a, b)",
+        "import os as system\nsystem.replace(a, b)",
+        "from os import fsync",
+        "os.fsync(file.fileno())",
+        "path.rename(other)",
+        "pathlib.Path(a).replace(b)",
+        "pathlib.Path.replace(a, b)",
+        "map(Path.rename, paths, others)",
+        "shutil.move(a, b)",
+    ):
+        assert whole_writing(text), text
+    for text in ("text.replace('a', 'b')", "dataclasses.replace(a, b=c)", "files.replacing(path)", "window.move(1, 2)"):
+        assert not whole_writing(text), text
 
 
 def test_import_loads_no_data_or_training_code():

@@ -3,12 +3,12 @@
 import pathlib
 from typing import Any
 
+from keras_mixer import files
 from keras_mixer.cli import suite_plan
 from keras_mixer.cli.suite_plan import Job, Settings
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import tables as paper_tables
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import workdir
 
 
 def write_tables(
@@ -59,5 +59,4 @@ def write_tables(
     contents = {"tables.md": "\n".join(text).rstrip() + "\n"}
     contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
-        with workdir.naming_unwritable(folder / file_name), workdir.atomic_file(folder / file_name) as file:
-            file.write(content)
+        files.write_text(folder / file_name, content)

@@ -10,10 +10,11 @@ import keras
 import tensorflow as tf
 
 import keras_mixer
+from keras_mixer import files
 from keras_mixer.cli import inputs
 from keras_mixer.cli.suite_plan import Settings
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
+from keras_mixer.training import strategies
 from keras_mixer.weights import resolution
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # on each device, until there is no gain or no room
@@ -65,5 +66,5 @@ def measure_throughput(settings: Settings, start: StartingPoint, side: int, give
     folder = pathlib.Path(settings.workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     result |= {"machine": f"{kind}, {precision}", "versions": inputs.versions()}
-    workdir.write_json(folder / "result.json", result)
+    files.write_json(folder / "result.json", result)
     print(f"{best[0] / cores:.4g} images/s/core at {side} px, batch {best[1]}: {result['machine']}")

@@ -7,6 +7,7 @@ import statistics
 import sys
 from typing import Any
 
+from keras_mixer import files
 from keras_mixer.cli import entry, inputs, jobs, training
 from keras_mixer.cli.flags import command
 from keras_mixer.data.tasks import Task
@@ -64,7 +65,7 @@ def run(settings: Any, given: Any, task: Task | None = None) -> dict[str, Any]:
             "top1_deviation": deviation,
             "top1_by_seed": {str(s): value for s, value in finals.items()},
         }
-        workdir.write_json(folder / "result.json", result)
+        files.write_json(folder / "result.json", result)
         print(
             f"top-1 {mean:.2%}, deviation {deviation:.2%} over {len(seeds)} seed{'s' * (len(seeds) > 1)}, learning "
             f"rate {best:g}: {folder / 'result.json'}. Next:\n"

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer import starting_point
+from keras_mixer import files, starting_point
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, Measuring
 from keras_mixer.data import permutations, pipeline
 from keras_mixer.data.source import Source
 from keras_mixer.starting_point import StartingPoint
-from keras_mixer.training import strategies, workdir
+from keras_mixer.training import strategies
 
 
 def find(settings: Checkpoint) -> StartingPoint:
@@ -94,13 +94,4 @@ def open_results_folder(place: str, strategy: tf.distribute.Strategy) -> pathlib
     folder = pathlib.Path(place).expanduser()
     if (folder / "run.json").exists():
         raise ValueError(f"workdir: {folder} is the folder of a training run, to keep; choose another --workdir.")
-    if not strategies.is_chief(strategy):
-        return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with workdir.atomic_file(folder / ".writable"):
-            pass
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise OSError(f"workdir: cannot write to {folder} ({error.strerror}); choose another --workdir.") from None
-    return folder
+    return files.open_folder(folder, "workdir") if strategies.is_chief(strategy) else folder

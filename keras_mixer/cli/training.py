@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mixer import files
 from keras_mixer.cli import inputs
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
@@ -206,7 +207,7 @@ def _finish(
     if strategies.is_chief(trainer.strategy):
         lora.merge_lora(trainer.model)
         workdir.save_model(at / "model.keras", trainer.model)
-        workdir.write_json(at / "result.json", result)
+        files.write_json(at / "result.json", result)
         print(
             f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
             f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "

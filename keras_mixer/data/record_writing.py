@@ -6,7 +6,6 @@ Records hold JPEG and PNG alone, which every machine decodes without Python; ima
 import concurrent.futures
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import files
 from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
@@ -85,47 +85,46 @@ def write_records(
     listed: dict[str, tuple[list[File], checking.BadImages]] = {}
     for wanted in splits or names:
         split = select(wanted, dict.fromkeys(names, 0), root)[0]
-        class_names, files, others = folders.folder_images(root, split, seed)
-        if not files:
+        class_names, images, others = folders.folder_images(root, split, seed)
+        if not images:
             raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
         folders.warn_of_others(root, others)
-        bad = checking.BadImages(root, split, len(files), None if on_bad_image == "stop" else max_bad_fraction)
-        listed[split] = (files, bad)
+        bad = checking.BadImages(root, split, len(images), None if on_bad_image == "stop" else max_bad_fraction)
+        listed[split] = (images, bad)
     manifest: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
     manifest |= {"class_names": list(class_names), "splits": {}}
-    with _new_folder(output, overwrite) as folder, _explained(output):
-        sizes = {split: sum(_size(path) for path, _ in files) for split, (files, _) in listed.items()}
+    with _new_folder(output, overwrite) as folder:
+        sizes = {split: sum(_size(path) for path, _ in images) for split, (images, _) in listed.items()}
         free = shutil.disk_usage(folder).free
         if sum(sizes.values()) > free:
             raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
-        for split, (files, bad) in listed.items():
-            count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(files))
-            shards, converted = _write_split(folder, split, files, count, seed, bad)
+        for split, (images, bad) in listed.items():
+            count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(images))
+            shards, converted = _write_split(folder, split, images, count, seed, bad)
             num_examples = sum(shard["examples"] for shard in shards)
             manifest["splits"][split] = {"num_examples": num_examples, "converted": converted}
             manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
         with open(folder / MANIFEST, "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             file.write("\n")
-        _sync(folder / MANIFEST)
     return manifest
 
 
 def _write_split(
-    folder: pathlib.Path, split: str, files: Sequence[File], num_shards: int, seed: int, bad: checking.BadImages
+    folder: pathlib.Path, split: str, images: Sequence[File], num_shards: int, seed: int, bad: checking.BadImages
 ) -> tuple[list[dict[str, Any]], int]:
     """Write the shards of a split; return what the manifest says of each, and how many images became PNG."""
-    order = np.random.default_rng(seed).permutation(len(files))
-    bounds = [len(files) * i // num_shards for i in range(num_shards + 1)]
+    order = np.random.default_rng(seed).permutation(len(images))
+    bounds = [len(images) * i // num_shards for i in range(num_shards + 1)]
     shards, labels, converted = [], set(), 0
     threads = concurrent.futures.ThreadPoolExecutor(checking.num_threads())
-    with threads, Progress(f"{split}:", len(files), "images") as progress:
+    with threads, Progress(f"{split}:", len(images), "images") as progress:
         for k in range(num_shards):
             path = folder / f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord"
             examples = 0
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for start in range(bounds[k], bounds[k + 1], CHUNK):
-                    chunk = [files[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
+                    chunk = [images[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
                     # One chunk at a time: `map` submits all it is given, and would hold every image.
                     checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
                     for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
@@ -137,11 +136,10 @@ def _write_split(
                         examples += 1
                         labels.add(label)
                     progress.update(len(chunk))
-            _sync(path)
             shards.append(
                 {"file": path.name, "examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
             )
-    checking.check_classes_left(files, [("", label) for label in labels], split)
+    checking.check_classes_left(images, [("", label) for label in labels], split)
     return shards, converted
 
 
@@ -158,14 +156,6 @@ def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
 def _size(path: str | os.PathLike[str]) -> int:  # of a file that may become a record
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     return size if size <= image_limits.MAX_BYTES else 0
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_output(output: pathlib.Path, overwrite: bool) -> None:
@@ -185,38 +175,14 @@ def _check_output(output: pathlib.Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _new_folder(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Yield a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
-    temporary, former = (output.with_name(f".{output.name}.{suffix}") for suffix in ("tmp", "old"))
+    """Give a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
+    temporary = output.with_name(f".{output.name}.tmp")
     with _explained(output):
         temporary.mkdir(parents=True, exist_ok=True)
-        lock = os.open(temporary, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"output: another process writes {output}; wait, or choose another folder.") from None
-        try:
-            if former.exists() and not output.exists():  # killed between the two renames below
-                os.rename(former, output)
-            _check_output(output, overwrite)
-            for leftover in temporary.iterdir():  # of a killed process
-                leftover.unlink()
-            yield temporary
-            with _explained(output):
-                _sync(temporary)
-                shutil.rmtree(former, ignore_errors=True)
-                if output.exists():
-                    os.rename(output, former)
-                os.rename(temporary, output)
-                _sync(output.parent)
-                shutil.rmtree(former, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if former.exists() and not output.exists():
-                os.rename(former, output)
-            raise
-    finally:
-        os.close(lock)
+        lock = files.lock(temporary, f"output: another process writes {output}; wait, or choose another folder.")
+    with _explained(output), lock, files.replacing_folder(output, temporary) as folder:
+        _check_output(output, overwrite)  # again, now that nobody else writes
+        yield folder
 
 
 @contextlib.contextmanager
@@ -225,6 +191,8 @@ def _explained(output: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
         kind, reason = type(error), error.strerror
     except tf.errors.OpError as error:
         kind, reason = OSError, error.message.rpartition("; ")[2]

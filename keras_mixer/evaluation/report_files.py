@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.data import folders, pipeline, subsets
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation import reports
 from keras_mixer.evaluation.reports import Predictions
 from keras_mixer.pictures import confusion
 from keras_mixer.pictures.figure import new_figure
-from keras_mixer.training import workdir
 
 MOST_MISTAKES = 24  # in mistakes.png
 MOST_COLUMNS = 1000  # of confusion.csv as a matrix
@@ -42,7 +42,7 @@ def write(
         The paths of what was written.
     """
     root = os.path.expanduser(root)
-    with workdir.naming_unwritable(folder):
+    with files.naming_unwritable(folder):
         write_mistakes(folder, predictions, source, shown, root, pictures)
         if pictures and predictions.num_classes <= MOST_COLUMNS:
             matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
@@ -59,7 +59,7 @@ def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence
     write_csv(folder / "classes.csv", reports.class_rows(predictions, names))
     if predictions.num_classes <= MOST_COLUMNS:
         matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
-        with workdir.atomic_file(folder / "confusion.csv") as file:
+        with files.writing(folder / "confusion.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["true class \\ predicted", *names])
             writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
@@ -114,7 +114,7 @@ def write_mistakes(
 
 def write_csv(path: pathlib.Path, rows: Any, columns: Any = None) -> None:
     """Write dicts as a CSV file with a header."""
-    with workdir.atomic_file(path) as file:
+    with files.writing(path) as file:
         writer = csv.DictWriter(file, columns or list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.arguments import check_bool
 from keras_mixer.export import single_file
 from keras_mixer.types import Path
@@ -43,7 +44,7 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
     """
     check_bool("onnx", overwrite=overwrite)
     model = single_file.float32_model("onnx", model)
-    path = single_file.target_path("onnx", path, ".onnx", overwrite)
+    path = files.target_path("onnx", path, ".onnx", overwrite)
     try:
         import onnx as onnx_package
         import onnxruntime
@@ -61,7 +62,8 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     images = single_file.check_images(model.input_shape[1:], sum(BATCHES))
     expected = single_file.keras_probabilities("onnx", function, images)
-    with single_file.written("onnx", path, converted.SerializeToString()) as temporary:
+    with files.naming_path("onnx", path), files.replacing(path) as temporary:
+        temporary.write_bytes(converted.SerializeToString())
         del converted
         onnx_package.checker.check_model(temporary, full_check=True)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])

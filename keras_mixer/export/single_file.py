@@ -1,16 +1,12 @@
-"""What the one-file formats share: the function they hold, the path they are written to, and their check."""
+"""What the one-file formats share: the function they hold, and its check."""
 
-import contextlib
-import os
-import pathlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from keras_mixer import models
-from keras_mixer.types import Config, Path, Tensor
+from keras_mixer.types import Config, Tensor
 from keras_mixer.weights import mixer_variables
 
 # Images (B, H, W, 3), float32 in [0, 255], to probabilities (B, K) by that name.
@@ -72,70 +68,6 @@ def probabilities(model: keras.Model) -> Classifier:
         return {"probabilities": keras.activations.softmax(y) if logits else y}
 
     return function
-
-
-def target_path(owner: str, path: Path, suffix: str, overwrite: bool) -> pathlib.Path:
-    """Return the path of a file to write, with ~ expanded.
-
-    Raises:
-        ValueError: if it is no path, or has another suffix.
-        OSError: if it is there without `overwrite`, is a directory, or its folder does not exist or take files.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise ValueError(f"{owner}: path must be a path that ends in {suffix}, got {type(path).__name__}.")
-    text = os.fspath(path)
-    path = pathlib.Path(text).expanduser()
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"{owner}: path must end in {suffix}, got {text!r}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{owner}: path must be that of a file, but {text!r} is a directory.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{owner}: {text!r} exists; give overwrite=True to replace it, or another path.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{owner}: path must be in a folder that exists, but that of {text!r} does not.")
-    with _one_sentence(owner, path), _temporary(path):  # minutes of conversion should not end in a full stop
-        pass
-    return path
-
-
-@contextlib.contextmanager
-def written(owner: str, path: pathlib.Path, content: bytes) -> Iterator[str]:
-    """Write bytes to a temporary file beside `path`; give its path to the checks inside the block, then rename it.
-
-    The block's error, or that of the disk, leaves nothing behind and an older file unchanged.
-    """
-    with _temporary(path, owner) as temporary:
-        with _one_sentence(owner, path), open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-        with _one_sentence(owner, path):
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _temporary(path: pathlib.Path, owner: str | None = None) -> Iterator[str]:
-    with _one_sentence(owner, path) if owner else contextlib.nullcontext():
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    try:
-        yield temporary
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-@contextlib.contextmanager
-def _one_sentence(owner: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"{owner}: path {os.fspath(path)!r} cannot be written ({error.strerror or error})."
-        raise type(error)(error.errno, message) from None
 
 
 def check_images(shape: tuple[int, int, int], count: int = 8) -> np.ndarray:

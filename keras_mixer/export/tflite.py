@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.arguments import check_bool
 from keras_mixer.export import single_file
 from keras_mixer.types import Path
@@ -57,7 +58,7 @@ def litert(
     check_bool("litert", overwrite=overwrite)
     model = single_file.float32_model("litert", model)
     _check_quantization(quantization, calibration, model.input_shape[1:])
-    path = single_file.target_path("litert", path, ".tflite", overwrite)
+    path = files.target_path("litert", path, ".tflite", overwrite)
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -71,9 +72,10 @@ def litert(
         images = calibration[:CHECKED].astype("float32")
     expected = single_file.keras_probabilities("litert", function, images)
     content = _convert(model, function, quantization, calibration)
-    with single_file.written("litert", path, content) as temporary:
+    with files.naming_path("litert", path), files.replacing(path) as temporary:
+        temporary.write_bytes(content)
         del content
-        run = Interpreter(model_path=temporary).get_signature_runner("serving_default")
+        run = Interpreter(model_path=str(temporary)).get_signature_runner("serving_default")
         sizes = (1, 2, len(images) - 3) if len(images) > 3 else (len(images),)
         parts = np.split(images, np.cumsum(sizes)[:-1])
         found = np.concatenate([run(images=part)["probabilities"] for part in parts])

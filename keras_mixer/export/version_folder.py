@@ -1,16 +1,13 @@
-"""A version folder that is never half written: made under another name beside its own, synced, then renamed."""
+"""The folder of one version of an export, which is never half written, among those of other versions."""
 
 import contextlib
-import ctypes
-import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
+from keras_mixer import files
 from keras_mixer.types import Path
-
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 class ExportError(OSError):
@@ -35,33 +32,21 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
             written; an `ExportError` where writing fails later, such as on a full disk.
     """
     output, made = check_output(output), False
-    target = check_version(output, version, overwrite)
-    try:
+    check_version(output, version, overwrite)
+    with files.naming_folder("output", output, "folder"):
         made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
-        lock = os.open(output, os.O_RDONLY)
-    except OSError as error:
-        raise OSError(f"output: cannot write to {output} ({error.strerror}); choose another folder.") from None
-    temporary = output / f".{version}.{os.getpid()}.tmp"
+        lock = files.lock(output, f"output: another process is exporting to {output}; wait until it has ended.")
+    target = output / str(version)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"output: another process is exporting to {output}; wait until it has ended.") from None
-        try:
-            _remove_leftovers(output)
-            temporary.mkdir()
-            yield temporary
-            _sync(temporary)
-            _put(temporary, target, overwrite)
-            os.fsync(lock)
-        except ExportError:
-            raise
-        except OSError as error:
-            raise unwritable(target, error) from None
+        with lock:
+            with _explained(target):
+                _remove_leftovers(output)
+            check_version(output, version, overwrite)  # again, now that nobody else writes
+            temporary = output / f".{version}.{os.getpid()}.tmp"
+            with _explained(target), files.replacing_folder(target, temporary) as folder:
+                yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
         if made and not target.exists():
             with contextlib.suppress(OSError):
                 output.rmdir()
@@ -99,42 +84,23 @@ def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
     )
 
 
+@contextlib.contextmanager
+def _explained(target: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except ExportError:
+        raise
+    except OSError as error:
+        raise unwritable(target, error) from None
+
+
 def _remove_leftovers(output: pathlib.Path) -> None:
     """Remove what killed processes left; an older version that one of them had moved aside is put back."""
-    for old in output.glob(".*.tmp.old"):
-        target = output / old.name.split(".")[1]
-        if target.exists():
-            shutil.rmtree(old)
+    for path in (*output.glob(".*.old"), *output.glob(".*.tmp")):
+        version = path.name.split(".")[1]
+        if not version.isdecimal() or not path.is_dir():
+            continue
+        if path.suffix == ".old":
+            files.put_back(path, output / version)
         else:
-            os.rename(old, target)
-    for path in output.glob(".*.tmp"):
-        if path.name.split(".")[1].isdecimal() and path.is_dir():
             shutil.rmtree(path)
-
-
-def _sync(folder: pathlib.Path) -> None:
-    """Have all that is in a folder outlive a loss of power."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _put(temporary: pathlib.Path, target: pathlib.Path, overwrite: bool) -> None:
-    """Give a folder its name; an older one of that name ends where the new one was, for its removal."""
-    if not (overwrite and target.exists()):
-        os.rename(temporary, target)
-    elif not _exchange(temporary, target):
-        # Two steps where the file system cannot exchange names; `_remove_leftovers` mends a kill between them.
-        old = temporary.with_name(f"{temporary.name}.old")
-        os.rename(target, old)
-        os.rename(temporary, target)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Exchange the names of two folders in one step; False where the system cannot."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    return rename is not None and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_mixer import files
 from keras_mixer.training import checkpoints, ema, signals, strategies
 from keras_mixer.training.step import STATISTICS
-from keras_mixer.training.workdir import MetricsFile, unwritable
+from keras_mixer.training.workdir import MetricsFile
 from keras_mixer.types import Tensor
 
 logger = logging.getLogger("keras_mixer")
@@ -206,7 +207,9 @@ class Log(_StepCallback):
         try:
             yield
         except tf.errors.OpError as error:
-            raise unwritable(f"{self.workdir}/tensorboard", _reason(error), "the newest checkpoint is kept") from None
+            raise files.unwritable(
+                f"{self.workdir}/tensorboard", _reason(error), "the newest checkpoint is kept"
+            ) from None
 
     @property
     def images_per_second(self) -> float:

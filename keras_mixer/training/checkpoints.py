@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mixer.training import workdir
+from keras_mixer import files
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
@@ -29,7 +29,7 @@ def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP
 
     Raises:
         FloatingPointError: if a weight is not finite; nothing is written.
-        workdir.SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
+        files.SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
     """
     folder = pathlib.Path(folder)
     for name, array in arrays.items():
@@ -38,11 +38,11 @@ def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP
     path = folder / f"step_{step:08d}.npz"
     before = list_states(folder)
     kept = f"{before[0].name} is kept" if before else "there is none before it"
-    with workdir.naming_unwritable(path, kept):
+    with files.naming_unwritable(path, kept):
         folder.mkdir(exist_ok=True)
         if path.is_dir():  # a file cannot take the place of a folder
-            path.rename(workdir.free_name(path))
-        with workdir.atomic_file(path, "wb") as file:
+            files.move_aside(path)
+        with files.writing(path, "wb") as file:
             stored: dict[str, Any] = {_DIGEST: _digest(arrays)} | arrays  # among savez's keywords is a bool
             np.savez(file, **stored)
     for old in [path for path in list_states(folder) if _step(path) <= step][keep:]:
@@ -52,8 +52,8 @@ def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP
 
 def list_states(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the checkpoint files of a run, newest first by their step, whatever the clock said."""
-    files = pathlib.Path(folder).glob("step_*.npz")
-    return sorted((f for f in files if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
+    found = pathlib.Path(folder).glob("step_*.npz")
+    return sorted((f for f in found if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
 
 
 def read_newest(folder: pathlib.Path, expected: Arrays) -> tuple[int, Arrays | None]:
@@ -68,8 +68,8 @@ def read_newest(folder: pathlib.Path, expected: Arrays) -> tuple[int, Arrays | N
     Raises:
         ValueError: if there are checkpoints and none can be used.
     """
-    files = list_states(folder)
-    for path in files:
+    states = list_states(folder)
+    for path in states:
         try:
             arrays = _read(path)
             if arrays.keys() != expected.keys():
@@ -82,9 +82,9 @@ def read_newest(folder: pathlib.Path, expected: Arrays) -> tuple[int, Arrays | N
             logger.warning("checkpoint %s cannot be used (%s); trying the one before it.", path, reason)
             continue
         return _step(path), arrays
-    if files:
+    if states:
         raise ValueError(
-            f"workdir: none of the {len(files)} checkpoints in {folder} can be used; restore one, or --overwrite to "
+            f"workdir: none of the {len(states)} checkpoints in {folder} can be used; restore one, or --overwrite to "
             "start anew."
         )
     return 0, None

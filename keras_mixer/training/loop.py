@@ -130,7 +130,7 @@ def train(
         NonFiniteLoss: naming the step; the last good state is on disk.
         Interrupted: after a signal; the state is on disk.
         WorkerLost: where another worker died; the checkpoints are on disk.
-        workdir.SaveError: if the disk is full; the checkpoints before are on disk.
+        files.SaveError: if the disk is full; the checkpoints before are on disk.
     """
     check_intervals(
         checkpoint_steps=checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps, keep_checkpoints=keep_checkpoints

@@ -1,79 +1,20 @@
-"""The folder of a run: who may write to it, what it was started with, and files that are never half written."""
+"""The folder of a run: who may write to it, what it was started with, and the files in it."""
 
 import contextlib
 import csv
-import fcntl
-import itertools
 import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import keras
 
+from keras_mixer import files
 from keras_mixer.types import Path
 
 FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
 FOLDERS = ("tensorboard", "checkpoints")
-
-
-class SaveError(OSError):
-    """A file of a run could not be written; the message names it and what is still there."""
-
-    exit_code = 1
-
-
-@contextlib.contextmanager
-def naming_unwritable(path: Path, kept: str = "what was saved before is kept") -> Iterator[None]:
-    """Turn an OSError, such as that of a full disk, into a `SaveError` that names `path` and what is `kept`."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error.strerror or error, kept) from None
-
-
-def unwritable(path: Path, reason: object, kept: str = "what was saved before is kept") -> "SaveError":
-    """Return the `SaveError` for a file or folder that cannot be written."""
-    return SaveError(
-        f"workdir: {path} cannot be written ({reason}); {kept}. Make room or mend the folder, and run the same command "
-        "again to continue."
-    )
-
-
-@contextlib.contextmanager
-def atomic_file(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; at the end fsync it and rename it, or on an error remove it."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error says more
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(path: Path) -> None:
-    """Have a rename outlive a loss of power, where the file system offers that."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: pathlib.Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically."""
-    with naming_unwritable(path), atomic_file(path) as file:
-        json.dump(value, file, indent=2, sort_keys=False)
-        file.write("\n")
 
 
 @contextlib.contextmanager
@@ -99,7 +40,7 @@ def open_workdir(
     Raises:
         ValueError: if the folder holds a run with other settings (each is named), if another process uses it, or if it
             has files by a run's names that are not of a run.
-        OSError: if it cannot be written; a `SaveError` where that is for want of room.
+        OSError: if it cannot be written; a `files.SaveError` where that is for want of room.
     """
     if not str(path):
         raise ValueError("workdir: must name a folder, got an empty text.")
@@ -107,18 +48,11 @@ def open_workdir(
     if not chief:
         yield path
         return
-    try:
+    with files.naming_folder("workdir", path):
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "w")  # noqa: SIM115 - held until the run ends
-    except OSError as error:
-        raise OSError(f"workdir: cannot write to {path} ({error.strerror}); choose another --workdir.") from None
+        busy = f"workdir: another process is running in {path}; wait for it or choose another --workdir."
+        lock = files.lock(path / ".lock", busy)
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"workdir: another process is running in {path}; wait for it or choose another --workdir."
-            ) from None
         earlier = _read_settings(path)
         _remove_leftovers(path)
         if overwrite:
@@ -126,7 +60,7 @@ def open_workdir(
             earlier = None
         if earlier is not None:
             _check_same(path, earlier, settings)
-        write_json(path / "run.json", {"settings": settings, **(details or {})})
+        files.write_json(path / "run.json", {"settings": settings, **(details or {})})
         yield path
 
 
@@ -141,20 +75,14 @@ def _remove_run(path: pathlib.Path) -> None:
     """Remove what a run writes, and nothing that someone else put beside it."""
     for pattern in ("checkpoints/step_*.npz", "tensorboard/events.out.tfevents.*", *FILES):
         for target in path.glob(pattern):
-            with naming_unwritable(target):
+            with files.naming_unwritable(target):
                 if target.is_dir():  # of somebody else, in the way of a file of ours
-                    target.rename(free_name(target))
+                    files.move_aside(target)
                 else:
                     target.unlink()
     for folder in FOLDERS:
         with contextlib.suppress(OSError):  # missing, or not empty
             (path / folder).rmdir()
-
-
-def free_name(path: pathlib.Path) -> pathlib.Path:
-    """Return a path beside `path` that nothing has yet, to move aside what stands there."""
-    names = (path.with_name(f"{path.name}.moved_{i}") for i in itertools.count())
-    return next(name for name in names if not name.exists())
 
 
 def _read_settings(path: pathlib.Path) -> dict[str, Any] | None:
@@ -194,15 +122,8 @@ def save_model(path: pathlib.Path, model: keras.Model) -> None:
     values = {variable.path: variable for variable in model.weights}  # adapters that were merged are left out
     for variable in bare.weights:
         variable.assign(values[variable.path].value)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.keras")  # Keras wants the suffix
-    with naming_unwritable(path):
-        try:
-            bare.save(temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with files.naming_unwritable(path), files.replacing(path, ".tmp.keras") as temporary:  # Keras wants the suffix
+        bare.save(temporary)
 
 
 class MetricsFile:
@@ -221,7 +142,7 @@ class MetricsFile:
             with open(path, newline="") as file:
                 # On a full disk a row may be cut off, even inside its step.
                 rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
-        with naming_unwritable(path), atomic_file(path) as file:
+        with files.naming_unwritable(path), files.writing(path) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -230,7 +151,7 @@ class MetricsFile:
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row and flush it."""
-        with naming_unwritable(self._file.name, "the newest checkpoint is kept"):
+        with files.naming_unwritable(self._file.name, "the newest checkpoint is kept"):
             self._writer.writerow(row)
             self._file.flush()
 

@@ -1,11 +1,11 @@
 """Checkpoints of a Mixer: strict loading from every format, and saving in the released .npz layout."""
 
 import functools
-import os
 
 import keras
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.types import Grid, Path, Sizes, Weights
 from keras_mixer.weights import formats, layouts, mixer_variables, npz, released
 from keras_mixer.weights.opened_checkpoint import Checkpoint, LoadReport
@@ -101,14 +101,9 @@ def save_checkpoint(model: keras.Model, path: Path) -> None:
     grid = mixer_variables.mixer_grid(model)
     variables = mixer_variables.mixer_variables(model)
     arrays = {name: functools.partial(_float32, name, variable) for name, variable in variables.items()}
-    try:
-        target = npz.output_path("save_checkpoint", path)
+    target = files.target_path("save_checkpoint", path, ".npz")
+    with files.naming_path("save_checkpoint", path):
         npz.write_npz(target, arrays, None if grid[0] == grid[1] else grid)
-    except OSError as error:
-        if error.errno is None:  # a sentence already
-            raise
-        what = f"save_checkpoint: path {os.fspath(path)!r} cannot be written ({error.strerror or error})"
-        raise OSError(error.errno, what) from None
 
 
 def _float32(name: str, variable: keras.Variable) -> np.ndarray:

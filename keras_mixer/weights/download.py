@@ -118,6 +118,7 @@ def _download_verified(
             return _download_verified(url, path, partial, verify, size)
         reason = str(error).replace(str(partial), "it").removeprefix("weights: ")
         raise ValueError(f"weights: what {url} sent is not the file: {reason}") from None
+    # Not through `files`: this module is to load without any other, and a part that is resumed keeps its name.
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     record = _record(path)

@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import math
-import os
 import pathlib
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.types import Grid, Path
 
 MAX_HEADER = 4096  # bytes of one array's header; NumPy writes 128
@@ -199,33 +198,6 @@ def _parse_grid(comment: bytes) -> Grid | None:
     return rows, columns
 
 
-def output_path(owner: str, path: Path) -> pathlib.Path:
-    """Return the path of an .npz file to write, with ~ expanded; raise where it cannot be one.
-
-    Raises:
-        ValueError: if it is no path, or has another suffix.
-        OSError: if its folder does not exist, or a directory is in the way.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise ValueError(f"{owner}: path must be a path that ends in .npz, got {type(path).__name__}.")
-    text = os.fspath(path)
-    path = pathlib.Path(os.path.expanduser(text))
-    if path.suffix.lower() != ".npz":
-        raise ValueError(f"{owner}: path must end in .npz, got {text!r}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{owner}: path must be that of a file, but {text!r} is a directory.")
-    if not path.parent.exists():
-        raise FileNotFoundError(
-            f"{owner}: path must be in a folder that exists, but {os.fspath(path.parent)!r} of {text!r} does not; "
-            "create it."
-        )
-    if not path.parent.is_dir():
-        raise NotADirectoryError(
-            f"{owner}: path must be in a folder, but {os.fspath(path.parent)!r} of {text!r} is a file."
-        )
-    return path
-
-
 def write_npz(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]], grid: Grid | None = None) -> None:
     """Write an .npz archive as `np.savez` does, atomically and the same bytes for the same arrays.
 
@@ -237,33 +209,15 @@ def write_npz(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]], grid: 
     Raises:
         OSError: if the file cannot be written; an older one is then unchanged.
     """
-    path = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, get in arrays.items():
-                    array = np.ascontiguousarray(get())
-                    # A fixed date, and the size beforehand: without it zipfile adds 20 bytes that the size needs only
-                    # from 2 GiB on.
-                    member = zipfile.ZipInfo(name + ".npy", date_time=(1980, 1, 1, 0, 0, 0))
-                    member.external_attr = 0o600 << 16
-                    member.file_size = array.nbytes + MAX_HEADER
-                    with archive.open(member, "w") as entry:
-                        np.lib.format.write_array(entry, array, version=(1, 0), allow_pickle=False)
-                if grid is not None:
-                    archive.comment = f"{GRID_COMMENT}{grid[0]}x{grid[1]}".encode("ascii")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with files.writing(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, get in arrays.items():
+            array = np.ascontiguousarray(get())
+            # A fixed date, and the size beforehand: without it zipfile adds 20 bytes that the size needs only from
+            # 2 GiB on.
+            member = zipfile.ZipInfo(name + ".npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.external_attr = 0o600 << 16
+            member.file_size = array.nbytes + MAX_HEADER
+            with archive.open(member, "w") as entry:
+                np.lib.format.write_array(entry, array, version=(1, 0), allow_pickle=False)
+        if grid is not None:
+            archive.comment = f"{GRID_COMMENT}{grid[0]}x{grid[1]}".encode("ascii")

@@ -137,7 +137,7 @@ def test_file_that_differs_from_keras_is_not_kept(model, tmp_path, monkeypatch):
     [
         (5, ValueError, "onnx: path must be a path that ends in .onnx, got int."),
         ("mixer.pb", ValueError, "onnx: path must end in .onnx, got 'mixer.pb'."),
-        ("no/mixer.onnx", FileNotFoundError, "onnx: path must be in a folder that exists, but that of 'no/mixer.onnx'"),
+        ("no/mixer.onnx", FileNotFoundError, "onnx: path must be in a folder that exists, but 'no' of 'no/mixer.onnx'"),
         ("folder.onnx", IsADirectoryError, "onnx: path must be that of a file, but 'folder.onnx' is a directory."),
         ("/proc/mixer.onnx", OSError, "onnx: path '/proc/mixer.onnx' cannot be written"),
     ],

@@ -1,7 +1,6 @@
 """The run's folder: settings, lock, atomic files, the metrics file."""
 
 import json
-import os
 
 import pytest
 
@@ -84,19 +83,6 @@ def test_damaged_run_json_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match="is not of a run"), workdir.open_workdir(tmp_path, SETTINGS):
         pass
-
-
-def test_atomic_file_leaves_the_old_content_on_an_error(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), workdir.atomic_file(path) as file:
-        file.write("new")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
-    with workdir.atomic_file(path) as file:
-        file.write("new")
-    assert path.read_text() == "new"
 
 
 def test_metrics_after_the_restored_step_are_dropped(tmp_path):

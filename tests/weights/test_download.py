@@ -324,7 +324,7 @@ import importlib.util, os, sys
 spec = importlib.util.spec_from_file_location("fetch", sys.argv[1])
 fetch = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fetch)
-download.FIRST_WAIT = 0.01
+fetch.FIRST_WAIT = 0.01
 if sys.argv[5] == "as another user" and os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
