@@ -26,6 +26,7 @@ from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY, make_mixer, m
 
 from keras_mixer import files
 from keras_mixer.data import opening, pipeline, streams
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import optimizers, schedules
@@ -126,8 +127,8 @@ def train(args, name, percent, seed, train_set, test_set):
     rows = np.random.default_rng(seed).permutation(len(train_set[0]))[: num_images(args, percent)]
     source = as_source(f"{percent:g} % of {args.dataset}", *(array[rows] for array in train_set))
     size = dict(batch_size=args.batch_size, image_size=args.image_size)
-    mixup_alpha = MIXUP_ALPHA if args.augmentation == "paper" else 0.0
-    batches = pipeline.train_batches(source, **size, seed=seed, augmentation=args.augmentation, mixup_alpha=mixup_alpha)
+    augmentation = Augmentation(args.augmentation, mixup_alpha=MIXUP_ALPHA if args.augmentation == "paper" else 0.0)
+    batches = pipeline.train_batches(source, **size, seed=seed, augmentation=augmentation)
 
     classes = len(source.class_names)
     test = pipeline.eval_batches(as_source("test", *test_set), batch_size=250, image_size=args.image_size)

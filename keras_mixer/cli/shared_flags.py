@@ -10,6 +10,7 @@ from absl import flags
 
 import keras_mixer
 from keras_mixer.data import crops, opening, permutations, pipeline
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.paper import MODELS
@@ -169,8 +170,8 @@ def train_batches(
     patch_size: int | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches that the flags describe, from `start_step` on; `patch_size` as for `permuted`."""
-    options = _train_options() | ({"batch_size": batch_size} if batch_size else {})
-    options |= {"seed": FLAGS.seed, "pixels": pixel_settings()}
+    options: dict[str, Any] = dict(seed=FLAGS.seed, augmentation=augmentation(), pixels=pixel_settings())
+    options |= {"batch_size": batch_size or FLAGS.batch_size, "image_size": image_size()}
     batches = pipeline.train_batches(source, start_step=start_step, part=part, **options)
     return permuted(batches, patch_size)
 
@@ -193,15 +194,15 @@ def check_train_batches(source: Source) -> None:
     if given and (FLAGS.augmentation == "none" or not source.photographs):
         why = "--augmentation=none only resizes" if FLAGS.augmentation == "none" else f"{source.name} has drawn signs"
         raise ValueError(f"{given[0]}: has no effect, since {why}; leave it out.")
-    pipeline.check_train_options(source, **_train_options())
+    pipeline.check_sizes(source, FLAGS.batch_size, image_size())
+    augmentation()
     permutations.check_kind(FLAGS.permutation, FLAGS.permutation_seed)
 
 
-def _train_options() -> dict[str, Any]:
-    names: tuple[str, ...] = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
-    names += ("random_erasing_rate", "label_smoothing", "flip_rate")
-    ranges = {name: numbers_of(name) for name in ("crop_area", "crop_aspect")}
-    return {name: FLAGS[name].value for name in names} | ranges | {"image_size": image_size()}
+def augmentation() -> Augmentation:
+    """Return the `Augmentation` of the flags."""
+    values: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Augmentation)}
+    return Augmentation(**values | {name: numbers_of(name) for name in ("crop_area", "crop_aspect")})
 
 
 def numbers_of(name: str) -> tuple[float, ...]:

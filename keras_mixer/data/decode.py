@@ -8,9 +8,8 @@ import re
 
 import tensorflow as tf
 
-from keras_mixer.data import decode_pillow, decode_plain, exif, transparency
-from keras_mixer.data.encoded_bytes import big_endian, byte_values
-from keras_mixer.data.image_limits import bounded
+from keras_mixer.data import colours, decode_pillow, decode_plain, exif
+from keras_mixer.data.image_limits import big_endian, bounded, byte_values
 from keras_mixer.data.pixel_settings import check_alpha
 
 BAD_IMAGE = "image cannot be decoded"  # starts the errors of this module
@@ -128,7 +127,7 @@ def _decode_png(encoded: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf
     # A file that was cut off behind its last pixel is read, as Pillow reads it.
     whole = tf.strings.join([encoded, IEND])
     opaque = lambda: tf.io.decode_png(whole, channels=3)
-    composited = lambda: transparency.composite(tf.io.decode_png(whole, channels=4), alpha)
+    composited = lambda: colours.composite(tf.io.decode_png(whole, channels=4), alpha)
     # Alpha is a channel of its own, or a chunk that names transparent colours. Where its name stands by chance there is
     # no alpha, and compositing changes nothing.
     named = tf.strings.regex_full_match(encoded, rb"(?s)\C*tRNS\C*")

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_mixer.data.colours import BAND_PIXELS, composite_numpy
 from keras_mixer.data.exif import ORIENTATION
 from keras_mixer.data.image_limits import TOO_MANY_PIXELS, fault_of
-from keras_mixer.data.transparency import BAND_PIXELS, composite_numpy
 
 # Of Pillow's formats, those of pictures in people's folders that have a signature of their own. Others run a program
 # (EPS, WMF), or take nearly any bytes for a picture (TGA, PCX).

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_mixer.data.encoded_bytes import big_endian, byte_values, little_endian, num_bytes
+from keras_mixer.data.image_limits import big_endian, byte_values, little_endian, num_bytes
 
 EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
 ORIENTATION = 0x0112  # tag

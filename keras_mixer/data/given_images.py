@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_mixer.data import checking, crops, decode, folders, grey
+from keras_mixer.data import checking, colours, crops, decode, folders
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import check_paths
 from keras_mixer.types import Size
@@ -101,11 +101,11 @@ def loader(size: Size, crop: str, pixels: PixelSettings) -> Callable[[GivenImage
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def of_bytes(encoded: tf.Tensor) -> tf.Tensor:
         image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation)
-        return grey.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
+        return colours.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def of_array(image: tf.Tensor) -> tf.Tensor:
-        return grey.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
+        return colours.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
 
     def load(image: GivenImage) -> np.ndarray:
         if isinstance(image, str | os.PathLike):

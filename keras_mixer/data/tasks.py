@@ -36,7 +36,7 @@ class Task:
         steps: of fine-tuning, with batches of 512.
         warmup_steps: of these, the linear rise.
         learning_rates: the grid to choose from on `develop`.
-        augmentation: as `pipeline.train_batches` takes it; the whole image, only resized, for VTAB-1k.
+        augmentation: that of an `Augmentation`; the whole image, only resized, for VTAB-1k.
         manual: what must be put into TFDS's manual directory by hand; empty where TFDS downloads everything.
         label: name of the feature that is the label, or a function of the example, from `task_labels`.
         class_names: of labels that are computed; else empty, and the dataset's own are taken.

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
-from keras_mixer.data import crops, decode_plain, grey, image_limits
+from keras_mixer.data import colours, crops, decode_plain, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.export import model_card, signatures, version_folder, warmup
 from keras_mixer.types import Path
@@ -227,7 +227,7 @@ def _compare(
     images = rng.integers(0, 256, (3, height, width, channels), np.uint8)
     photo = rng.integers(0, 256, (height + 5, 2 * width + 3, 3), np.uint8)
     crop, pixels = cropped
-    images[2] = grey.to_channels(crops.evaluation_crop(photo, crop, (height, width), pixels.antialias), channels)
+    images[2] = colours.to_channels(crops.evaluation_crop(photo, crop, (height, width), pixels.antialias), channels)
     files = [tf.io.encode_png(image).numpy() for image in (photo, photo)]
     expected, features = _by_keras(served, model, activation, images)
     loaded = tf.saved_model.load(str(folder)).signatures

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_mixer.data import crops, decode, grey
+from keras_mixer.data import colours, crops, decode
 from keras_mixer.data.pixel_settings import PixelSettings
 
 Answers = dict[str, tf.Tensor]
@@ -85,7 +85,7 @@ class ServedMixer(tf.Module):
     def _of_bytes(self, encoded: tf.Tensor) -> Answers:
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
         images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
-        probabilities, _ = self.mixer(tf.cast(grey.to_channels(images, self._pixels.channels), tf.float32))
+        probabilities, _ = self.mixer(tf.cast(colours.to_channels(images, self._pixels.channels), tf.float32))
         return self._outputs(probabilities, status)
 
     def _checked(self, images: tf.Tensor) -> tf.Tensor:

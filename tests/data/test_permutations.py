@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import keras_mixer
 from keras_mixer.data import opening, permutations, pipeline
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.pictures.permutation_weights import permute_weights
 from keras_mixer.weights import mixer_variables
 
@@ -76,7 +77,9 @@ def test_batches_of_both_pipelines_are_permuted_last():
     source = opening.open_source("digits", "test[:40]", training=False)
     order = permutations.draw_order("global", SIDE, 4, seed=2)
     for batches in (
-        pipeline.train_batches(source, batch_size=16, image_size=SIDE, seed=0, mixup_alpha=0.2).take(3),
+        pipeline.train_batches(
+            source, batch_size=16, image_size=SIDE, seed=0, augmentation=Augmentation(mixup_alpha=0.2)
+        ).take(3),
         pipeline.eval_batches(source, batch_size=16, image_size=SIDE),
     ):
         permuted = permutations.permute_batches(batches, "global", SIDE, 4, 2)
@@ -142,7 +145,9 @@ class Trainer:
         self.model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
         self.fresh = [v.numpy() for v in optimizer.variables]
         source = opening.open_source("digits", training=True)
-        batches = pipeline.train_batches(source, batch_size=64, image_size=SIDE, seed=0, mixup_alpha=0.2)
+        batches = pipeline.train_batches(
+            source, batch_size=64, image_size=SIDE, seed=0, augmentation=Augmentation(mixup_alpha=0.2)
+        )
         self.batches = [(images.numpy(), labels.numpy()) for images, labels in batches.take(STEPS)]
         self.logits = tf.function(self.model)
 
