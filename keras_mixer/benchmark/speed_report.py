@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_mixer import files
+from keras_mixer import files, paper
 from keras_mixer.benchmark import cost_model, throughput
 from keras_mixer.benchmark.throughput import Row
 from keras_mixer.pictures.figure import new_figure
@@ -15,11 +15,6 @@ from keras_mixer.types import Path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Images/s/core on TPU v3 at 224 px (paper Table 3): Mixer, and what it is compared with.
-PAPER_MIXER = {"s32": 11489, "b32": 4208, "s16": 3994, "b16": 1384, "l32": 1314, "l16": 419, "h14": 194}
-PAPER_VIT = {"b16": 861, "l16": 280, "h14": 87}
-PAPER_RESNET = dict.fromkeys(PAPER_MIXER, 2159)  # BiT-R50x1
 
 COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#5f6b7a", "#d0709f", "#20959b", "#7a4a2b", "#303030")
 
@@ -56,13 +51,17 @@ def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     lines = ["| best over the batch sizes | images/s | over | images/s | ratio | paper |", "|---|---|---|---|---|---|"]
     for ours in [name for name in best if name not in others]:
         for other in [name for name in others if dtypes[name] == dtypes[ours]]:
-            paper = ""
-            published = PAPER_RESNET if other.startswith("resnet") else PAPER_VIT
-            if image_size == 224 and model in published:
-                paper = f"{PAPER_MIXER[model] / published[model]:.2f}"
             ratio = f"{best[ours] / best[other]:.2f}"
-            lines.append(f"| {ours} | {best[ours]:,.4g} | {other} | {best[other]:,.4g} | {ratio} | {paper} |")
+            published = _published_ratio(model, other) if image_size == 224 else ""
+            lines.append(f"| {ours} | {best[ours]:,.4g} | {other} | {best[other]:,.4g} | {ratio} | {published} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _published_ratio(model: str, other: str) -> str:
+    ours = paper.title_of(model)
+    theirs = "BiT-R50x1" if other.startswith("resnet") else ours.replace("Mixer", "ViT")
+    known = {ours, theirs} <= {*paper.SPEEDS}
+    return f"{paper.SPEEDS[ours] / paper.SPEEDS[theirs]:.2f}" if known else ""
 
 
 def scaling_table(rows: Sequence[Row]) -> str:
