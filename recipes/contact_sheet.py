@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from keras_mixer.cli import shared_flags
-from keras_mixer.pictures import contact_sheet
+from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
 FLAGS: Any = flags.FLAGS
@@ -32,7 +32,7 @@ def main(_: list[str]) -> None:
         images, labels = next(iter(shared_flags.train_batches(source, FLAGS.step)))
     path = pathlib.Path(FLAGS.workdir) / f"step_{FLAGS.step:08d}.png"
     title = f"{source.name}: step {FLAGS.step}, seed {FLAGS.seed}, {shared_flags.image_size()} px"
-    contact_sheet.write_contact_sheet(path, images, labels, source.class_names, title)
+    grids.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")
 
 

@@ -1,7 +1,6 @@
 """How fast an input pipeline runs, in images per second of CPU time: photographs to measure with, clock and report."""
 
 import io
-import json
 import math
 import pathlib
 import statistics
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer import files
+from keras_mixer.benchmark import speed_report
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.types import Path
 
@@ -147,17 +146,9 @@ def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, A
         ValueError: where matplotlib is not installed.
         OSError: where the folder cannot be written.
     """
-    paths = [pathlib.Path(folder) / f"input_speed.{suffix}" for suffix in ("json", "md", "png")]
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result = {**details, "limit": limit, "images_per_second": medians, "rounds": rates}
-    figure = _bars(rates, limit)
-    with files.replacing(paths[0]) as file:
-        file.write_text(json.dumps(result, indent=2) + "\n")
-    with files.replacing(paths[1]) as file:
-        file.write_text(table(rates, limit))
-    with files.replacing(paths[2]) as file:
-        figure.savefig(file, format="png", dpi=120)
-    return paths
+    return speed_report.write(folder, "input_speed", result, table(rates, limit), _bars(rates, limit))
 
 
 def _originals() -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keras_mixer import files, paper
 from keras_mixer.benchmark import cost_model, throughput
 from keras_mixer.benchmark.throughput import Row
-from keras_mixer.pictures.figure import new_figure
+from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Path
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def write(folder: Path, stem: str, result: Mapping[str, Any], text: str, figure:
             file.write_text(text)
         if figure is None:
             return paths[:2]
-        with files.replacing(paths[2]) as file:
-            figure.savefig(file, format="png", dpi=120)
+        write_png(figure, paths[2], 120)
     except OSError as error:
         raise OSError(f"output: cannot write into {folder} ({error.strerror}); choose another --output.") from None
     return paths

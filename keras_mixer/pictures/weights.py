@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_mixer import files
-from keras_mixer.pictures.figure import new_figure
+from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Grid, Path
 
 if TYPE_CHECKING:
@@ -221,8 +220,7 @@ def _write(path: Path, figure: "Figure", tiles: np.ndarray, title: str, text: st
             va="top",
             family="DejaVu Sans Mono",  # comes with matplotlib
         )
-    with files.replacing(path) as file:
-        figure.savefig(file, format="png", dpi=DPI)
+    write_png(figure, path, DPI)
 
 
 def _mosaic(tiles: np.ndarray, pairs: bool) -> np.ndarray:
