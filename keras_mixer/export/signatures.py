@@ -1,5 +1,7 @@
 """The graph of an exported Mixer: from uint8, float or encoded images to probabilities, class names and features."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -12,13 +14,12 @@ UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decod
 OUT_OF_RANGE = "pixel not in [0, 255]"
 
 
-class ServedMixer(tf.Module):
-    """What is written as a SavedModel: the variables, the table of class names and the signatures.
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """How a model is served.
 
-    Args:
-        model: an `MLPMixer` with a head.
+    Attributes:
         activation: "softmax" or "sigmoid", of the logits.
-        class_names: path of a text file with the name of class k in line k.
         crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
         pixels: of encoded images; its channels are those of the model.
         top: classes named for an image.
@@ -26,19 +27,26 @@ class ServedMixer(tf.Module):
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        activation: str,
-        class_names: str,
-        crop: str,
-        pixels: PixelSettings,
-        top: int,
-        storage: str,
-        jit_compile: bool,
-    ) -> None:
+    activation: str
+    crop: str
+    pixels: PixelSettings
+    top: int
+    storage: str
+    jit_compile: bool
+
+
+class ServedMixer(tf.Module):
+    """What is written as a SavedModel: the variables, the table of class names and the signatures.
+
+    Args:
+        model: an `MLPMixer` with a head.
+        class_names: path of a text file with the name of class k in line k.
+        how: a `Serving`.
+    """
+
+    def __init__(self, model: keras.Model, class_names: str, how: Serving) -> None:
         super().__init__(name="mixer")
-        self.weights = stored_weights(model, storage)
+        self.weights = stored_weights(model, how.storage)
         layers = keras.Model(model.input, [model.get_layer(name).output for name in ("pre_logits", "head")])
         # Inside functions, since TensorFlow would write down what Keras objects an attribute leads to.
         self._layers = lambda images: layers(images, training=False)
@@ -47,16 +55,16 @@ class ServedMixer(tf.Module):
             for weight, stored in zip(model.weights, self.weights.values(), strict=True)
             if stored is not weight.value
         ]
-        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
+        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[how.activation]
         self._size = tuple(model.input_shape[1:3])
-        self._crop, self._pixels, self._top = crop, pixels, top
+        self._crop, self._pixels, self._top = how.crop, how.pixels, how.top
         names = tf.lookup.TextFileInitializer(
             class_names, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
         )
         self.class_names = tf.lookup.StaticHashTable(names, default_value="")
-        images = tf.TensorSpec([None, *self._size, pixels.channels], tf.float32)
+        images = tf.TensorSpec([None, *self._size, how.pixels.channels], tf.float32)
         # One function, which every signature calls, so that the graph holds the blocks once.
-        self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
+        self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=how.jit_compile or None)
 
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Return the name and the function of each signature."""
