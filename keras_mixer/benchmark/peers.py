@@ -131,7 +131,11 @@ def prepare(
 def _inference(function: Any, images: "torch.Tensor") -> Callable[[], Any]:
     import torch
 
-    return torch.inference_mode()(lambda: function(images))
+    def step() -> "torch.Tensor":
+        with torch.inference_mode():
+            return function(images)
+
+    return step
 
 
 def _training(

@@ -21,16 +21,12 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tup
     """Mix each image and label with its neighbour in the batch, as the authors do (paper section 3, Zhang et al. 2018).
 
     One weight a ~ Beta(alpha, alpha) for the whole batch, a = max(a, 1 - a), so that the image itself prevails; the
-    partner is the batch rolled by one.
+    partner is the batch rolled by one. Alpha, the paper's p, of 0 returns the input.
 
     Args:
         images: (B, H, W, 3) float.
         labels: (B, K) float, rows that sum to 1.
         seed: int32 (2,).
-        alpha: p > 0 of the Beta distribution; 0 returns the input.
-
-    Returns:
-        Mixed images and labels, same shapes.
 
     Example:
         >>> mixed, _ = mixup(tf.eye(2)[:, :, None, None], tf.eye(2), [0, 1], alpha=0.5)
@@ -70,15 +66,9 @@ def smooth_labels(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
 
 
 def random_erasing(image: tf.Tensor, seed: Seed, rate: float) -> tf.Tensor:
-    """Replace a rectangle by noise, in the fraction `rate` of images (Zhong et al. 2020).
+    """Replace a rectangle of an image (H, W, 3) uint8 by noise, for the fraction `rate` of seeds (Zhong et al. 2020).
 
-    Args:
-        image: (H, W, 3) uint8. The rectangle has 2 to 33 % of its area and an aspect of 0.3 to 3.3.
-        seed: int32 (2,).
-        rate: in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8.
+    The rectangle has 2 to 33 % of the image's area and an aspect of 0.3 to 3.3.
     """
     draws = tf.random.stateless_uniform([5], seed)
     area = 0.02 + 0.31 * draws[1]
@@ -117,17 +107,9 @@ def random_flip(image: tf.Tensor, seed: Seed, rate: float = 0.5) -> tf.Tensor:
 def small_affine(
     image: tf.Tensor, seed: Seed, rotation: float = 12.0, shift: float = 0.1, zoom: float = 0.12
 ) -> tf.Tensor:
-    """Rotate, shift and zoom a drawn sign a little, bilinearly, on black.
+    """Rotate, shift and zoom a drawn sign (H, W, channels) uint8 a little, bilinearly, on black.
 
-    Args:
-        image: (H, W, channels) uint8.
-        seed: int32 (2,).
-        rotation: largest angle, degrees.
-        shift: largest shift, fraction of the side.
-        zoom: largest change of each side, fraction.
-
-    Returns:
-        (H, W, channels) uint8.
+    At the most by so many degrees, so large a fraction of the side, and so large a change of each side.
     """
     draws = tf.random.stateless_uniform([5], seed, -1.0, 1.0)
     height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)

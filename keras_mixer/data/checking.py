@@ -38,14 +38,7 @@ def without_bad_images(
 ) -> list[File]:
     """Decode every image once, and return those that can be; the others are counted and named in a warning.
 
-    Args:
-        root: the folder that the names in messages are relative to.
-        split: its name.
-        files: a list of (path, label).
-        max_bad_fraction: more than this fraction of these files is an error.
-
-    Raises:
-        ValueError: above the fraction.
+    More than a fraction `max_bad_fraction` is a ValueError. Names in messages are relative to `root`.
     """
     bad = BadImages(root, split, len(files), max_bad_fraction)
     good = []

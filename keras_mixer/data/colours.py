@@ -10,11 +10,9 @@ LUMA = (19595, 38470, 7471)
 
 
 def composite(image: tf.Tensor, alpha: str) -> tf.Tensor:
-    """Put an image (H, W, 4) uint8 on a background; the result is (H, W, 3) uint8, rounded to the nearest level.
+    """Put RGBA (H, W, 4) uint8 on a background, white or black: (H, W, 3) uint8, rounded to the nearest level.
 
-    Args:
-        image: RGBA, the colours not multiplied by alpha.
-        alpha: "white" or "black", the background; "drop" to take the colours as they are stored.
+    The colours are not multiplied by alpha; "drop" takes them as they are stored.
     """
     if alpha == "drop":
         return image[:, :, :3]
@@ -39,14 +37,9 @@ def composite_numpy(image: np.ndarray, alpha: str) -> np.ndarray:
 
 
 def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
-    """Return images with as many channels as a model wants.
+    """Return images (..., H, W, 3), uint8 or float in [0, 255], with as many channels as a model wants.
 
-    Args:
-        images: (..., H, W, 3), uint8 or float in [0, 255].
-        channels: 3 returns them as they are; 1 returns their luma, equal to Pillow's `convert("L")` for uint8.
-
-    Returns:
-        (..., H, W, channels), of the same dtype.
+    3 leaves them as they are; 1 is their luma, equal to Pillow's `convert("L")` for uint8.
 
     Example:
         >>> to_channels(tf.constant([[[255, 0, 0], [7, 7, 7]]], tf.uint8), 1).numpy().ravel().tolist()

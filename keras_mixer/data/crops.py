@@ -35,11 +35,6 @@ def decode_and_inception_crop(
     Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel. Arguments and
     errors are theirs, but damage to a JPEG below the cropped part goes unseen, and so is harmless.
 
-    Args:
-        encoded, python: of `decode.decode_image`.
-        seed, size, area, aspect: of `inception_crop`.
-        pixels: a `PixelSettings`.
-
     Example:
         >>> encoded = tf.io.encode_jpeg(tf.zeros((50, 70, 3), tf.uint8))
         >>> decode_and_inception_crop(encoded, seed=[0, 1], size=32).shape
@@ -79,12 +74,10 @@ def inception_crop(
     """Cut out a random part and resize it (Szegedy et al. 2015; the paper's training crop).
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size, antialias: of `resize`.
         seed: int32 (2,); the crop is a pure function of it and of H and W.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
         area: smallest and largest fraction of the image's area.
         aspect: smallest and largest width / height. The whole image is taken where 100 draws do not fit in it.
-        antialias: of `resize`.
 
     Raises:
         ValueError: for a size or range that makes no sense.
@@ -98,14 +91,12 @@ def inception_crop(
 
 
 def evaluation_crop(image: tf.Tensor, crop: str, size: Size, antialias: bool = False) -> tf.Tensor:
-    """Return the pixels of an image that the model sees in an evaluation.
+    """Return what the model sees of an image (H, W, 3) uint8 in an evaluation: (height, width, 3) uint8.
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size, antialias: of `resize`; "resmall" averages areas either way.
         crop: "resmall", the short side to 8/7 of `size`, or "resize", both sides to 8/7 of it, and the centre cut out;
             or "none", the whole image resized, as for drawn signs.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
-        antialias: of `resize`; "resmall" averages areas either way.
 
     Raises:
         ValueError: for another crop, or a size that is not positive.
@@ -128,9 +119,8 @@ def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
     """Resize the short side by area averaging, keeping the aspect, and cut out the centre (the paper's Table 3).
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size: of `resize`.
         resize_small: the new short side in pixels, 256 for a size of 224; more where that would not cover `size`.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
 
     Raises:
         ValueError: for a size that is not positive, or `resize_small` below the shorter side of `size`.
@@ -154,9 +144,8 @@ def resize_crop(image: tf.Tensor, resize_to: Size, size: Size, antialias: bool =
     """Resize both sides, whatever the aspect, and cut out the centre (the paper's Table 2).
 
     Args:
-        image, size: as for `resmall_crop`.
+        image, size, antialias: of `resize`.
         resize_to: side after resizing in pixels, or (height, width); 256 for a size of 224.
-        antialias: of `resize`.
 
     Raises:
         ValueError: for a size that is not positive, or larger than `resize_to`.

@@ -47,10 +47,9 @@ def decode_image(
 def decode_or_fault(
     encoded: bytes | tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode as `decode_image` does, and return faults that show before decoding instead of raising them.
+    """Decode as `decode_image` does, and return a fault that shows before decoding, () string, instead of raising it.
 
-    Returns:
-        image (H, W, 3) uint8, (0, 0, 3) where there is none; fault () string, empty for an image.
+    There the image is (0, 0, 3); the fault of an image is empty.
 
     Raises:
         tf.errors.InvalidArgumentError: for a damaged file, when TensorFlow decodes its pixels.

@@ -132,18 +132,10 @@ def _decode_webp(encoded: tf.Tensor, header: tf.Tensor, alpha: str, exif_rotatio
 
 
 def _webp_orientation(encoded: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
-    def walk() -> tf.Tensor:
-        def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            head = byte_values(encoded, at, 8)  # name, length
-            found = tf.reduce_all(head[:4] == list(b"EXIF"))
-            following = at + 8 + (little_endian(head[4:]) + 1) // 2 * 2
-            return tf.where(found, at + 8, following), found
+    def chunk(at: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # name, length
+        return at + 8 + (little_endian(head[4:]) + 1) // 2 * 2, tf.reduce_all(head[:4] == list(b"EXIF"))
 
-        going = lambda at, found: ~found & (at < num_bytes(encoded))
-        start = tf.constant(12, tf.int64), tf.constant(False)
-        at, found = tf.while_loop(going, step, start, maximum_iterations=MAX_CHUNKS)
-        return tf.cond(found, lambda: exif.block_orientation(encoded, at), lambda: tf.constant(1))
-
+    walk = lambda: exif.chunk_orientation(encoded, 12, chunk, MAX_CHUNKS)
     return tf.cond(flags // 8 % 2 == 1, walk, lambda: tf.constant(1))
 
 

@@ -31,16 +31,9 @@ def fault_of(num_bytes: int, height: int, width: int, webp: bool = False) -> str
 def bounded(
     encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, pixels: Callable[[], tf.Tensor], webp: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what `pixels()` decodes where an image is within the limits, in TensorFlow.
+    """Return what `pixels()`, (height, width, 3) uint8, decodes where a file is within the limits; and its fault.
 
-    Args:
-        encoded: () string, the bytes of the file.
-        height, width: of the image that `pixels` decodes, () int.
-        pixels: function without arguments -> (H, W, 3) uint8.
-        webp: whether it is a WebP.
-
-    Returns:
-        image (H, W, 3) uint8, (0, 0, 3) beyond a limit; fault () string, empty within them.
+    Beyond a limit the image is (0, 0, 3); within them the fault, () string, is empty.
     """
     height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
     shorter, longer = tf.minimum(height, width), tf.maximum(height, width)

@@ -35,11 +35,7 @@ class Shard(NamedTuple):
 
 
 def open_records(path: str | os.PathLike[str], split: str | None = None, training: bool = False) -> Source:
-    """Return the `source.Source` of a folder of records.
-
-    Args:
-        path: the folder with manifest.json.
-        split, training: as for `opening.open_source`.
+    """Return the `source.Source` of a folder of records; split and training are those of `opening.open_source`.
 
     Raises:
         ValueError: for a manifest that is damaged or of another format, a shard that is missing or has not the
@@ -200,12 +196,7 @@ def _shuffled(window: tf.Tensor, key: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
 
 
 def find_unreadable(shards: Sequence[Shard], parse: Callable[[Record], tuple[tf.Tensor, tf.Tensor]]) -> str | None:
-    """Return "<shard> record <i>" for the first record that is missing, damaged or no image, counted from 0, or None.
-
-    Args:
-        shards: a list of `Shard`.
-        parse: record -> (encoded image or pixels, label).
-    """
+    """Return "<shard> record <i>", counted from 0, for the first that is missing, damaged or no image, or None."""
 
     def check(record: Record) -> tf.Tensor:
         image, _ = parse(record)

@@ -57,9 +57,7 @@ class Records(Protocol):
 def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) -> Records:
     """Return `Source.records` for data that can be read by index: fully random, and free to start anywhere.
 
-    Args:
-        num_examples: in one pass.
-        gather: int64 index () -> record; called for the rows asked for, and for no others.
+    `gather` makes a record of its int64 index (); it is called for the rows asked for, and for no others.
     """
 
     def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:

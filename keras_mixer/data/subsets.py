@@ -17,10 +17,6 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
 
     A source that is a stream of shards is still read through, but only these records are kept.
 
-    Args:
-        source: a `source.Source`.
-        indices: of the records to keep, each once.
-
     Raises:
         ValueError: for none, or an index that repeats or that the source has not.
 

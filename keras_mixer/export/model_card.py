@@ -10,12 +10,7 @@ CLASSES_SHOWN = 50
 
 
 def model_card(facts: dict[str, Any], card: Mapping[str, Any] | None) -> str:
-    """Return the text of model_card.md.
-
-    Args:
-        facts: what export.json holds.
-        card: more to tell, names and values; a value may be a dict itself.
-    """
+    """Return the text of model_card.md of the facts in export.json, and of more to tell: names, and values or dicts."""
     height, width = facts["image_size"]
     names, top = facts["class_names"], facts["top"]
     shown = ", ".join(_plain(name) for name in names[:CLASSES_SHOWN])

@@ -137,11 +137,7 @@ def stored_weights(model: keras.Model, storage: str) -> dict[str, tf.Variable]:
 def decode_batch(
     encoded: tf.Tensor, crop: str, size: tuple[int, int], pixels: PixelSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode images of which some may be no images.
-
-    Args:
-        encoded: (B,) string, bytes of files that `decode_image(python=False)` takes.
-        crop, size, pixels: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
+    """Decode files (B,) string, of which some may be no images, for `crops.evaluation_crop`; size is (height, width).
 
     Returns:
         images (B, height, width, 3) uint8, zeros where there is no image; status (B,) string, "ok" or what is wrong.

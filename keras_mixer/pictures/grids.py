@@ -14,13 +14,10 @@ MOST_CLASSES = 30  # that one can read in a picture
 NAME_LENGTH = 24  # of a class beside the matrix
 
 
-def caption(label: ArrayLike, class_names: Sequence[str], most: int = 2) -> str:
-    """Return what a label row says, a line per class: "cat", or "0.72 cat" and "0.28 dog" of a mixed image.
+def caption(label: ArrayLike, class_names: Sequence[str]) -> str:
+    """Return what a label (K,) float says, a line per class: "cat", or "0.72 cat" and "0.28 dog" of a mixed image.
 
-    Args:
-        label: (K,) float, weights of the classes.
-        class_names: K names.
-        most: classes to name; the others are counted.
+    Two classes are named, and the others counted.
 
     Example:
         >>> caption([0.0, 0.75, 0.25], ["ant", "bee", "cat"])
@@ -32,8 +29,8 @@ def caption(label: ArrayLike, class_names: Sequence[str], most: int = 2) -> str:
     order = [k for k in np.argsort(-label, kind="stable") if label[k] > 0]
     if len(order) == 1 and abs(label[order[0]] - 1) < 1e-6:
         return _shorten(class_names[order[0]], CAPTION_LENGTH)
-    lines = [f"{_weight(label[k])} {_shorten(class_names[k], CAPTION_LENGTH - 6)}" for k in order[:most]]
-    return "\n".join(lines + [f"{len(order) - most} more"] * (len(order) > most))
+    lines = [f"{_weight(label[k])} {_shorten(class_names[k], CAPTION_LENGTH - 6)}" for k in order[:2]]
+    return "\n".join(lines + [f"{len(order) - 2} more"] * (len(order) > 2))
 
 
 def write_contact_sheet(
@@ -79,19 +76,16 @@ def most_confused(matrix: np.ndarray, count: int = MOST_CLASSES) -> np.ndarray:
     return np.sort(np.argsort(-mistakes, kind="stable")[:count])
 
 
-def write_confusion(
-    path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "", count: int = MOST_CLASSES
-) -> None:
+def write_confusion(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
     """Write a PNG of a confusion matrix: counts, coloured by their share of the true class's images.
 
-    Of more than `count` classes it shows the most confused ones; shares are still of all images of a class.
+    Of more than `MOST_CLASSES` it shows the most confused ones; shares are still of all images of a class.
 
     Args:
         path: of the PNG; its folder is made where it is missing.
         matrix: (K, K) counts, [true class, predicted class].
         class_names: K names.
         title: a line above it.
-        count: the most classes to show.
 
     Raises:
         ValueError: for a matrix that does not match the names, or without matplotlib.
@@ -100,7 +94,7 @@ def write_confusion(
     matrix = np.asarray(matrix)
     if matrix.shape != (len(class_names),) * 2:
         raise ValueError(f"matrix: must be (K, K) for {len(class_names)} class names, got {matrix.shape}.")
-    chosen = most_confused(matrix, count)
+    chosen = most_confused(matrix)
     shown = matrix[np.ix_(chosen, chosen)]
     shares = shown / np.maximum(matrix.sum(1)[chosen, None], 1)
     if len(chosen) < len(matrix):

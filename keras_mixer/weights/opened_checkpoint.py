@@ -77,7 +77,7 @@ class Checkpoint:
             self.notes.append(resolution.FITTING[channels, of_file])
             channels = of_file
         expected = layouts.released_shapes(
-            **{**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
+            {**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
             tokens=self.tokens or math.prod(grid or (14, 14)),
             classes=(self.num_classes or 1000) if self.has_head else None,
             channels=channels,

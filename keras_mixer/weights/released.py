@@ -136,7 +136,7 @@ def _verify(path: pathlib.Path, variant: str, classes: int) -> None:
     """Raise a ValueError unless the file holds exactly the variant's arrays at 224 px, float32 and finite."""
     config = VARIANTS[variant]
     tokens = (224 // config["patch_size"]) ** 2
-    expected = layouts.released_shapes(**config, tokens=tokens, classes=classes)
+    expected = layouts.released_shapes(config, tokens=tokens, classes=classes)
     file = npz.open_npz(path)
     layouts.check_specs(file, expected)
     npz.check_finite(file)
