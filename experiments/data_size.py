@@ -25,9 +25,9 @@ from keras import layers
 from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY, make_mixer, make_resnet
 
 from keras_mixer import files
-from keras_mixer.data import opening, pipeline, streams
+from keras_mixer.data import opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Source, indexed_records
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import optimizers, schedules
 
@@ -107,9 +107,7 @@ def as_source(name, images, labels):
         num_examples=len(images),
         class_names=tuple(str(label) for label in range(10)),
         photographs=False,
-        records=streams.indexed_records(
-            len(images), lambda i: {"image": tf.gather(images, i), "label": tf.gather(labels, i)}
-        ),
+        records=indexed_records(len(images), lambda i: {"image": tf.gather(images, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (record["image"], record["label"]),
     )
 

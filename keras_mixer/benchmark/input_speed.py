@@ -31,16 +31,10 @@ def use_one_core() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def photographs(count: int, height: int = 375, width: int = 500, quality: int = 92, seed: int = 0) -> list[bytes]:
+def photographs(count: int, height: int = 375, width: int = 500) -> list[bytes]:
     """Return `count` encoded JPEGs, random cuts of the photographs that scikit-learn and scikit-image ship.
 
     A cut is never enlarged, so that the files are as sharp as photographs are. Nothing is downloaded.
-
-    Args:
-        count: number of files.
-        height, width: of each in pixels.
-        quality: of the JPEG encoder, 1 to 100.
-        seed: of the cuts.
 
     Raises:
         ValueError: for a count that is not positive, or images larger than the photographs.
@@ -54,7 +48,7 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
     originals = [p for p in _originals() if p.shape[0] >= height and p.shape[1] >= width]
     if count < 1 or not originals:
         raise ValueError(f"photographs: cannot make {count} of {height} x {width} pixels; the largest is 427 x 640.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     files = []
     for k in range(count):
         pixels = originals[k % len(originals)]
@@ -63,7 +57,7 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
         top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(pixels.shape, sides, strict=False))
         cut = pixels[top : top + sides[0], left : left + sides[1]]
         file = io.BytesIO()
-        Image.fromarray(cut).resize((width, height)).save(file, "JPEG", quality=quality)
+        Image.fromarray(cut).resize((width, height)).save(file, "JPEG", quality=92)
         files.append(file.getvalue())
     return files
 

@@ -73,12 +73,9 @@ def prepare(
     """Return a peer's inference or training step as a `throughput.Prepared`; the step is that of our own model.
 
     Args:
-        name: see `parse`. Without _bf16 it follows `precision`.
-        model: variant of Mixer that it stands beside, such as b16, or tiny.
-        sizes: of that variant, arguments of `MLPMixer`.
-        image_size, batch_size: of the images.
+        name: see `parse`. Without _bf16 it follows `precision`, which is float32, mixed_bfloat16 or bfloat16.
+        model, sizes: variant of Mixer that it stands beside, such as b16, or tiny, and its sizes.
         mode: inference (bfloat16: all weights are cast) or training (bfloat16: autocast).
-        precision: float32, mixed_bfloat16 or bfloat16.
     """
     import timm
     import torch

@@ -54,17 +54,9 @@ def without_bad_images(
             progress.update()
     check_classes_left(files, good, split)
     if bad.skipped:
-        names = ", ".join(entry["path"] for entry in bad.skipped[:5])
-        more = " ..." if len(bad.skipped) > 5 else ""
-        logger.warning(
-            "split %s of %s: %d of %d images cannot be read and are left out: %s%s",
-            split,
-            root,
-            len(bad.skipped),
-            bad.total,
-            names,
-            more,
-        )
+        names = ", ".join(entry["path"] for entry in bad.skipped[:5]) + (" ..." if len(bad.skipped) > 5 else "")
+        left_out = f"{len(bad.skipped)} of {bad.total} images cannot be read and are left out: {names}"
+        logger.warning("split %s of %s: %s", split, root, left_out)
     return good
 
 

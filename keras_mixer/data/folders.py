@@ -99,10 +99,7 @@ def data_root(root: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def folder_splits(root: str | os.PathLike[str]) -> list[str]:
-    """Return the splits of a folder of images: its own, or train and test where it has only class folders.
-
-    Args:
-        root: from `data_root`.
+    """Return the splits of a `data_root`: its own, or train and test where it has only class folders.
 
     Raises:
         ValueError: where there are no class folders, or where those that define the labels are missing.
@@ -125,13 +122,9 @@ def folder_splits(root: str | os.PathLike[str]) -> list[str]:
 
 
 def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[tuple[str, ...], list[File], list[str]]:
-    """List the images of one split of a folder.
+    """List the images of one split of a `data_root`.
 
-    Args:
-        root: from `data_root`: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is
-            "test".
-        split: one of `folder_splits(root)`.
-        seed: chooses the tenth.
+    It has root/<split>/<class>/*, or root/<class>/* of which a tenth of each class, chosen by the seed, is "test".
 
     Returns:
         The class names; a list of (path, label); and the paths of files that are no images by their name. Classes take

@@ -8,8 +8,7 @@ from keras_mixer.data import augment, colours, crops, decode
 from keras_mixer.data.augment_settings import DEFAULT_AUGMENTATION, Augmentation
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.data.randaugment import randaugment
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record, part_rows
+from keras_mixer.data.source import Record, Source, part_rows
 from keras_mixer.types import Size
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash

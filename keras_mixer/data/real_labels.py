@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record
+from keras_mixer.data.source import Record, Source
 from keras_mixer.data.subsets import read_paths
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ import tensorflow as tf
 
 from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Record, Records, Rows, Source
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import Record, Records, Rows
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
 FORMAT, VERSION = "keras_mixer records", 1
@@ -156,7 +155,7 @@ def _check_size(path: pathlib.Path, expected: int) -> None:
 def sequential_records(shards: Sequence[Shard]) -> Records:
     """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
 
-    A start skips raw records, undecoded, and so do `streams.Rows`. A shard with fewer records than promised is an
+    A start skips raw records, undecoded, and so do `Rows`. A shard with fewer records than promised is an
     error, never a shorter pass.
     """
     names = [str(shard.path) for shard in shards]

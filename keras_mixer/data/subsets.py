@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record, Rows
+from keras_mixer.data.source import Record, Rows, Source
 
 
 def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:

@@ -173,9 +173,6 @@ def open_task(
         phase: "develop" to choose a learning rate, or "final".
         data_dir, manual_dir: as for `opening.open_source`.
 
-    Returns:
-        Two `source.Source`, of training and of evaluation.
-
     Raises:
         ValueError: for an unknown task or phase, data that TFDS cannot get, or a folder of another dataset.
 

@@ -12,9 +12,8 @@ import tensorflow_datasets as tfds
 
 from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Record, Source, indexed_records
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import Record, indexed_records
 from keras_mixer.data.task_labels import Label
 
 logger = logging.getLogger("keras_mixer")

@@ -101,16 +101,10 @@ def published_row(table: Table, weights: Path | None, model: str | None, image_s
 
 
 def average(scores: Scores, keys: Sequence[str]) -> tuple[float | None, float | None, str]:
-    """Return the mean of several tasks in percent, only where all of them are there.
+    """Return the mean of the tasks `keys` over tasks and seeds in percent, its deviation, and such as "5 of 5".
 
-    Args:
-        scores: of the tasks, with the same seeds for every one.
-        keys: of the tasks.
-
-    Returns:
-        mean: over tasks and seeds, in percent; None unless every task is there.
-        deviation: population deviation over seeds of the mean over tasks, in percent; None with one seed.
-        parts: such as "5 of 5".
+    The mean is None unless every task is there. The deviation is that of the population of seeds, of the mean over
+    tasks in percent, and None with one seed.
 
     Raises:
         ValueError: where tasks have other seeds than the first.
@@ -148,8 +142,7 @@ def rows(
 
     Args:
         table: of `TABLES`.
-        name: of the checkpoint that was measured.
-        image_size: side in pixels of the full tasks.
+        name, image_size: of the checkpoint that was measured, and the side in pixels of the full tasks.
         scores: of the tasks of the table, and "real".
         speed: {"images_per_second_per_core": float, "machine": text}, where it was measured.
         published: the `published_row` to compare with.

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_mixer.data import colours, crops, decode
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.models import preprocess_input
 
 Answers = dict[str, tf.Tensor]
 OK = "ok"
@@ -104,7 +105,7 @@ class ServedMixer(tf.Module):
     def _mixer(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(B, height, width, channels) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
         with keras.StatelessScope(state_mapping=self.replaced()):
-            pre_logits, logits = self._layers(images / 127.5 - 1.0)
+            pre_logits, logits = self._layers(preprocess_input(images))
         return self._activation(logits), pre_logits
 
     def _outputs(self, probabilities: tf.Tensor, status: tf.Tensor | None = None) -> Answers:

@@ -36,15 +36,14 @@ def caption(label: ArrayLike, class_names: Sequence[str]) -> str:
 def write_contact_sheet(
     path: Path, images: ArrayLike, labels: ArrayLike, class_names: Sequence[str], title: str = "", columns: int = 8
 ) -> None:
-    """Write a PNG of a batch, each image with its caption.
+    """Write a PNG of a batch, each image with its caption, below a title; its folder is made where it is missing.
 
     Args:
-        path: of the PNG; its folder is made where it is missing.
+        path: of the PNG.
         images: (B, H, W, 3 or 1) float in [-1, 1].
         labels: (B, K) float, weights of the classes.
         class_names: K names.
-        title: a line above the images.
-        columns: images per row.
+        title, columns: a line above the images, and images per row.
 
     Raises:
         ValueError: for images of another shape or range, labels that do not match, or without matplotlib.
@@ -82,10 +81,8 @@ def write_confusion(path: Path, matrix: np.ndarray, class_names: Sequence[str], 
     Of more than `MOST_CLASSES` it shows the most confused ones; shares are still of all images of a class.
 
     Args:
-        path: of the PNG; its folder is made where it is missing.
+        path, class_names, title: of `write_contact_sheet`.
         matrix: (K, K) counts, [true class, predicted class].
-        class_names: K names.
-        title: a line above it.
 
     Raises:
         ValueError: for a matrix that does not match the names, or without matplotlib.
@@ -118,14 +115,7 @@ def write_confusion(path: Path, matrix: np.ndarray, class_names: Sequence[str], 
 def write_mistakes(
     path: Path, images: ArrayLike, captions: Sequence[Sequence[str]], title: str = "", columns: int = 6
 ) -> None:
-    """Write a PNG of images with a caption of several lines under each.
-
-    Args:
-        path: of the PNG; its folder is made where it is missing.
-        images: (B, H, W, 3 or 1) float in [-1, 1].
-        captions: B lists of lines.
-        title: a line above the images.
-        columns: images per row.
+    """Write a PNG of images (B, H, W, 3 or 1) float in [-1, 1], each above the lines of its caption.
 
     Raises:
         ValueError: for captions that do not match the images, or without matplotlib.

@@ -17,14 +17,10 @@ def open_checkpoint(
     """Open a checkpoint and check its names, shapes and dtypes against a model's sizes, without reading an array.
 
     Args:
-        weights: see `load_checkpoint`.
+        weights, grid: see `load_checkpoint`.
         sizes: patch_size, num_blocks, hidden_dim, tokens_mlp_dim and channels_mlp_dim of the model, by name.
         channels: of its images.
-        grid: (rows, columns) of the checkpoint's patches, where neither the file says it nor they form a square.
         model_grid: (rows, columns) of the patches of a model that is built already.
-
-    Returns:
-        A Checkpoint.
 
     Raises:
         ValueError: for a name that does not exist for these sizes, a file that does not hold exactly their arrays.

@@ -31,7 +31,7 @@ def fetch(text: str, suffixes: tuple[str, ...]) -> pathlib.Path:
     Args:
         text: hf://owner/name, optionally with @revision, and /file; without a file model.safetensors is taken, or the
             one file of weights that the repository has.
-        suffixes: of the files that can be read, such as ".safetensors"; others, such as pickles, are never downloaded.
+        suffixes: of files that can be read; others, such as pickles, are never downloaded.
 
     Raises:
         ImportError: without huggingface_hub.

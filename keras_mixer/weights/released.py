@@ -29,16 +29,8 @@ class WeightsTable(list):
     """A list of dicts, one for each released file, that prints as a table."""
 
     def __str__(self) -> str:
-        head = (
-            "model",
-            "weights",
-            "classes",
-            "bytes",
-            "top-1 %",
-            "ReaL %",
-            "after fine-tuning (weights not released)",
-            "source",
-        )
+        tuned = "after fine-tuning (weights not released)"
+        head = ("model", "weights", "classes", "bytes", "top-1 %", "ReaL %", tuned, "source")
         rows = [head]
         for entry in self:
             tuned = "; ".join(
@@ -97,11 +89,7 @@ def _name_and_variant(path: str) -> tuple[str, str]:
 
 
 def fetch_released(name: str, sizes: Sizes) -> pathlib.Path:
-    """Return the path of a released file, fetched into the cache unless it or a copy (`VARIABLE`) is there.
-
-    Args:
-        name: one of `NAMES`.
-        sizes: patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim of the model.
+    """Return the path of one of `NAMES` for a model's sizes, fetched unless it or a copy (`VARIABLE`) is there.
 
     Raises:
         ValueError: if there is no such file for these sizes, or what is there or was sent is not the released file.

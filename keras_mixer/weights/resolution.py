@@ -72,11 +72,7 @@ def resize_token_mlp(
 
 
 def fit_stem(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Return a stem's kernel (P, P, channels, C) that gives for equal channels what `kernel` gives.
-
-    Args:
-        kernel: (P, P, 3, C) or (P, P, 1, C) float32.
-        channels: 1 for the first, 3 for the second.
+    """Return a kernel (P, P, 1 or 3, C) that gives for equal channels what one of the other number of them gives.
 
     Example:
         >>> fit_stem(np.ones((2, 2, 3, 4), "float32"), 1)[0, 0, :, 0]

@@ -10,8 +10,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import opening, pipeline, record_writing, streams
+from keras_mixer.data import opening, pipeline, record_writing
 from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.source import Rows, indexed_records
 
 NUM_IMAGES = 22  # in each kind of source
 MIXINGS = {
@@ -168,7 +169,7 @@ def test_evaluation_parts_have_equally_many_batches_and_every_image_once(open_ki
 @given(batch_size=st.integers(1, 9), start=st.integers(0, 40), length=st.integers(0, 40), data=st.data())
 def test_positions_are_those_of_the_rows(batch_size, start, length, data):
     own = tuple(sorted(data.draw(st.sets(st.integers(0, batch_size - 1), min_size=1))))
-    rows, expected = streams.Rows(batch_size, own), [k for k in range(start, start + length) if k % batch_size in own]
+    rows, expected = Rows(batch_size, own), [k for k in range(start, start + length) if k % batch_size in own]
     assert [int(k) for k in rows.positions(start, start + length)] == expected
     assert [int(k) for k in rows.positions(start).take(len(expected))] == expected
     assert [int(k) for k in rows.filter(tf.data.Dataset.range(start, start + length), start)] == expected
@@ -243,8 +244,8 @@ def test_a_source_by_index_does_not_gather_the_records_of_other_parts():
     def gather(i):
         return tf.numpy_function(lambda i: gathered.append(int(i)) or i, [i], tf.int64)
 
-    records = streams.indexed_records(20, gather)
-    assert [int(k) for k in records(None, 0, streams.Rows(8, (2, 3)))] == [2, 3, 10, 11, 18, 19]
+    records = indexed_records(20, gather)
+    assert [int(k) for k in records(None, 0, Rows(8, (2, 3)))] == [2, 3, 10, 11, 18, 19]
     assert gathered == [2, 3, 10, 11, 18, 19]
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer.data import augment, opening, pipeline, streams
+from keras_mixer.data import augment, opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Source, indexed_records
 
 ARGS = dict(batch_size=8, image_size=16, seed=7, augmentation=Augmentation(mixup_alpha=0.2))
 
@@ -31,7 +31,7 @@ def photographs():
     rng = np.random.default_rng(0)
     encoded = [tf.io.encode_jpeg(rng.integers(0, 256, (20 + i, 41 - i, 3), np.uint8)).numpy() for i in range(20)]
     gather = lambda i: {"image": tf.gather(encoded, i), "label": i % 3}
-    records = streams.indexed_records(20, gather)
+    records = indexed_records(20, gather)
     return Source("photographs", 20, ("a", "b", "c"), True, records, lambda r: (r["image"], r["label"]))
 
 
