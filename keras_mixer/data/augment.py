@@ -135,8 +135,7 @@ def small_affine(
 def make_keras_cv_augmenter(
     randaugment_magnitude: float, mixup_alpha: float
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Return (images (B, H, W, 3) uint8, labels (B, K)) -> (images uint8, labels), by keras-cv,
-    for those who want to compare.
+    """Return (images (B, H, W, 3) uint8, labels (B, K)) -> (images uint8, labels) of keras-cv, to compare with.
 
     It differs from the paper's: magnitudes end at 10 (1.0 in keras-cv); Rotate, Invert, Posterize and SolarizeAdd are
     missing; each image of a batch is mixed with a partner of a random permutation. Its draws follow no seed, so a run

@@ -124,10 +124,6 @@ def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
 
     Raises:
         ValueError: for a size that is not positive, or `resize_small` below the shorter side of `size`.
-
-    Example:
-        >>> resmall_crop(tf.zeros((50, 70, 3), tf.uint8), resize_small=36, size=32).shape
-        TensorShape([32, 32, 3])
     """
     size = sides_of("size", size)
     if not isinstance(resize_small, int) or resize_small < min(size):
@@ -149,10 +145,6 @@ def resize_crop(image: tf.Tensor, resize_to: Size, size: Size, antialias: bool =
 
     Raises:
         ValueError: for a size that is not positive, or larger than `resize_to`.
-
-    Example:
-        >>> resize_crop(tf.zeros((50, 70, 3), tf.uint8), resize_to=36, size=32).shape
-        TensorShape([32, 32, 3])
     """
     size, sides = sides_of("size", size), sides_of("resize_to", resize_to)
     if sides[0] < size[0] or sides[1] < size[1]:
