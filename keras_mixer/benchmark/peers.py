@@ -62,13 +62,7 @@ def check_python(python: str) -> None:
 
 
 def prepare(
-    name: str,
-    model: str,
-    sizes: Sizes,
-    image_size: int,
-    mode: str,
-    batch_size: int,
-    precision: str,
+    name: str, model: str, sizes: Sizes, image_size: int, mode: str, batch_size: int, precision: str
 ) -> Prepared:
     """Return a peer's inference or training step as a `throughput.Prepared`; the step is that of our own model.
 

@@ -112,10 +112,7 @@ curl -d '{{"signature_name": "serving_bytes", "instances": [{{"b64": "'$(base64 
 It names one of its classes, with some probability, whatever the picture shows. Its accuracy above, if there is any, is
 that on the named data; measure it on yours. Nothing is known about its fairness or its safety for any use.
 """
-_MEANING = {
-    "softmax": ": they sum to 1",
-    "sigmoid": ": each class has its own, and they do not sum to 1",
-}
+_MEANING = {"softmax": ": they sum to 1", "sigmoid": ": each class has its own, and they do not sum to 1"}
 _ALPHA = {
     "white": "shows white through transparent pixels",
     "black": "shows black through transparent pixels",

@@ -113,10 +113,7 @@ def _check_quantization(quantization: str | None, calibration: np.ndarray | None
 
 
 def _convert(
-    model: keras.Model,
-    function: single_file.Classifier,
-    quantization: str | None,
-    calibration: np.ndarray | None,
+    model: keras.Model, function: single_file.Classifier, quantization: str | None, calibration: np.ndarray | None
 ) -> bytes:
     import tensorflow as tf
 
