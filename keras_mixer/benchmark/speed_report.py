@@ -130,11 +130,8 @@ def speed_figure(rows: Sequence[Row], title: str) -> "Figure":
         for name in names:
             points = [row for row in good if (row["mode"], row["name"]) == (mode, name)]
             sizes = [row["batch_size"] for row in points]
-            rates = [row["images_per_second"] for row in points]
-            spread = [
-                [row["images_per_second"] - row["range"][0] for row in points],
-                [row["range"][1] - row["images_per_second"] for row in points],
-            ]
+            rates, ranges = ([row[key] for row in points] for key in ("images_per_second", "range"))
+            spread = _spread(rates, ranges)
             style = dict(color=COLOURS[names.index(name) % len(COLOURS)], marker="o", markersize=4, linewidth=1.4)
             grid[0, column].errorbar(sizes, rates, yerr=spread, capsize=2, label=name, **style)
             if shares:
@@ -206,11 +203,9 @@ def start_up_figure(rows: Sequence[Row]) -> "Figure":
     left, right = figure.subplots(1, 2, sharey=True)
     seconds = [row["seconds"] for row in rows][::-1]
     every = [[run["seconds"] for run in row["rounds"]] for row in rows][::-1]
-    spread = [
-        [m - min(v) for m, v in zip(seconds, every, strict=True)],
-        [max(v) - m for m, v in zip(seconds, every, strict=True)],
-    ]
-    left.barh(names, seconds, xerr=spread, color=COLOURS[0], error_kw={"elinewidth": 1, "ecolor": "#303030"})
+    left.barh(
+        names, seconds, xerr=_spread(seconds, every), color=COLOURS[0], error_kw={"elinewidth": 1, "ecolor": "#303030"}
+    )
     right.barh(names, [row["peak_mib"] for row in rows][::-1], color="#c9d6e6")
     right.barh(names, [row["added_mib"] for row in rows][::-1], color=COLOURS[0])
     left.set_xlabel("seconds, median and range")
@@ -225,6 +220,12 @@ def peak_line(peaks: Mapping[str, Sequence[float]]) -> str:
     """Return a sentence of the matrix products' speed: dtype -> list of GFLOP/s."""
     parts = [f"{dtype} {statistics.median(values):,.0f} GFLOP/s" for dtype, values in peaks.items() if values]
     return f"Matmul peak, median over the run: {', '.join(parts)}." if parts else ""
+
+
+def _spread(medians: Sequence[float], every: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return how far the values of each median go below and above it, as matplotlib draws them."""
+    pairs = [(m - min(values), max(values) - m) for m, values in zip(medians, every, strict=True)]
+    return [[pair[side] for pair in pairs] for side in (0, 1)]
 
 
 def _furnish(axes: "Axes") -> None:

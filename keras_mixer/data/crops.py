@@ -40,7 +40,8 @@ def decode_and_inception_crop(
         >>> decode_and_inception_crop(encoded, seed=[0, 1], size=32).shape
         TensorShape([32, 32, 3])
     """
-    size = _check_crop(size, area, aspect)
+    check_ranges(area, aspect)
+    size = sides_of("size", size)
     encoded = tf.convert_to_tensor(encoded, tf.string)
 
     def of_part() -> tf.Tensor:
@@ -86,7 +87,8 @@ def inception_crop(
         >>> inception_crop(tf.zeros((50, 70, 3), tf.uint8), seed=[0, 1], size=32).shape
         TensorShape([32, 32, 3])
     """
-    size = _check_crop(size, area, aspect)
+    check_ranges(area, aspect)
+    size = sides_of("size", size)
     return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
 
 
@@ -202,11 +204,6 @@ def _decode_jpeg_part(encoded: tf.Tensor, shape: tf.Tensor, begin: tf.Tensor, ex
     stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)
     part = tf.image.decode_and_crop_jpeg(encoded, tf.concat([start[:2], stop - start[:2]], axis=0), channels=3)
     return tf.slice(part, begin - start, extent)
-
-
-def _check_crop(size: Size, area: Range, aspect: Range) -> tuple[int, int]:
-    check_ranges(area, aspect)
-    return sides_of("size", size)
 
 
 def _resize_antialiased(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

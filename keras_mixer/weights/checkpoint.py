@@ -27,7 +27,7 @@ def open_checkpoint(
         OSError: if the file cannot be found or fetched.
     """
     grid = None if grid is None else layouts.check_grid(grid)
-    if isinstance(weights, str) and released.is_name(weights):
+    if isinstance(weights, str) and weights in released.NAMES:
         path = released.fetch_released(weights, sizes)
         grid = grid or (224 // sizes["patch_size"],) * 2
         file = npz.open_npz(path)

@@ -38,7 +38,7 @@ def open_file(weights: Weights) -> ArrayFile:
             f"arrays; got {type(weights).__name__}."
         )
     text = os.fspath(weights)
-    if hub.is_hub(text):
+    if text.lower().startswith(hub.SCHEME):
         text = os.fspath(hub.fetch(text, SUFFIXES))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme and not download.is_url(text):

@@ -17,11 +17,6 @@ TOKEN = "log in with hf auth login, or set HF_TOKEN, if it is private or asks to
 WITHOUT = "without network fetch the file elsewhere and give its path"
 
 
-def is_hub(text: str) -> bool:
-    """Whether `text` names something on the hub."""
-    return text.lower().startswith(SCHEME)
-
-
 def fetch(text: str, suffixes: tuple[str, ...]) -> pathlib.Path:
     """Return the cached copy of a file on the hub, downloaded where it is not there yet, its hash checked.
 

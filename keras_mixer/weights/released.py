@@ -15,11 +15,6 @@ VARIABLE = "KERAS_MIXER_WEIGHTS"  # a directory or base URL with a copy of the r
 _ALIASES = {"imagenet": "imagenet1k"}
 
 
-def is_name(text: str) -> bool:
-    """Whether `text` is the name of a kind of released weights."""
-    return text in NAMES
-
-
 @functools.cache
 def _facts() -> dict[str, Any]:
     return json.loads((pathlib.Path(__file__).parents[1] / "assets" / "checkpoints.json").read_text("utf-8"))
