@@ -71,7 +71,8 @@ def test_rectangular_base_grids_have_the_same_property(tmp_path, base, factor):
 def test_without_the_permutation_the_property_fails(arrays, monkeypatch):
     """The check can fail: plain block-diagonal kernels, as if the parts were contiguous in the token order."""
 
-    def contiguous(kernel_0, bias_0, kernel_1, bias_1, grid, factor):
+    def contiguous(mlp, grid, factor):
+        kernel_0, bias_0, kernel_1, bias_1 = mlp
         eye = np.eye(factor[0] * factor[1], dtype="float32")
         copies = len(eye)
         return np.kron(eye, kernel_0), np.tile(bias_0, copies), np.kron(eye, kernel_1), np.tile(bias_1, copies)
