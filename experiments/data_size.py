@@ -25,8 +25,9 @@ from keras import layers
 from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY, make_mixer, make_resnet
 
 from keras_mixer import files
-from keras_mixer.data import opening, pipeline, streams
-from keras_mixer.data.source import Source
+from keras_mixer.data import opening, pipeline
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.source import Source, indexed_records
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import optimizers, schedules
 
@@ -106,9 +107,7 @@ def as_source(name, images, labels):
         num_examples=len(images),
         class_names=tuple(str(label) for label in range(10)),
         photographs=False,
-        records=streams.indexed_records(
-            len(images), lambda i: {"image": tf.gather(images, i), "label": tf.gather(labels, i)}
-        ),
+        records=indexed_records(len(images), lambda i: {"image": tf.gather(images, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (record["image"], record["label"]),
     )
 
@@ -126,8 +125,8 @@ def train(args, name, percent, seed, train_set, test_set):
     rows = np.random.default_rng(seed).permutation(len(train_set[0]))[: num_images(args, percent)]
     source = as_source(f"{percent:g} % of {args.dataset}", *(array[rows] for array in train_set))
     size = dict(batch_size=args.batch_size, image_size=args.image_size)
-    mixup_alpha = MIXUP_ALPHA if args.augmentation == "paper" else 0.0
-    batches = pipeline.train_batches(source, **size, seed=seed, augmentation=args.augmentation, mixup_alpha=mixup_alpha)
+    augmentation = Augmentation(args.augmentation, mixup_alpha=MIXUP_ALPHA if args.augmentation == "paper" else 0.0)
+    batches = pipeline.train_batches(source, **size, seed=seed, augmentation=augmentation)
 
     classes = len(source.class_names)
     test = pipeline.eval_batches(as_source("test", *test_set), batch_size=250, image_size=args.image_size)

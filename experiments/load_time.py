@@ -25,7 +25,7 @@ def write_checkpoint(path, model, classes):
     from keras_mixer.weights import layouts, npz
 
     config = models.VARIANTS[model]
-    shapes = layouts.released_shapes(**config, tokens=(224 // config["patch_size"]) ** 2, classes=classes)
+    shapes = layouts.released_shapes(config, tokens=(224 // config["patch_size"]) ** 2, classes=classes)
     rng = np.random.default_rng(0)
     npz.write_npz(path, {name: lambda s=s: 0.02 * rng.standard_normal(s, "float32") for name, s in shapes.items()})
 

@@ -26,6 +26,7 @@ from keras import layers
 import keras_mixer
 from keras_mixer import files
 from keras_mixer.data import opening, permutations, pipeline
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import optimizers, schedules
 
@@ -66,7 +67,9 @@ def train(args, make_model, kind, seed):
     classes = len(source.class_names)
     permuted = lambda data: permutations.permute_batches(data, kind, args.image_size, args.patch_size, seed)
     size = dict(batch_size=BATCH_SIZE, image_size=args.image_size)
-    batches = permuted(pipeline.train_batches(source, **size, seed=seed, mixup_alpha=MIXUP_ALPHA))
+    batches = permuted(
+        pipeline.train_batches(source, **size, seed=seed, augmentation=Augmentation(mixup_alpha=MIXUP_ALPHA))
+    )
     evaluation = permuted(pipeline.eval_batches(test, **size))
     evaluation = evaluation.map(lambda images, labels, mask: (images, tf.one_hot(labels, classes), mask)).cache()
 

@@ -28,7 +28,7 @@ BATCH = 8
 def random_weights(name: str, path: pathlib.Path) -> pathlib.Path:
     """Write a random file in the released layout: kernels of unit gain, scales of one, biases of zero."""
     rng, sizes = np.random.default_rng(0), VARIANTS[name]
-    shapes = layouts.released_shapes(**sizes, tokens=(224 // sizes["patch_size"]) ** 2, classes=1000)
+    shapes = layouts.released_shapes(sizes, tokens=(224 // sizes["patch_size"]) ** 2, classes=1000)
     arrays = {key: np.full(shape, key.endswith("scale"), np.float32) for key, shape in shapes.items()}
     for key, shape in shapes.items():
         if key.endswith("kernel"):

@@ -12,18 +12,20 @@ from keras_mixer.types import Grid, Tensor
 DEFAULT_INPUT_SHAPE = (224, 224, 3)
 
 
-def check_positive_int(owner: str, **values: Any) -> None:
-    """Raise a ValueError that names the first argument which is not a positive integer."""
+def check_positive_int(owner: str, **values: Any) -> dict[str, int]:
+    """Return arguments as int, also NumPy's, which would not be JSON; refuse the first that is no positive integer."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}.")
+    return {name: int(value) for name, value in values.items()}
 
 
-def check_rate(owner: str, **values: Any) -> None:
-    """Raise a ValueError that names the first argument which is not a fraction in [0, 1)."""
+def check_rate(owner: str, **values: Any) -> dict[str, float]:
+    """Return arguments as float; refuse the first that is no fraction in [0, 1)."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
             raise ValueError(f"{owner}: {name} must be a fraction in [0, 1), got {value!r}.")
+    return {name: float(value) for name, value in values.items()}
 
 
 def check_bool(owner: str, **values: Any) -> None:

@@ -1,6 +1,7 @@
 """MLP-Mixer as a functional Keras model, the eight variants of the paper and its code, and `preprocess_input`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,25 +79,21 @@ class MLPMixer(keras.Model):
         rescale_stochastic_depth: bool = False,
         rematerialize: bool = False,
     ) -> None:
-        sizes = dict(
+        sizes = arguments.check_positive_int(
+            "MLPMixer",
             patch_size=patch_size,
             num_blocks=num_blocks,
             hidden_dim=hidden_dim,
             tokens_mlp_dim=tokens_mlp_dim,
             channels_mlp_dim=channels_mlp_dim,
         )
-        rates = dict(dropout_rate=dropout_rate, stochastic_depth_rate=stochastic_depth_rate)
-        arguments.check_positive_int("MLPMixer", **sizes)
-        arguments.check_rate("MLPMixer", **rates)
-        sizes = {key: int(value) for key, value in sizes.items()}  # NumPy's numbers would not be JSON
-        rates = {key: float(value) for key, value in rates.items()}
+        rates = arguments.check_rate("MLPMixer", dropout_rate=dropout_rate, stochastic_depth_rate=stochastic_depth_rate)
         arguments.check_bool("MLPMixer", include_top=include_top, rescale_stochastic_depth=rescale_stochastic_depth)
         arguments.check_rematerialize("MLPMixer", rematerialize, dropout_rate)
         if pooling not in (None, "avg", "max"):
             raise ValueError(f"MLPMixer: pooling must be None, 'avg' or 'max', got {pooling!r}.")
         if classes is not None:
-            arguments.check_positive_int("MLPMixer", classes=classes)
-            classes = int(classes)
+            classes = arguments.check_positive_int("MLPMixer", classes=classes)["classes"]
         activation = arguments.check_activation(classifier_activation)
         images, input_shape = arguments.make_images(input_shape, input_tensor, patch_size)
         if weights is not None:
@@ -105,28 +102,15 @@ class MLPMixer(keras.Model):
             grid = arguments.check_grid(input_shape[0], input_shape[1], patch_size)
             sizes["tokens_mlp_dim"] = checkpoint.tokens_mlp_dim_at(grid)
         classes = classes or DEFAULT_CLASSES
-
+        of_blocks = rates | dict(
+            rescale_stochastic_depth=bool(rescale_stochastic_depth), rematerialize=bool(rematerialize)
+        )
         kernels = layers.kernel_initializer.set("lecun_normal" if weights is None else "zeros")
         try:
-            x = layers.PatchEmbed(hidden_dim, patch_size, name="stem")(images)  # (B, H, W, 3) -> (B, S, C)
-            for i in range(num_blocks):
-                x = layers.MixerBlock(
-                    sizes["tokens_mlp_dim"],
-                    channels_mlp_dim,
-                    dropout_rate=dropout_rate,
-                    stochastic_depth_rate=stochastic_depth_rate * i / max(num_blocks - 1, 1),
-                    rescale_stochastic_depth=rescale_stochastic_depth,
-                    rematerialize=rematerialize,
-                    name=f"block_{i}",
-                )(x)  # (B, S, C)
+            x = _body(images, sizes, of_blocks)  # (B, S, C)
         finally:
             layers.kernel_initializer.reset(kernels)
-        x = keras.layers.LayerNormalization(epsilon=layers.LAYER_NORM_EPSILON, name="pre_head_layer_norm")(x)
-        # From here on float32 under any policy: a mean over S tokens and the logits deserve it and cost nothing.
-        if include_top or pooling == "avg":
-            x = keras.layers.GlobalAveragePooling1D("channels_last", dtype="float32", name="pre_logits")(x)  # (B, C)
-        elif pooling == "max":
-            x = keras.layers.GlobalMaxPooling1D("channels_last", dtype="float32", name="max_pool")(x)  # (B, C)
+        x = _pooled(x, "avg" if include_top else pooling)  # (B, C)
         if include_top:
             x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)  # (B, K)
             if activation is not None:
@@ -143,9 +127,7 @@ class MLPMixer(keras.Model):
             classes=classes,
             classifier_activation=classifier_activation,
             pooling=pooling,
-            **rates,
-            rescale_stochastic_depth=bool(rescale_stochastic_depth),
-            rematerialize=bool(rematerialize),
+            **of_blocks,
         )
         self._build_policy = keras.config.dtype_policy()
         if weights is not None:
@@ -185,6 +167,25 @@ class MLPMixer(keras.Model):
         if state:
             composite.set_state(composite.all_parts({layer.name: layer for layer in model.layers}), state)
         return model
+
+
+def _body(images: Tensor, sizes: dict[str, int], of_blocks: dict[str, Any]) -> Tensor:
+    """Return the tokens (B, S, C) of images (B, H, W, 3) after the last LayerNorm."""
+    last_rate, last = of_blocks["stochastic_depth_rate"], max(sizes["num_blocks"] - 1, 1)
+    x = layers.PatchEmbed(sizes["hidden_dim"], sizes["patch_size"], name="stem")(images)  # (B, H, W, 3) -> (B, S, C)
+    for i in range(sizes["num_blocks"]):
+        options = of_blocks | {"stochastic_depth_rate": last_rate * i / last, "name": f"block_{i}"}
+        x = layers.MixerBlock(sizes["tokens_mlp_dim"], sizes["channels_mlp_dim"], **options)(x)  # (B, S, C)
+    return keras.layers.LayerNormalization(epsilon=layers.LAYER_NORM_EPSILON, name="pre_head_layer_norm")(x)
+
+
+def _pooled(x: Tensor, pooling: str | None) -> Tensor:
+    """Return the mean or maximum (B, C) of tokens; in float32 under any policy, as the logits: it costs nothing."""
+    if pooling == "avg":
+        return keras.layers.GlobalAveragePooling1D("channels_last", dtype="float32", name="pre_logits")(x)
+    if pooling == "max":
+        return keras.layers.GlobalMaxPooling1D("channels_last", dtype="float32", name="max_pool")(x)
+    return x
 
 
 # A whole model in the older .h5 format names its class without its package.
@@ -228,11 +229,11 @@ def _variant(size: str, patch: int, params: int) -> Callable[..., MLPMixer]:
             pooling=pooling,
             classes=classes,
             classifier_activation=classifier_activation,
+            name=name or f"mixer_{size}{patch}".lower(),
             dropout_rate=dropout_rate,
             stochastic_depth_rate=stochastic_depth_rate,
             rescale_stochastic_depth=rescale_stochastic_depth,
             rematerialize=rematerialize,
-            name=name or f"mixer_{size}{patch}".lower(),
         )
 
     build.__name__ = build.__qualname__ = function_name

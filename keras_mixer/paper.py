@@ -16,3 +16,82 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # Not the paper's: for small images such as digits, 75,530 parameters at 16 px.
 TINY: dict[str, Any] = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 MODELS = {"tiny": TINY, **VARIANTS}
+
+# What a model was pre-trained on.
+I1K, I21K, JFT, WEAK = "ImageNet", "ImageNet-21k", "JFT-300M", "unlabelled or weakly labelled"
+
+# Pre-trained on, model, ImageNet top-1, ReaL top-1, Avg 5, VTAB-1k, images/s/core, thousands of TPUv3 core-days.
+TABLE_2 = (
+    (I21K, "HaloNet", 85.8, None, None, None, 120, 0.10),
+    (I21K, "Mixer-L/16", 84.15, 87.86, 93.91, 74.95, 105, 0.41),
+    (I21K, "ViT-L/16", 85.30, 88.62, 94.39, 72.72, 32, 0.18),
+    (I21K, "BiT-R152x4", 85.39, None, 94.04, 70.64, 26, 0.94),
+    (JFT, "NFNet-F4+", 89.2, None, None, None, 46, 1.86),
+    (JFT, "Mixer-H/14", 87.94, 90.18, 95.71, 75.33, 40, 1.01),
+    (JFT, "BiT-R152x4", 87.54, 90.54, 95.33, 76.29, 26, 9.90),
+    (JFT, "ViT-H/14", 88.55, 90.72, 95.97, 77.63, 15, 2.30),
+    (WEAK, "MPL", 90.0, 91.12, None, None, None, 20.48),
+    (WEAK, "ALIGN", 88.64, None, None, 79.99, 15, 14.82),
+)
+# Pre-trained on, model, image side, epochs, ImageNet top-1, ReaL top-1, Avg 5, images/s/core, core-days as above.
+TABLE_3 = (
+    (I1K, "Mixer-B/16", 224, 300, 76.44, 82.36, 88.33, 1384, 0.01),
+    (I1K, "ViT-B/16", 224, 300, 79.67, 84.97, 90.79, 861, 0.02),
+    (I1K, "Mixer-L/16", 224, 300, 71.76, 77.08, 87.25, 419, 0.04),
+    (I1K, "ViT-L/16", 224, 300, 76.11, 80.93, 89.66, 280, 0.05),
+    (I21K, "Mixer-B/16", 224, 300, 80.64, 85.80, 92.50, 1384, 0.15),
+    (I21K, "ViT-B/16", 224, 300, 84.59, 88.93, 94.16, 861, 0.18),
+    (I21K, "Mixer-L/16", 224, 300, 82.89, 87.54, 93.63, 419, 0.41),
+    (I21K, "ViT-L/16", 224, 300, 84.46, 88.35, 94.49, 280, 0.55),
+    (I21K, "Mixer-L/16", 448, 300, 83.91, 87.75, 93.86, 105, 0.41),
+    (JFT, "Mixer-S/32", 224, 5, 68.70, 75.83, 87.13, 11489, 0.01),
+    (JFT, "Mixer-B/32", 224, 7, 75.53, 81.94, 90.99, 4208, 0.05),
+    (JFT, "Mixer-S/16", 224, 5, 73.83, 80.60, 89.50, 3994, 0.03),
+    (JFT, "BiT-R50x1", 224, 7, 73.69, 81.92, None, 2159, 0.08),
+    (JFT, "Mixer-B/16", 224, 7, 80.00, 85.56, 92.60, 1384, 0.08),
+    (JFT, "Mixer-L/32", 224, 7, 80.67, 85.62, 93.24, 1314, 0.12),
+    (JFT, "BiT-R152x1", 224, 7, 79.12, 86.12, None, 932, 0.14),
+    (JFT, "BiT-R50x2", 224, 7, 78.92, 86.06, None, 890, 0.14),
+    (JFT, "BiT-R152x2", 224, 14, 83.34, 88.90, None, 356, 0.58),
+    (JFT, "Mixer-L/16", 224, 7, 84.05, 88.14, 94.51, 419, 0.23),
+    (JFT, "Mixer-L/16", 224, 14, 84.82, 88.48, 94.77, 419, 0.45),
+    (JFT, "ViT-L/16", 224, 14, 85.63, 89.16, 95.21, 280, 0.65),
+    (JFT, "Mixer-H/14", 224, 14, 86.32, 89.14, 95.49, 194, 1.01),
+    (JFT, "BiT-R200x3", 224, 14, 84.73, 89.58, None, 141, 1.78),
+    (JFT, "Mixer-L/16", 448, 14, 86.78, 89.72, 95.13, 105, 0.45),
+    (JFT, "ViT-H/14", 224, 14, 86.65, 89.56, 95.57, 87, 2.30),
+    (JFT, "Mixer-H/14", 448, 14, 87.78, 90.08, 95.62, 40, 1.01),
+    (JFT, "ViT-L/16 (Polyak)", 512, 14, 87.76, 90.54, 95.63, 32, 0.65),
+    (JFT, "BiT-R152x4", 480, 40, 87.54, 90.54, 95.33, 26, 9.90),
+    (JFT, "ViT-H/14 (Polyak)", 518, 14, 88.55, 90.72, 95.97, 15, 2.30),
+)
+SPEEDS = {row[1]: row[7] for row in TABLE_3 if row[2] == 224}  # images/s/core on TPU v3
+
+# Table 4: how each model was pre-trained on each dataset; then by the model's size.
+_ON_IMAGENET = dict(
+    epochs=300, batch_size=4096, learning_rate=1e-3, weight_decay=0.1, warmup_steps=10_000, stochastic_depth_rate=0.1
+)
+_ON_JFT = dict(batch_size=4096, weight_decay=0.03, warmup_steps=10_000, stochastic_depth_rate=0.0, mixup_alpha=0.0)
+_ON_JFT |= dict(randaugment_magnitude=0)
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "imagenet1k": {
+        "b": dict(_ON_IMAGENET, randaugment_magnitude=15, mixup_alpha=0.5),
+        "l": dict(_ON_IMAGENET, randaugment_magnitude=15, mixup_alpha=0.5),
+    },
+    "imagenet21k": {
+        "b": dict(_ON_IMAGENET, randaugment_magnitude=10, mixup_alpha=0.2),
+        "l": dict(_ON_IMAGENET, randaugment_magnitude=20, mixup_alpha=0.5),
+    },
+    "jft300m": {
+        "s": dict(_ON_JFT, epochs=5, learning_rate=3e-3),
+        "b": dict(_ON_JFT, epochs=7, learning_rate=3e-3),
+        "l": dict(_ON_JFT, epochs=14, learning_rate=1e-3),  # the paper also gives a 7-epoch row
+        "h": dict(_ON_JFT, epochs=14, learning_rate=1e-3),
+    },
+}
+
+
+def title_of(variant: str) -> str:
+    """Return the paper's name of a variant, such as "Mixer-B/16" of "b16"."""
+    return f"Mixer-{variant[0].upper()}/{variant[1:]}"

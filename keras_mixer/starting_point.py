@@ -112,7 +112,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         ValueError: for a released name without a model, a model that the file is not of, or a file of another kind.
     """
     text = os.fspath(weights)
-    if released.is_name(text):
+    if text in released.NAMES:
         if model is None:
             raise InputError("model", f"weights {text} need one", f"give `model`, one of {', '.join(VARIANTS)}")
         classes = 21843 if text == "imagenet21k" else 1000

@@ -14,7 +14,7 @@ import pathlib
 from keras_mixer.cli import entry, inputs
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Batches, Results
-from keras_mixer.pictures import contact_sheet
+from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
 
@@ -35,7 +35,7 @@ def run(settings: Settings) -> None:
         images, labels = next(iter(inputs.train_batches(settings, source, settings.step)))
     path = pathlib.Path(settings.workdir) / f"step_{settings.step:08d}.png"
     title = f"{source.name}: step {settings.step}, seed {settings.seed}, {settings.image_size} px"
-    contact_sheet.write_contact_sheet(path, images, labels, source.class_names, title)
+    grids.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")
 
 

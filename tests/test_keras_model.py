@@ -148,7 +148,7 @@ def test_a_quantised_model_is_saved_and_loads_in_a_new_process(tmp_path, mode, s
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_quantised_s32_of_the_released_layout_keeps_its_logits(tmp_path, wrapped):
     rng = np.random.default_rng(0)
-    shapes = layouts.released_shapes(**VARIANTS["s32"], tokens=49, classes=1000)
+    shapes = layouts.released_shapes(VARIANTS["s32"], tokens=49, classes=1000)
     arrays = {name: np.full(shape, name.endswith("scale"), np.float32) for name, shape in shapes.items()}
     for name, shape in shapes.items():
         if name.endswith("kernel"):

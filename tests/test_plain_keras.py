@@ -30,7 +30,7 @@ def place(tmp_path_factory):
                 pixels[:, :, channel] += 150
                 Image.fromarray(pixels).save(folder / "photos" / split / name / f"{i}.jpg")
     (folder / "weights" / "gsam").mkdir(parents=True)
-    shapes = layouts.released_shapes(**VARIANTS["s16"], tokens=196, classes=1000)
+    shapes = layouts.released_shapes(VARIANTS["s16"], tokens=196, classes=1000)
     arrays = {
         name: np.ones(shape, np.float32)
         if name.endswith("scale")

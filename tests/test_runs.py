@@ -10,7 +10,7 @@ from PIL import Image
 from trained import run_recipe, trained_run
 
 import keras_mixer
-from keras_mixer.data import grey
+from keras_mixer.data import colours
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +135,12 @@ def test_bad_places_are_one_sentence(folder, tmp_path, place, kwargs, message):
 def test_grey_keeps_grey_and_is_pillows():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (50, 60, 3), np.uint8)
-    np.testing.assert_array_equal(grey.to_channels(pixels, 1)[..., 0], np.asarray(Image.fromarray(pixels).convert("L")))
+    np.testing.assert_array_equal(
+        colours.to_channels(pixels, 1)[..., 0], np.asarray(Image.fromarray(pixels).convert("L"))
+    )
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    np.testing.assert_array_equal(grey.to_channels(np.repeat(levels, 3, axis=2), 1), levels)
-    floats = grey.to_channels(np.repeat(levels, 3, axis=2).astype("float32"), 1)
+    np.testing.assert_array_equal(colours.to_channels(np.repeat(levels, 3, axis=2), 1), levels)
+    floats = colours.to_channels(np.repeat(levels, 3, axis=2).astype("float32"), 1)
     np.testing.assert_allclose(floats, levels, rtol=1e-6)
 
 

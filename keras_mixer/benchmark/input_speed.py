@@ -1,7 +1,6 @@
 """How fast an input pipeline runs, in images per second of CPU time: photographs to measure with, clock and report."""
 
 import io
-import json
 import math
 import pathlib
 import statistics
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer import files
+from keras_mixer.benchmark import speed_report
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.types import Path
 
@@ -32,16 +31,10 @@ def use_one_core() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def photographs(count: int, height: int = 375, width: int = 500, quality: int = 92, seed: int = 0) -> list[bytes]:
+def photographs(count: int, height: int = 375, width: int = 500) -> list[bytes]:
     """Return `count` encoded JPEGs, random cuts of the photographs that scikit-learn and scikit-image ship.
 
     A cut is never enlarged, so that the files are as sharp as photographs are. Nothing is downloaded.
-
-    Args:
-        count: number of files.
-        height, width: of each in pixels.
-        quality: of the JPEG encoder, 1 to 100.
-        seed: of the cuts.
 
     Raises:
         ValueError: for a count that is not positive, or images larger than the photographs.
@@ -55,7 +48,7 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
     originals = [p for p in _originals() if p.shape[0] >= height and p.shape[1] >= width]
     if count < 1 or not originals:
         raise ValueError(f"photographs: cannot make {count} of {height} x {width} pixels; the largest is 427 x 640.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     files = []
     for k in range(count):
         pixels = originals[k % len(originals)]
@@ -64,7 +57,7 @@ def photographs(count: int, height: int = 375, width: int = 500, quality: int = 
         top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(pixels.shape, sides, strict=False))
         cut = pixels[top : top + sides[0], left : left + sides[1]]
         file = io.BytesIO()
-        Image.fromarray(cut).resize((width, height)).save(file, "JPEG", quality=quality)
+        Image.fromarray(cut).resize((width, height)).save(file, "JPEG", quality=92)
         files.append(file.getvalue())
     return files
 
@@ -147,17 +140,9 @@ def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, A
         ValueError: where matplotlib is not installed.
         OSError: where the folder cannot be written.
     """
-    paths = [pathlib.Path(folder) / f"input_speed.{suffix}" for suffix in ("json", "md", "png")]
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result = {**details, "limit": limit, "images_per_second": medians, "rounds": rates}
-    figure = _bars(rates, limit)
-    with files.replacing(paths[0]) as file:
-        file.write_text(json.dumps(result, indent=2) + "\n")
-    with files.replacing(paths[1]) as file:
-        file.write_text(table(rates, limit))
-    with files.replacing(paths[2]) as file:
-        figure.savefig(file, format="png", dpi=120)
-    return paths
+    return speed_report.write(folder, "input_speed", result, table(rates, limit), _bars(rates, limit))
 
 
 def _originals() -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from keras_mixer.benchmark import input_speed
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.cli import inputs
 from keras_mixer.data import augment, crops, decode, pipeline, randaugment
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
 
@@ -82,7 +83,7 @@ def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
     scaled = lambda k: pipeline.to_model_range(tf.bitwise.bitwise_xor(batch, tf.cast(k % 2, tf.uint8)))[0, 0, 0, 0]
     endless = tf.data.Dataset.range(2**62)
     stages_of_batches = {"to [-1, 1]": endless.map(scaled).take, "mixup of a batch": endless.map(mixed).take}
-    whole = dict(batch_size=batch_size, image_size=size, seed=0, mixup_alpha=MIXUP_ALPHA)
+    whole = dict(batch_size=batch_size, image_size=size, seed=0)
 
     def train_batches(elements: Any, **more: Any) -> Any:
         source = Source(
@@ -93,7 +94,7 @@ def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
             records=lambda *_: tf.data.Dataset.range(elements * batch_size).map(lambda i: encoded[i % NUM_FILES]),
             parse=lambda file: (file, tf.constant(0, tf.int64)),
         )
-        return pipeline.train_batches(source, **whole, **more)
+        return pipeline.train_batches(source, **whole, augmentation=Augmentation(mixup_alpha=MIXUP_ALPHA, **more))
 
     stages_of_batches["whole pipeline, without RandAugment"] = train_batches
     stages_of_batches["whole pipeline"] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)

@@ -20,7 +20,7 @@ def prepare_model(
     mode: str,
     compile_with: str,
     batch_size: int,
-    count: Callable[[keras.Model], dict[str, int]] = cost_model.count_flop,
+    count: Callable[[keras.Model], dict[str, int]] | None = None,
 ) -> Prepared:
     """Build a model and return its inference or training step as a `throughput.Prepared`.
 
@@ -31,13 +31,13 @@ def prepare_model(
         mode: inference or training.
         compile_with: graph (TensorFlow only) or xla.
         batch_size: images per call; they stay on the device.
-        count: from the model to the operations per image of its parts.
+        count: from the model to the operations per image of its parts; None for those of a Mixer.
     """
     imports = _peak_memory()
     start = time.perf_counter()
     model = build()
     build_seconds = time.perf_counter() - start
-    flop = count(model)
+    flop = count(model) if count else _flop_of_mixer(model)
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (batch_size, *model.input_shape[1:])).astype("float32")
     labels = rng.integers(0, model.output_shape[-1], batch_size).astype("int32")
@@ -52,6 +52,11 @@ def prepare_model(
     }
     make = {"tensorflow": _tensorflow_run, "jax": _jax_run}[keras.backend.backend()]
     return throughput.Prepared(make(model, mode, compile_with, images, labels), facts, _peak_memory)
+
+
+def _flop_of_mixer(model: keras.Model) -> dict[str, int]:
+    config = model.get_config()
+    return cost_model.mixer_flop(config["input_shape"][0], config, config["classes"])
 
 
 def prepare_peak(dtype: str, size: int) -> Prepared:

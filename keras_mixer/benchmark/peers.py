@@ -7,7 +7,8 @@ import contextlib
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from keras_mixer.benchmark import throughput
 from keras_mixer.benchmark.throughput import Prepared
@@ -20,6 +21,7 @@ KINDS = ("timm", "vit", "resnet")
 OPTIONS = ("compiled", "bf16")
 VIT_NAMES = {"s": "small", "b": "base", "l": "large", "h": "huge"}
 LEARNING_RATE = 1e-3
+CLASSES = 1000
 
 
 def parse(name: str) -> tuple[str, set[str]]:
@@ -60,24 +62,14 @@ def check_python(python: str) -> None:
 
 
 def prepare(
-    name: str,
-    model: str,
-    sizes: Sizes,
-    image_size: int,
-    mode: str,
-    batch_size: int,
-    precision: str,
-    classes: int = 1000,
+    name: str, model: str, sizes: Sizes, image_size: int, mode: str, batch_size: int, precision: str
 ) -> Prepared:
     """Return a peer's inference or training step as a `throughput.Prepared`; the step is that of our own model.
 
     Args:
-        name: see `parse`. Without _bf16 it follows `precision`.
-        model: variant of Mixer that it stands beside, such as b16, or tiny.
-        sizes: of that variant, arguments of `MLPMixer`.
-        image_size, batch_size, classes: of the images and labels.
+        name: see `parse`. Without _bf16 it follows `precision`, which is float32, mixed_bfloat16 or bfloat16.
+        model, sizes: variant of Mixer that it stands beside, such as b16, or tiny, and its sizes.
         mode: inference (bfloat16: all weights are cast) or training (bfloat16: autocast).
-        precision: float32, mixed_bfloat16 or bfloat16.
     """
     import timm
     import torch
@@ -85,20 +77,22 @@ def prepare(
 
     kind, options = parse(name)
     bf16 = "bf16" in options or precision != "float32"
+    infer = mode == "inference"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     memory = throughput.process_peak_memory
     if device.type == "cuda":
         memory = lambda: torch.cuda.max_memory_allocated() / 2**20
+    build = lambda: _build(kind, model, sizes, image_size)
     with torch.device("meta"):  # to count, without memory
-        network = _build(kind, model, sizes, image_size, classes)
+        network = build()
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 3, image_size, image_size))
     imports = memory()
     start = time.perf_counter()
-    network = _build(kind, model, sizes, image_size, classes).to(device)
+    network = build().to(device)
     build_seconds = time.perf_counter() - start
     images = torch.rand(batch_size, 3, image_size, image_size, device=device) * 2 - 1
-    labels = torch.randint(0, classes, (batch_size,), device=device)
+    labels = torch.randint(0, CLASSES, (batch_size,), device=device)
     facts = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else throughput.cpu_name(),
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
@@ -110,24 +104,11 @@ def prepare(
         "gflop_per_image": counter.get_total_flops() / 1e9,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-    infer = mode == "inference"
     network.train(not infer)
     if bf16 and infer:
         network, images = network.bfloat16(), images.bfloat16()
     function = torch.compile(network) if "compiled" in options else network
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
-    autocast = torch.autocast(device.type, torch.bfloat16) if bf16 and not infer else contextlib.nullcontext()
-
-    def step() -> "torch.Tensor | None":
-        if infer:
-            with torch.inference_mode():
-                return function(images)
-        optimizer.zero_grad()
-        with autocast:
-            logits = function(images)
-        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-        return None
+    step = _inference(function, images) if infer else _training(network, function, images, labels, bf16)
 
     def run(calls: int) -> None:
         for _ in range(calls):
@@ -138,16 +119,44 @@ def prepare(
     return throughput.Prepared(run, facts, memory)
 
 
-def _build(kind: str, model: str, sizes: Sizes, image_size: int, classes: int) -> "torch.nn.Module":
+def _inference(function: Any, images: "torch.Tensor") -> Callable[[], Any]:
+    import torch
+
+    def step() -> "torch.Tensor":
+        with torch.inference_mode():
+            return function(images)
+
+    return step
+
+
+def _training(
+    network: "torch.nn.Module", function: Any, images: "torch.Tensor", labels: "torch.Tensor", bf16: bool
+) -> Callable[[], Any]:
+    import torch
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+    autocast = torch.autocast(images.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast:
+            logits = function(images)
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _build(kind: str, model: str, sizes: Sizes, image_size: int) -> "torch.nn.Module":
     import timm
     from timm.models import mlp_mixer, vision_transformer
 
     if kind == "resnet":
-        return timm.create_model("resnetv2_50x1_bit", num_classes=classes)
+        return timm.create_model("resnetv2_50x1_bit", num_classes=CLASSES)
     patch, width = sizes["patch_size"], sizes["hidden_dim"]
     if kind == "timm":
         return mlp_mixer.MlpMixer(
-            num_classes=classes,
+            num_classes=CLASSES,
             img_size=image_size,
             patch_size=patch,
             num_blocks=sizes["num_blocks"],
@@ -156,9 +165,9 @@ def _build(kind: str, model: str, sizes: Sizes, image_size: int, classes: int) -
         )
     if model[0] in VIT_NAMES and model[1:].isdigit():
         name = f"vit_{VIT_NAMES[model[0]]}_patch{patch}_224"
-        return timm.create_model(name, num_classes=classes, img_size=image_size)
+        return timm.create_model(name, num_classes=CLASSES, img_size=image_size)
     return vision_transformer.VisionTransformer(
-        num_classes=classes,
+        num_classes=CLASSES,
         img_size=image_size,
         patch_size=patch,
         embed_dim=width,

@@ -6,20 +6,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_mixer import files
+from keras_mixer import files, paper
 from keras_mixer.benchmark import cost_model, throughput
 from keras_mixer.benchmark.throughput import Row
-from keras_mixer.pictures.figure import new_figure
+from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Images/s/core on TPU v3 at 224 px (paper Table 3): Mixer, and what it is compared with.
-PAPER_MIXER = {"s32": 11489, "b32": 4208, "s16": 3994, "b16": 1384, "l32": 1314, "l16": 419, "h14": 194}
-PAPER_VIT = {"b16": 861, "l16": 280, "h14": 87}
-PAPER_RESNET = dict.fromkeys(PAPER_MIXER, 2159)  # BiT-R50x1
 
 COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#5f6b7a", "#d0709f", "#20959b", "#7a4a2b", "#303030")
 
@@ -56,13 +51,17 @@ def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     lines = ["| best over the batch sizes | images/s | over | images/s | ratio | paper |", "|---|---|---|---|---|---|"]
     for ours in [name for name in best if name not in others]:
         for other in [name for name in others if dtypes[name] == dtypes[ours]]:
-            paper = ""
-            published = PAPER_RESNET if other.startswith("resnet") else PAPER_VIT
-            if image_size == 224 and model in published:
-                paper = f"{PAPER_MIXER[model] / published[model]:.2f}"
             ratio = f"{best[ours] / best[other]:.2f}"
-            lines.append(f"| {ours} | {best[ours]:,.4g} | {other} | {best[other]:,.4g} | {ratio} | {paper} |")
+            published = _published_ratio(model, other) if image_size == 224 else ""
+            lines.append(f"| {ours} | {best[ours]:,.4g} | {other} | {best[other]:,.4g} | {ratio} | {published} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _published_ratio(model: str, other: str) -> str:
+    ours = paper.title_of(model)
+    theirs = "BiT-R50x1" if other.startswith("resnet") else ours.replace("Mixer", "ViT")
+    known = {ours, theirs} <= {*paper.SPEEDS}
+    return f"{paper.SPEEDS[ours] / paper.SPEEDS[theirs]:.2f}" if known else ""
 
 
 def scaling_table(rows: Sequence[Row]) -> str:
@@ -113,8 +112,7 @@ def write(folder: Path, stem: str, result: Mapping[str, Any], text: str, figure:
             file.write_text(text)
         if figure is None:
             return paths[:2]
-        with files.replacing(paths[2]) as file:
-            figure.savefig(file, format="png", dpi=120)
+        write_png(figure, paths[2], 120)
     except OSError as error:
         raise OSError(f"output: cannot write into {folder} ({error.strerror}); choose another --output.") from None
     return paths
@@ -132,11 +130,8 @@ def speed_figure(rows: Sequence[Row], title: str) -> "Figure":
         for name in names:
             points = [row for row in good if (row["mode"], row["name"]) == (mode, name)]
             sizes = [row["batch_size"] for row in points]
-            rates = [row["images_per_second"] for row in points]
-            spread = [
-                [row["images_per_second"] - row["range"][0] for row in points],
-                [row["range"][1] - row["images_per_second"] for row in points],
-            ]
+            rates, ranges = ([row[key] for row in points] for key in ("images_per_second", "range"))
+            spread = _spread(rates, ranges)
             style = dict(color=COLOURS[names.index(name) % len(COLOURS)], marker="o", markersize=4, linewidth=1.4)
             grid[0, column].errorbar(sizes, rates, yerr=spread, capsize=2, label=name, **style)
             if shares:
@@ -208,11 +203,9 @@ def start_up_figure(rows: Sequence[Row]) -> "Figure":
     left, right = figure.subplots(1, 2, sharey=True)
     seconds = [row["seconds"] for row in rows][::-1]
     every = [[run["seconds"] for run in row["rounds"]] for row in rows][::-1]
-    spread = [
-        [m - min(v) for m, v in zip(seconds, every, strict=True)],
-        [max(v) - m for m, v in zip(seconds, every, strict=True)],
-    ]
-    left.barh(names, seconds, xerr=spread, color=COLOURS[0], error_kw={"elinewidth": 1, "ecolor": "#303030"})
+    left.barh(
+        names, seconds, xerr=_spread(seconds, every), color=COLOURS[0], error_kw={"elinewidth": 1, "ecolor": "#303030"}
+    )
     right.barh(names, [row["peak_mib"] for row in rows][::-1], color="#c9d6e6")
     right.barh(names, [row["added_mib"] for row in rows][::-1], color=COLOURS[0])
     left.set_xlabel("seconds, median and range")
@@ -227,6 +220,12 @@ def peak_line(peaks: Mapping[str, Sequence[float]]) -> str:
     """Return a sentence of the matrix products' speed: dtype -> list of GFLOP/s."""
     parts = [f"{dtype} {statistics.median(values):,.0f} GFLOP/s" for dtype, values in peaks.items() if values]
     return f"Matmul peak, median over the run: {', '.join(parts)}." if parts else ""
+
+
+def _spread(medians: Sequence[float], every: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return how far the values of each median go below and above it, as matplotlib draws them."""
+    pairs = [(m - min(values), max(values) - m) for m, values in zip(medians, every, strict=True)]
+    return [[pair[side] for pair in pairs] for side in (0, 1)]
 
 
 def _furnish(axes: "Axes") -> None:

@@ -50,10 +50,7 @@ def serve(prepare: Callable[[], Prepared]) -> None:
     """In a measuring process: make ready, say so on standard output, and measure as often as standard input asks.
 
     Each message is a line of JSON. Whatever else prints goes to standard error. The process ends with its input, so
-    that it does not outlive the one that asks.
-
-    Args:
-        prepare: returns a `Prepared`. A ValueError is taken for bad input.
+    that it does not outlive the one that asks. A ValueError of `prepare` is taken for bad input.
     """
     sys.stdout.flush()
     answers = os.fdopen(os.dup(1), "w")
@@ -86,12 +83,7 @@ def _seconds(run: Repeat, calls: int) -> float:
 
 
 class Child:
-    """A measuring process, from the side that asks; a context manager that ends it.
-
-    Args:
-        name: for messages and reports.
-        command: what to run; it must call `serve`.
-        env: more environment variables than this process has.
+    """A process that calls `serve`, from the side that asks; a context manager that ends it. `env` is added to ours.
 
     Raises:
         ValueError: with the sentence of a process that refuses its input.
@@ -165,12 +157,7 @@ class Child:
 
 
 def interleave(children: Sequence[Child], rounds: int, seconds: float) -> list[list[Answer] | ChildFailed]:
-    """Measure each child once per round, so that all meet the same disturbances; the others wait meanwhile.
-
-    Args:
-        children: what to measure.
-        rounds: measurements of each.
-        seconds: how long one takes, about.
+    """Measure each child once per round, for about `seconds`, so that all meet the same disturbances; others wait.
 
     Returns:
         For each child, in order, its list of answers; or the `ChildFailed` that ended it, while the others go on.
@@ -196,9 +183,9 @@ def row(child: Child, answers: Sequence[Answer], mode: str, batch_size: int, pea
     """Return what a report says of one configuration: medians, ranges and every rate.
 
     Args:
-        child: with the fact `gflop_per_image`, of the forward pass.
+        child: with the fact `gflop_per_image`, of the forward pass; training costs three of them.
         answers: its list from `interleave`.
-        mode: inference or training; training costs three forward passes.
+        mode: inference or training.
         batch_size: images per call.
         peak_gflops: of the matrix product in the same dtype, GFLOP/s.
     """

@@ -1,6 +1,7 @@
 """What the settings of a command describe, made: sources, batches, a strategy, precision and seed."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import platform
@@ -11,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer.cli.settings import Augmentation, Batches, Data, Devices, TrainingData
-from keras_mixer.data import opening, permutations, pipeline
+from keras_mixer.data import augment_settings, opening, permutations, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.paper import MODELS
@@ -88,8 +89,16 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Return the training batches of filled settings, from `start_step` on; `patch_size` as for `permuted`."""
     pixels = PixelSettings(**settings.pixels())
-    options = _train_options(settings) | {"seed": settings.seed, "pixels": pixels}
-    batches = pipeline.train_batches(source, start_step=start_step, part=part, **options)
+    batches = pipeline.train_batches(
+        source,
+        batch_size=settings.batch_size,
+        image_size=settings.image_size,
+        seed=settings.seed,
+        start_step=start_step,
+        augmentation=augmentation(settings),
+        pixels=pixels,
+        part=part,
+    )
     return permuted(settings, batches, settings.image_size, patch_size or MODELS[settings.model]["patch_size"])
 
 
@@ -109,14 +118,15 @@ def check_train_batches(settings: Batches, source: Source, given: Batches) -> No
     if useless and (none or not source.photographs):
         why = "--augmentation=none only resizes" if none else f"{source.name} has drawn signs"
         raise ValueError(f"{useless[0]}: has no effect, since {why}; leave it out.")
-    pipeline.check_train_options(source, **_train_options(settings))
+    pipeline.check_sizes(source, settings.batch_size, settings.image_size)
+    augmentation(settings)
     permutations.check_kind(settings.permutation, settings.permutation_seed)
 
 
-def _train_options(settings: Batches) -> dict[str, Any]:
-    names: tuple[str, ...] = ("batch_size", "augmentation", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha")
-    names += ("random_erasing_rate", "label_smoothing", "flip_rate", "crop_area", "crop_aspect", "image_size")
-    return {name: getattr(settings, name) for name in names}
+def augmentation(settings: Batches) -> augment_settings.Augmentation:
+    """Return how the filled settings augment images, or refuse them."""
+    names = (field.name for field in dataclasses.fields(augment_settings.Augmentation))
+    return augment_settings.Augmentation(**{name: getattr(settings, name) for name in names})
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Augmentation besides RandAugment: mixup of a batch, flips, small moves of a drawn sign; plain stateless TF."""
+"""Augmentation besides RandAugment: mixup, flips, small moves of a drawn sign, all stateless; and that of keras-cv."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -21,16 +21,12 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tup
     """Mix each image and label with its neighbour in the batch, as the authors do (paper section 3, Zhang et al. 2018).
 
     One weight a ~ Beta(alpha, alpha) for the whole batch, a = max(a, 1 - a), so that the image itself prevails; the
-    partner is the batch rolled by one.
+    partner is the batch rolled by one. Alpha, the paper's p, of 0 returns the input.
 
     Args:
         images: (B, H, W, 3) float.
         labels: (B, K) float, rows that sum to 1.
         seed: int32 (2,).
-        alpha: p > 0 of the Beta distribution; 0 returns the input.
-
-    Returns:
-        Mixed images and labels, same shapes.
 
     Example:
         >>> mixed, _ = mixup(tf.eye(2)[:, :, None, None], tf.eye(2), [0, 1], alpha=0.5)
@@ -70,15 +66,9 @@ def smooth_labels(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
 
 
 def random_erasing(image: tf.Tensor, seed: Seed, rate: float) -> tf.Tensor:
-    """Replace a rectangle by noise, in the fraction `rate` of images (Zhong et al. 2020).
+    """Replace a rectangle of an image (H, W, 3) uint8 by noise, for the fraction `rate` of seeds (Zhong et al. 2020).
 
-    Args:
-        image: (H, W, 3) uint8. The rectangle has 2 to 33 % of its area and an aspect of 0.3 to 3.3.
-        seed: int32 (2,).
-        rate: in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8.
+    The rectangle has 2 to 33 % of the image's area and an aspect of 0.3 to 3.3.
     """
     draws = tf.random.stateless_uniform([5], seed)
     area = 0.02 + 0.31 * draws[1]
@@ -117,17 +107,9 @@ def random_flip(image: tf.Tensor, seed: Seed, rate: float = 0.5) -> tf.Tensor:
 def small_affine(
     image: tf.Tensor, seed: Seed, rotation: float = 12.0, shift: float = 0.1, zoom: float = 0.12
 ) -> tf.Tensor:
-    """Rotate, shift and zoom a drawn sign a little, bilinearly, on black.
+    """Rotate, shift and zoom a drawn sign (H, W, channels) uint8 a little, bilinearly, on black.
 
-    Args:
-        image: (H, W, channels) uint8.
-        seed: int32 (2,).
-        rotation: largest angle, degrees.
-        shift: largest shift, fraction of the side.
-        zoom: largest change of each side, fraction.
-
-    Returns:
-        (H, W, channels) uint8.
+    At the most by so many degrees, so large a fraction of the side, and so large a change of each side.
     """
     draws = tf.random.stateless_uniform([5], seed, -1.0, 1.0)
     height, width = tf.cast(tf.shape(image)[0], tf.float32), tf.cast(tf.shape(image)[1], tf.float32)
@@ -148,3 +130,42 @@ def small_affine(
         fill_value=0.0,
     )[0]
     return tf.cast(tf.clip_by_value(tf.round(moved), 0, 255), tf.uint8)
+
+
+def make_keras_cv_augmenter(
+    randaugment_magnitude: float, mixup_alpha: float
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Return (images (B, H, W, 3) uint8, labels (B, K)) -> (images uint8, labels) of keras-cv, to compare with.
+
+    It differs from the paper's: magnitudes end at 10 (1.0 in keras-cv); Rotate, Invert, Posterize and SolarizeAdd are
+    missing; each image of a batch is mixed with a partner of a random permutation. Its draws follow no seed, so a run
+    cannot be repeated or resumed exactly.
+
+    Raises:
+        ValueError: if keras-cv is not installed, or the magnitude is above 10, which it cannot express.
+    """
+    try:
+        import keras_cv
+    except ImportError:
+        raise ValueError(
+            "augmentation: keras_cv needs the package keras-cv; install it with pip install keras-cv."
+        ) from None
+    if randaugment_magnitude > 10:
+        raise ValueError(
+            f"randaugment_magnitude: keras-cv can express at most 10, got {randaugment_magnitude}; use "
+            "--augmentation=paper for more."
+        )
+    layers = keras_cv.layers
+    rand_augment = layers.RandAugment((0, 255), augmentations_per_image=2, magnitude=randaugment_magnitude / 10)
+    mix_up = layers.MixUp(alpha=mixup_alpha) if mixup_alpha else None
+
+    def augment(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = tf.cast(images, tf.float32)
+        if randaugment_magnitude:
+            images = rand_augment(images)
+        if mix_up is not None:
+            mixed = mix_up({"images": images, "labels": labels})
+            images, labels = mixed["images"], mixed["labels"]
+        return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8), labels
+
+    return augment

@@ -38,14 +38,7 @@ def without_bad_images(
 ) -> list[File]:
     """Decode every image once, and return those that can be; the others are counted and named in a warning.
 
-    Args:
-        root: the folder that the names in messages are relative to.
-        split: its name.
-        files: a list of (path, label).
-        max_bad_fraction: more than this fraction of these files is an error.
-
-    Raises:
-        ValueError: above the fraction.
+    More than a fraction `max_bad_fraction` is a ValueError. Names in messages are relative to `root`.
     """
     bad = BadImages(root, split, len(files), max_bad_fraction)
     good = []
@@ -61,17 +54,9 @@ def without_bad_images(
             progress.update()
     check_classes_left(files, good, split)
     if bad.skipped:
-        names = ", ".join(entry["path"] for entry in bad.skipped[:5])
-        more = " ..." if len(bad.skipped) > 5 else ""
-        logger.warning(
-            "split %s of %s: %d of %d images cannot be read and are left out: %s%s",
-            split,
-            root,
-            len(bad.skipped),
-            bad.total,
-            names,
-            more,
-        )
+        names = ", ".join(entry["path"] for entry in bad.skipped[:5]) + (" ..." if len(bad.skipped) > 5 else "")
+        left_out = f"{len(bad.skipped)} of {bad.total} images cannot be read and are left out: {names}"
+        logger.warning("split %s of %s: %s", split, root, left_out)
     return good
 
 

@@ -35,17 +35,13 @@ def decode_and_inception_crop(
     Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel. Arguments and
     errors are theirs, but damage to a JPEG below the cropped part goes unseen, and so is harmless.
 
-    Args:
-        encoded, python: of `decode.decode_image`.
-        seed, size, area, aspect: of `inception_crop`.
-        pixels: a `PixelSettings`.
-
     Example:
         >>> encoded = tf.io.encode_jpeg(tf.zeros((50, 70, 3), tf.uint8))
         >>> decode_and_inception_crop(encoded, seed=[0, 1], size=32).shape
         TensorShape([32, 32, 3])
     """
-    size = _check_crop(size, area, aspect)
+    check_ranges(area, aspect)
+    size = sides_of("size", size)
     encoded = tf.convert_to_tensor(encoded, tf.string)
 
     def of_part() -> tf.Tensor:
@@ -79,12 +75,10 @@ def inception_crop(
     """Cut out a random part and resize it (Szegedy et al. 2015; the paper's training crop).
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size, antialias: of `resize`.
         seed: int32 (2,); the crop is a pure function of it and of H and W.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
         area: smallest and largest fraction of the image's area.
         aspect: smallest and largest width / height. The whole image is taken where 100 draws do not fit in it.
-        antialias: of `resize`.
 
     Raises:
         ValueError: for a size or range that makes no sense.
@@ -93,19 +87,18 @@ def inception_crop(
         >>> inception_crop(tf.zeros((50, 70, 3), tf.uint8), seed=[0, 1], size=32).shape
         TensorShape([32, 32, 3])
     """
-    size = _check_crop(size, area, aspect)
+    check_ranges(area, aspect)
+    size = sides_of("size", size)
     return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
 
 
 def evaluation_crop(image: tf.Tensor, crop: str, size: Size, antialias: bool = False) -> tf.Tensor:
-    """Return the pixels of an image that the model sees in an evaluation.
+    """Return what the model sees of an image (H, W, 3) uint8 in an evaluation: (height, width, 3) uint8.
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size, antialias: of `resize`; "resmall" averages areas either way.
         crop: "resmall", the short side to 8/7 of `size`, or "resize", both sides to 8/7 of it, and the centre cut out;
             or "none", the whole image resized, as for drawn signs.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
-        antialias: of `resize`; "resmall" averages areas either way.
 
     Raises:
         ValueError: for another crop, or a size that is not positive.
@@ -128,16 +121,11 @@ def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
     """Resize the short side by area averaging, keeping the aspect, and cut out the centre (the paper's Table 3).
 
     Args:
-        image: (H, W, 3) uint8.
+        image, size: of `resize`.
         resize_small: the new short side in pixels, 256 for a size of 224; more where that would not cover `size`.
-        size: side of the (height, width, 3) uint8 result in pixels, or (height, width).
 
     Raises:
         ValueError: for a size that is not positive, or `resize_small` below the shorter side of `size`.
-
-    Example:
-        >>> resmall_crop(tf.zeros((50, 70, 3), tf.uint8), resize_small=36, size=32).shape
-        TensorShape([32, 32, 3])
     """
     size = sides_of("size", size)
     if not isinstance(resize_small, int) or resize_small < min(size):
@@ -154,16 +142,11 @@ def resize_crop(image: tf.Tensor, resize_to: Size, size: Size, antialias: bool =
     """Resize both sides, whatever the aspect, and cut out the centre (the paper's Table 2).
 
     Args:
-        image, size: as for `resmall_crop`.
+        image, size, antialias: of `resize`.
         resize_to: side after resizing in pixels, or (height, width); 256 for a size of 224.
-        antialias: of `resize`.
 
     Raises:
         ValueError: for a size that is not positive, or larger than `resize_to`.
-
-    Example:
-        >>> resize_crop(tf.zeros((50, 70, 3), tf.uint8), resize_to=36, size=32).shape
-        TensorShape([32, 32, 3])
     """
     size, sides = sides_of("size", size), sides_of("resize_to", resize_to)
     if sides[0] < size[0] or sides[1] < size[1]:
@@ -221,11 +204,6 @@ def _decode_jpeg_part(encoded: tf.Tensor, shape: tf.Tensor, begin: tf.Tensor, ex
     stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)
     part = tf.image.decode_and_crop_jpeg(encoded, tf.concat([start[:2], stop - start[:2]], axis=0), channels=3)
     return tf.slice(part, begin - start, extent)
-
-
-def _check_crop(size: Size, area: Range, aspect: Range) -> tuple[int, int]:
-    check_ranges(area, aspect)
-    return sides_of("size", size)
 
 
 def _resize_antialiased(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

@@ -8,9 +8,8 @@ import re
 
 import tensorflow as tf
 
-from keras_mixer.data import decode_pillow, decode_plain, exif, transparency
-from keras_mixer.data.encoded_bytes import big_endian, byte_values
-from keras_mixer.data.image_limits import bounded
+from keras_mixer.data import colours, decode_pillow, decode_plain, exif
+from keras_mixer.data.image_limits import big_endian, bounded, byte_values
 from keras_mixer.data.pixel_settings import check_alpha
 
 BAD_IMAGE = "image cannot be decoded"  # starts the errors of this module
@@ -48,10 +47,9 @@ def decode_image(
 def decode_or_fault(
     encoded: bytes | tf.Tensor, alpha: str = "white", exif_rotation: bool = True, python: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode as `decode_image` does, and return faults that show before decoding instead of raising them.
+    """Decode as `decode_image` does, and return a fault that shows before decoding, () string, instead of raising it.
 
-    Returns:
-        image (H, W, 3) uint8, (0, 0, 3) where there is none; fault () string, empty for an image.
+    There the image is (0, 0, 3); the fault of an image is empty.
 
     Raises:
         tf.errors.InvalidArgumentError: for a damaged file, when TensorFlow decodes its pixels.
@@ -128,7 +126,7 @@ def _decode_png(encoded: tf.Tensor, alpha: str, exif_rotation: bool) -> tuple[tf
     # A file that was cut off behind its last pixel is read, as Pillow reads it.
     whole = tf.strings.join([encoded, IEND])
     opaque = lambda: tf.io.decode_png(whole, channels=3)
-    composited = lambda: transparency.composite(tf.io.decode_png(whole, channels=4), alpha)
+    composited = lambda: colours.composite(tf.io.decode_png(whole, channels=4), alpha)
     # Alpha is a channel of its own, or a chunk that names transparent colours. Where its name stands by chance there is
     # no alpha, and compositing changes nothing.
     named = tf.strings.regex_full_match(encoded, rb"(?s)\C*tRNS\C*")

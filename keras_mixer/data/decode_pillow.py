@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_mixer.data.colours import BAND_PIXELS, composite_numpy
 from keras_mixer.data.exif import ORIENTATION
 from keras_mixer.data.image_limits import TOO_MANY_PIXELS, fault_of
-from keras_mixer.data.transparency import BAND_PIXELS, composite_numpy
 
 # Of Pillow's formats, those of pictures in people's folders that have a signature of their own. Others run a program
 # (EPS, WMF), or take nearly any bytes for a picture (TGA, PCX).
@@ -145,13 +145,8 @@ def _pixels(picture: Any, alpha: str | None) -> np.ndarray:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    views = {
-        2: lambda x: x[:, ::-1],
-        3: lambda x: x[::-1, ::-1],
-        4: lambda x: x[::-1],
-        5: lambda x: x.swapaxes(0, 1),
-        6: lambda x: x.swapaxes(0, 1)[:, ::-1],
-        7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
-        8: lambda x: x.swapaxes(0, 1)[::-1],
-    }
-    return np.ascontiguousarray(views[orientation](pixels)) if orientation in views else pixels
+    if orientation not in range(2, 9):
+        return pixels
+    turned = pixels.swapaxes(0, 1) if orientation > 4 else pixels
+    views = turned, turned[:, ::-1], turned[::-1, ::-1], turned[::-1]
+    return np.ascontiguousarray(views[int(orientation - 1) % 4])

@@ -6,9 +6,8 @@ turns what is transparent in a GIF black, and refuses or miscolours many a BMP. 
 
 import tensorflow as tf
 
-from keras_mixer.data import exif, transparency
-from keras_mixer.data.encoded_bytes import byte_values, little_endian, num_bytes
-from keras_mixer.data.image_limits import bounded
+from keras_mixer.data import colours, exif
+from keras_mixer.data.image_limits import bounded, byte_values, little_endian, num_bytes
 
 NOT_TAKEN = "neither a JPEG, PNG, still GIF or WebP, nor a plain BMP"
 MAX_BLOCKS = 20_000  # of a GIF, a row of equal ones counting once: about a second
@@ -51,7 +50,7 @@ def _decode_gif(encoded: tf.Tensor, header: tf.Tensor, alpha: str) -> tuple[tf.T
         known = colour < 2 ** (tf.where(own, place[9], header[10]) % 8 + 1)
         content = encoded
         if alpha != "drop":
-            background = bytes([transparency.BACKGROUNDS[alpha]]) * 3
+            background = bytes([colours.BACKGROUNDS[alpha]]) * 3
             at = tf.where(own, frame + 10, 13) + 3 * colour
             content = tf.cond(known, lambda: _replaced(content, at, background), lambda: content)
         return decoded(_replaced(content, control, b"\0"))
@@ -124,7 +123,7 @@ def _decode_webp(encoded: tf.Tensor, header: tf.Tensor, alpha: str, exif_rotatio
 
     def pixels() -> tf.Tensor:
         image = tf.io.decode_image(encoded, channels=0, expand_animations=False)  # 3 or 4 channels
-        transparent = lambda: transparency.composite(image, alpha)
+        transparent = lambda: colours.composite(image, alpha)
         image = tf.cond(tf.shape(image)[2] == 4, transparent, lambda: image[:, :, :3])
         return exif.upright(image, _webp_orientation(encoded, flags)) if exif_rotation else image
 
@@ -133,18 +132,10 @@ def _decode_webp(encoded: tf.Tensor, header: tf.Tensor, alpha: str, exif_rotatio
 
 
 def _webp_orientation(encoded: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
-    def walk() -> tf.Tensor:
-        def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            head = byte_values(encoded, at, 8)  # name, length
-            found = tf.reduce_all(head[:4] == list(b"EXIF"))
-            following = at + 8 + (little_endian(head[4:]) + 1) // 2 * 2
-            return tf.where(found, at + 8, following), found
+    def chunk(at: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # name, length
+        return at + 8 + (little_endian(head[4:]) + 1) // 2 * 2, tf.reduce_all(head[:4] == list(b"EXIF"))
 
-        going = lambda at, found: ~found & (at < num_bytes(encoded))
-        start = tf.constant(12, tf.int64), tf.constant(False)
-        at, found = tf.while_loop(going, step, start, maximum_iterations=MAX_CHUNKS)
-        return tf.cond(found, lambda: exif.block_orientation(encoded, at), lambda: tf.constant(1))
-
+    walk = lambda: exif.chunk_orientation(encoded, 12, chunk, MAX_CHUNKS)
     return tf.cond(flags // 8 % 2 == 1, walk, lambda: tf.constant(1))
 
 

@@ -1,8 +1,10 @@
 """EXIF orientation in TensorFlow: reading it from the bytes of a JPEG or PNG, and turning an image upright."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from keras_mixer.data.encoded_bytes import big_endian, byte_values, little_endian, num_bytes
+from keras_mixer.data.image_limits import big_endian, byte_values, little_endian, num_bytes
 
 EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
 ORIENTATION = 0x0112  # tag
@@ -10,6 +12,8 @@ SHORT, LONG = 3, 4  # types of a value
 MAX_ENTRIES = 1000  # of a directory; cameras write a few dozen
 MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG, a byte of garbage counting as one
 MAX_CHUNKS = 20_000  # of a PNG
+# From where a chunk is, and its first eight bytes, to where the next one is, and whether this one holds EXIF data.
+Chunk = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -22,20 +26,25 @@ def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a PNG, () int32 in 1 ... 8; 1, upright, where it states none."""
     named = tf.strings.regex_full_match(encoded, rb"(?s)\C*eXIf\C*")  # perhaps only quoted
 
-    def walk() -> tf.Tensor:
-        def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            head = byte_values(encoded, at, 8)  # length, name
-            found = tf.reduce_all(head[4:] == list(b"eXIf"))
-            end = tf.reduce_all(head[4:] == list(b"IEND"))
-            following = tf.where(end, num_bytes(encoded), at + 12 + big_endian(head[:4]))
-            return tf.where(found, at + 8, following), found
+    def chunk(at: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # length, name
+        end = tf.reduce_all(head[4:] == list(b"IEND"))
+        following = tf.where(end, num_bytes(encoded), at + 12 + big_endian(head[:4]))
+        return following, tf.reduce_all(head[4:] == list(b"eXIf"))
 
-        going = lambda at, found: ~found & (at < num_bytes(encoded))
-        start = tf.constant(8, tf.int64), tf.constant(False)
-        at, found = tf.while_loop(going, step, start, maximum_iterations=MAX_CHUNKS)
-        return tf.cond(found, lambda: block_orientation(encoded, at), lambda: tf.constant(1))
-
+    walk = lambda: chunk_orientation(encoded, 8, chunk, MAX_CHUNKS)
     return tf.cond(named, walk, lambda: tf.constant(1))
+
+
+def chunk_orientation(encoded: tf.Tensor, start: int, chunk: Chunk, most: int) -> tf.Tensor:
+    """Return the orientation in the EXIF chunk of a file of chunks, the first at byte `start`, looking at `most`."""
+
+    def step(at: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        following, found = chunk(at, byte_values(encoded, at, 8))
+        return tf.where(found, at + 8, following), found
+
+    going = lambda at, found: ~found & (at < num_bytes(encoded))
+    at, found = tf.while_loop(going, step, (tf.constant(start, tf.int64), tf.constant(False)), maximum_iterations=most)
+    return tf.cond(found, lambda: block_orientation(encoded, at), lambda: tf.constant(1))
 
 
 def block_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:

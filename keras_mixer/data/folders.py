@@ -70,14 +70,14 @@ def list_files(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
     """Say once how many files are left out since they are no images by their name, and name some."""
     if others:
-        names = ", ".join(printable(os.path.relpath(path, folder)) for path in others[:NAMED])
-        more = ", ..." if len(others) > NAMED else ""
-        files = (
-            "1 file is no image by its name and is"
-            if len(others) == 1
-            else (f"{len(others):,} files are no images by their names and are")
-        )
-        _warn_once(f"{folder}: {files} left out: {names}{more}")
+        files = f"{len(others):,} files are no images by their names and are"
+        files = "1 file is no image by its name and is" if len(others) == 1 else files
+        _warn_once(f"{folder}: {files} left out: {_some(others, folder)}")
+
+
+def _some(paths: Sequence[str], folder: str | os.PathLike[str]) -> str:
+    names = ", ".join(printable(os.path.relpath(path, folder)) for path in paths[:NAMED])
+    return names + (", ..." if len(paths) > NAMED else "")
 
 
 def data_root(root: str | os.PathLike[str]) -> pathlib.Path:
@@ -99,10 +99,7 @@ def data_root(root: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def folder_splits(root: str | os.PathLike[str]) -> list[str]:
-    """Return the splits of a folder of images: its own, or train and test where it has only class folders.
-
-    Args:
-        root: from `data_root`.
+    """Return the splits of a `data_root`: its own, or train and test where it has only class folders.
 
     Raises:
         ValueError: where there are no class folders, or where those that define the labels are missing.
@@ -125,13 +122,9 @@ def folder_splits(root: str | os.PathLike[str]) -> list[str]:
 
 
 def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[tuple[str, ...], list[File], list[str]]:
-    """List the images of one split of a folder.
+    """List the images of one split of a `data_root`.
 
-    Args:
-        root: from `data_root`: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is
-            "test".
-        split: one of `folder_splits(root)`.
-        seed: chooses the tenth.
+    It has root/<split>/<class>/*, or root/<class>/* of which a tenth of each class, chosen by the seed, is "test".
 
     Returns:
         The class names; a list of (path, label); and the paths of files that are no images by their name. Classes take
@@ -146,21 +139,10 @@ def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[
     if split not in all_splits:
         raise ValueError(f"split: {root} has no split {split!r}; it has {', '.join(all_splits)}.")
     train = _train_folder(root)
-    flat = train is None
-    if flat:
+    if train is None:
         _check_flat(root)
-    folder = root if flat else root / split
-    class_names = _folders(train or root)
-    if len(class_names) == 1:
-        raise ValueError(
-            f"dataset: {train or root} has one class folder, {class_names[0]!r}, and a classifier needs two "
-            "or more; add another class, or give the folder that has the class folders."
-        )
-    for name in class_names:
-        if name != printable(name):
-            raise ValueError(
-                f"dataset: the class folder {printable(name)!r} of {root} has a name that cannot be printed; rename it."
-            )
+    folder = root if train is None else root / split
+    class_names = _class_names(root, train)
     if train is not None:
         beside = sorted({*all_splits} & {*class_names})
         if beside:
@@ -169,11 +151,10 @@ def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[
                 f"too; move its images into {train / beside[0]}."
             )
         _check_same_classes(folder, train, _folders(folder), class_names)
-    strays = [*_strays(root), *([] if flat else _strays(folder))]
+    strays = [path for place in dict.fromkeys((root, folder)) for path in _strays(place)]
     if strays:
-        names = ", ".join(printable(os.path.relpath(path, root)) for path in strays[:NAMED])
-        more = ", ..." if len(strays) > NAMED else ""
-        _warn_once(f"{root}: {len(strays)} beside the class folders have no class and are left out: {names}{more}")
+        left_out = f"{len(strays)} beside the class folders have no class and are left out: {_some(strays, root)}"
+        _warn_once(f"{root}: {left_out}")
     placed: list[tuple[float, int, str]] = []
     others: list[str] = []
     for label, name in enumerate(class_names):
@@ -181,18 +162,33 @@ def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[
         others += no_images
         if not paths:
             raise ValueError(f"dataset: the class folder {folder / name} has no images; add some or remove the class.")
-        if flat:
+        if train is None:
             held_out = max(1, round(len(paths) * FLAT_TEST_FRACTION)) if len(paths) > 1 else 0
             order = np.random.default_rng([seed, label]).permutation(len(paths))
             paths = [paths[i] for i in sorted(order[:held_out] if split == "test" else order[held_out:])]
         placed += [((i + 0.5) / len(paths), label, path) for i, path in enumerate(paths)]
-    files = [(path, label) for _, label, path in sorted(placed)]
-    if not files:
+    if not placed:
         raise ValueError(
             f"dataset: each class folder of {root} has a single image, which is for training, so none is held out for "
             "test; add images, or make the folders train and test yourself."
         )
-    return tuple(class_names), files, others
+    return tuple(class_names), [(path, label) for _, label, path in sorted(placed)], others
+
+
+def _class_names(root: pathlib.Path, train: pathlib.Path | None) -> list[str]:
+    """Return the names of the class folders of the training split, or of a flat folder."""
+    names = _folders(train or root)
+    if len(names) == 1:
+        raise ValueError(
+            f"dataset: {train or root} has one class folder, {names[0]!r}, and a classifier needs two "
+            "or more; add another class, or give the folder that has the class folders."
+        )
+    for name in names:
+        if name != printable(name):
+            raise ValueError(
+                f"dataset: the class folder {printable(name)!r} of {root} has a name that cannot be printed; rename it."
+            )
+    return names
 
 
 def _train_folder(root: pathlib.Path) -> pathlib.Path | None:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_mixer.data import checking, crops, decode, folders, grey
+from keras_mixer.data import checking, colours, crops, decode, folders
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import check_paths
 from keras_mixer.types import Size
@@ -69,13 +69,9 @@ def find_images(places: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def listed(images: GivenImage | Iterable[GivenImage]) -> list[GivenImage]:
-    """Return images as a list, with every folder and pattern in it replaced by the images that it stands for.
+    """Return one image or a sequence of them, each of `KINDS`, as a list; an array (B, H, W, channels) is B images.
 
-    Args:
-        images: one image or a sequence of them, each of `KINDS`; an array (B, H, W, channels) is B images.
-
-    Raises:
-        ValueError: for a path that names no image.
+    Every folder and pattern in it is replaced by the images that it stands for; one without any is a ValueError.
     """
     if isinstance(images, str | os.PathLike | bytes | Image.Image) or (
         isinstance(images, np.ndarray) and images.ndim < 4
@@ -87,25 +83,19 @@ def listed(images: GivenImage | Iterable[GivenImage]) -> list[GivenImage]:
 
 
 def loader(size: Size, crop: str, pixels: PixelSettings) -> Callable[[GivenImage], np.ndarray]:
-    """Return a function of an image of `KINDS` that gives the pixels that an evaluation shows the model.
+    """Return a function of an image of `KINDS` that gives what an evaluation shows the model, (H, W, channels) uint8.
 
-    Args:
-        size: side in pixels, or (height, width).
-        crop: of `crops.evaluation_crop`.
-        pixels: how files become pixels.
-
-    Returns:
-        image -> (height, width, channels) uint8. It raises a ValueError or tf.errors.OpError for what is no image.
+    It raises a ValueError or tf.errors.OpError for what is no image. Size and crop are of `crops.evaluation_crop`.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def of_bytes(encoded: tf.Tensor) -> tf.Tensor:
         image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation)
-        return grey.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
+        return colours.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def of_array(image: tf.Tensor) -> tf.Tensor:
-        return grey.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
+        return colours.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
 
     def load(image: GivenImage) -> np.ndarray:
         if isinstance(image, str | os.PathLike):
@@ -132,11 +122,7 @@ def read_ahead(
 ) -> Iterator[Batch]:
     """Yield a `Batch` for each `batch_size` images, reading the next one meanwhile; a bad image costs itself alone.
 
-    Args:
-        images: of `KINDS`.
-        names: of the images, for the sentences about bad ones.
-        load: see `loader`.
-        batch_size: images in a batch.
+    The names are for the sentences about bad ones; `load` is a `loader`.
     """
 
     def read(index: int) -> tuple[np.ndarray | None, str]:

@@ -1,10 +1,8 @@
-"""The limits of an image file, the same wherever one is decoded, so that none takes more than about 1 GB of memory."""
+"""The limits of an image file, so that none takes more than about 1 GB of memory; and numbers in its bytes."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
-
-from keras_mixer.data.encoded_bytes import num_bytes
 
 MAX_BYTES = 64 * 2**20  # of a file; photographs of 24 million pixels without loss have 30 to 60 MB
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB
@@ -33,16 +31,9 @@ def fault_of(num_bytes: int, height: int, width: int, webp: bool = False) -> str
 def bounded(
     encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, pixels: Callable[[], tf.Tensor], webp: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what `pixels()` decodes where an image is within the limits, in TensorFlow.
+    """Return what `pixels()`, (height, width, 3) uint8, decodes where a file is within the limits; and its fault.
 
-    Args:
-        encoded: () string, the bytes of the file.
-        height, width: of the image that `pixels` decodes, () int.
-        pixels: function without arguments -> (H, W, 3) uint8.
-        webp: whether it is a WebP.
-
-    Returns:
-        image (H, W, 3) uint8, (0, 0, 3) beyond a limit; fault () string, empty within them.
+    Beyond a limit the image is (0, 0, 3); within them the fault, () string, is empty.
     """
     height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
     shorter, longer = tf.minimum(height, width), tf.maximum(height, width)
@@ -53,3 +44,25 @@ def bounded(
     fault = tf.where(shorter < 1, EMPTY, fault)
     fault = tf.where(num_bytes(encoded) > MAX_BYTES, TOO_MANY_BYTES, fault)
     return tf.cond(fault == "", pixels, lambda: tf.zeros((0, 0, 3), tf.uint8)), fault
+
+
+def num_bytes(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the length of a file, () string, in bytes, () int64."""
+    return tf.cast(tf.strings.length(encoded), tf.int64)
+
+
+def byte_values(encoded: tf.Tensor, start: int | tf.Tensor, count: int) -> tf.Tensor:
+    """Return `count` bytes of a string from `start` on, (count,) int64, zeros beyond its end."""
+    start = tf.clip_by_value(tf.cast(start, tf.int64), 0, num_bytes(encoded))  # `substr` refuses others
+    some = tf.strings.substr(encoded, start, tf.constant(count, tf.int64))
+    return tf.ensure_shape(tf.cast(tf.io.decode_raw(some, tf.uint8, fixed_length=count), tf.int64), [count])
+
+
+def little_endian(values: tf.Tensor) -> tf.Tensor:
+    """Return the number in (..., length) int64 bytes, of which the first weighs least."""
+    return tf.reduce_sum(values * [256**i for i in range(values.shape[-1])], axis=-1)
+
+
+def big_endian(values: tf.Tensor) -> tf.Tensor:
+    """Return the number in (..., length) int64 bytes, of which the last weighs least."""
+    return little_endian(values[..., ::-1])

@@ -11,9 +11,8 @@ import tensorflow as tf
 
 from keras_mixer.data import checking, folders
 from keras_mixer.data.records import MANIFEST, open_records
-from keras_mixer.data.source import Source, check_paths
+from keras_mixer.data.source import Source, check_paths, indexed_records
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import indexed_records
 
 
 def open_source(

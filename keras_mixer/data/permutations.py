@@ -15,7 +15,7 @@ KINDS = ("none", "patches_and_pixels", "global")
 
 
 def draw_order(kind: str, image_size: Size, patch_size: int, seed: int) -> np.ndarray:
-    """Return the order of all pixels of an image, a pure function of the arguments.
+    """Return the order of all pixels of an image, (H W,) int64, a pure function of the arguments.
 
     Args:
         kind: "none"; "patches_and_pixels": one order of the patches, and one order of the pixels inside every patch,
@@ -23,9 +23,6 @@ def draw_order(kind: str, image_size: Size, patch_size: int, seed: int) -> np.nd
         image_size: side in pixels, or (height, width); multiples of the patch size.
         patch_size: P, side of a patch in pixels.
         seed: at least 0, below 2**31.
-
-    Returns:
-        (H W,) int64.
 
     Raises:
         ValueError: for an unknown kind, a seed outside its range, or sides that P does not divide.
@@ -63,16 +60,9 @@ def order_of_patches(
     image_size: Size,
     patch_size: int,
 ) -> np.ndarray:
-    """Return the order of all pixels that these orders of patches and of the pixels in a patch make.
+    """Return the order of all pixels, (H W,) int64, that orders of patches (S,) and of pixels in a patch (P^2,) make.
 
-    Args:
-        patches: (S,) int, or None to leave the patches where they are.
-        pixels: (P^2,) int, or None to leave the pixels where they are in their patch.
-        image_size: side in pixels, or (height, width).
-        patch_size: P.
-
-    Returns:
-        (H W,) int64.
+    None leaves the patches, or the pixels in their patch, where they are.
 
     Raises:
         ValueError: for orders of another length, or sides that P does not divide.
@@ -90,14 +80,9 @@ def order_of_patches(
 
 
 def permute(images: np.ndarray | tf.Tensor, order: Any) -> np.ndarray | tf.Tensor:
-    """Return images whose pixels are in another order, all channels of a pixel together.
+    """Return images (..., H, W, channels) whose pixels are in another order, (H W,) int, of the same shape and dtype.
 
-    Args:
-        images: (..., H, W, channels), NumPy or TensorFlow, of any dtype; the sides are known.
-        order: (H W,) int, from `draw_order`.
-
-    Returns:
-        The same shape and dtype; a NumPy array for one, else a tensor.
+    They are NumPy's or TensorFlow's, of known sides; all channels of a pixel stay together.
 
     Raises:
         ValueError: for an order of another number of pixels.
@@ -121,14 +106,9 @@ def permute(images: np.ndarray | tf.Tensor, order: Any) -> np.ndarray | tf.Tenso
 def permute_batches(
     batches: tf.data.Dataset, kind: str, image_size: Size, patch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Return a dataset whose images, the first of each element's parts, are permuted as `draw_order` says.
+    """Return a dataset of (images (B, H, W, 3), ...) whose images are permuted as `draw_order` says.
 
-    Args:
-        batches: a `tf.data.Dataset` of (images (B, H, W, 3), ...), as from `pipeline`.
-        kind, image_size, patch_size, seed: see `draw_order`; "none" returns the dataset as it is.
-
-    Raises:
-        ValueError: see `draw_order`.
+    Its errors are those of `draw_order`; "none" returns the dataset as it is.
     """
     order = draw_order(kind, image_size, patch_size, seed)
     if kind == "none":

@@ -1,17 +1,18 @@
 """From a source to batches. The batch of step t is a pure function of (seed, t), whatever runs in parallel."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from keras_mixer.data import augment, crops, decode, grey
+from keras_mixer.data import augment, colours, crops, decode
+from keras_mixer.data.augment_settings import DEFAULT_AUGMENTATION, Augmentation
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.data.randaugment import randaugment
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record, part_rows
-from keras_mixer.types import Range, Size
+from keras_mixer.data.source import Record, Source, part_rows
+from keras_mixer.types import Size
 
 LABEL_ERROR = "label outside the range"  # what `training` reports as bad input, not as a crash
 BATCHES_AHEAD = 2  # a fixed number, since an automatic one may hold gigabytes of float batches
-AUGMENTATIONS = ("paper", "keras_cv", "none")
 
 
 def train_batches(
@@ -21,16 +22,8 @@ def train_batches(
     image_size: Size,
     seed: int,
     start_step: int = 0,
+    augmentation: Augmentation = DEFAULT_AUGMENTATION,
     pixels: PixelSettings = DEFAULT_PIXELS,
-    augmentation: str = "paper",
-    crop_area: Range = crops.CROP_AREA,
-    crop_aspect: Range = crops.CROP_ASPECT,
-    flip_rate: float = 0.5,
-    randaugment_magnitude: float = 0,
-    mixup_alpha: float = 0.0,
-    cutmix_alpha: float = 0.0,
-    random_erasing_rate: float = 0.0,
-    label_smoothing: float = 0.0,
     part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
@@ -47,17 +40,8 @@ def train_batches(
         image_size: side in pixels, or (height, width).
         seed: of order, augmentation and mixup.
         start_step: the step to start with, without reading what comes before.
+        augmentation: an `Augmentation`.
         pixels: a `PixelSettings`, how files become pixels.
-        augmentation: "paper"; "keras_cv" to have RandAugment and mixup from keras-cv, whose draws do not follow the
-            seed; or "none" to only resize.
-        crop_area: of photographs: smallest and largest fraction of the image that a crop shows.
-        crop_aspect: of photographs: smallest and largest width / height of a crop.
-        flip_rate: fraction of photographs that are mirrored left to right.
-        randaugment_magnitude: the paper's m, 0 for none; always two layers. keras_cv: at most 10.
-        mixup_alpha: the paper's p, 0 for none.
-        cutmix_alpha: of CutMix, 0 for none; with mixup as well, each batch gets one of the two, by an even draw.
-        random_erasing_rate: fraction of images of which a rectangle is replaced by noise.
-        label_smoothing: fraction of each label that is spread over all classes.
         part: (index, count), to give only the rows of each batch from index * batch_size / count on, batch_size / count
             of them. keras_cv then augments and mixes within the part.
 
@@ -65,8 +49,8 @@ def train_batches(
         images (B, H, W, channels) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count.
 
     Raises:
-        ValueError: for a size, rate or magnitude outside its range, an unknown augmentation, fewer images than a
-            batch, or a batch that cannot be divided into the parts.
+        ValueError: for a size that is not positive, fewer images than a batch, or a batch that cannot be divided into
+            the parts.
 
     Example:
         >>> from keras_mixer.data import opening
@@ -75,118 +59,89 @@ def train_batches(
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
     """
-    check_train_options(
-        source,
-        batch_size,
-        image_size,
-        augmentation,
-        mixup_alpha=mixup_alpha,
-        cutmix_alpha=cutmix_alpha,
-        randaugment_magnitude=randaugment_magnitude,
-        random_erasing_rate=random_erasing_rate,
-        label_smoothing=label_smoothing,
-        crop_area=crop_area,
-        crop_aspect=crop_aspect,
-        flip_rate=flip_rate,
-    )
-    height, width = crops.sides_of("image_size", image_size)
-    num_classes = len(source.class_names)
-    if augmentation == "keras_cv":
-        from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
-
-        keras_cv_augment = make_augmenter(randaugment_magnitude, mixup_alpha)
-        randaugment_magnitude = mixup_alpha = 0
-    mixing = bool(mixup_alpha or cutmix_alpha)
-    rows, own = part_rows(batch_size, part, with_neighbour=mixing)
+    check_sizes(source, batch_size, image_size)
+    size = crops.sides_of("image_size", image_size)
+    rows, own = part_rows(batch_size, part, with_neighbour=augmentation.mixes)
 
     def example(k: tf.Tensor, record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
-        key = augment.fold_seed(seed, k)
-        image = augmented(image, key)
-        if randaugment_magnitude:
-            image = randaugment(image, augment.fold_seed(key[0], key[1], 2), randaugment_magnitude)
-        if random_erasing_rate:
-            image = augment.random_erasing(image, augment.fold_seed(key[0], key[1], 3), random_erasing_rate)
-        return image, _one_hot(label, num_classes)
+        image = _augmented(image, source, size, augmentation, pixels, augment.fold_seed(seed, k))
+        return image, _one_hot(label, len(source.class_names))
 
-    def augmented(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        """Decode, and crop and flip or move, to (height, width, 3) uint8."""
-        first, second = (augment.fold_seed(key[0], key[1], i) for i in range(2))
-        if augmentation == "none" or not source.photographs:
-            image = crops.resize(_decoded(image, source, pixels), (height, width), pixels.antialias)
-            return image if augmentation == "none" else augment.small_affine(image, first)
-        window = (first, (height, width), crop_area, crop_aspect)
-        if image.dtype == tf.string:
-            image = crops.decode_and_inception_crop(image, *window, pixels, source.loose_files)
-        else:
-            image = crops.inception_crop(image, *window, pixels.antialias)
-        return augment.random_flip(image, second, flip_rate)
+    mixed = _batch_mixer(augmentation, pixels.channels, seed)
 
     def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = mixed(step, *data)
         return (images, labels) if rows is None else (images[own], labels[own])
 
-    def mixed(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if label_smoothing:
-            labels = augment.smooth_labels(labels, label_smoothing)
-        if augmentation == "keras_cv":
-            images, labels = keras_cv_augment(images, labels)
-        images, key = to_model_range(grey.to_channels(images, pixels.channels)), augment.fold_seed(seed, step, 1)
-        if mixup_alpha and cutmix_alpha:
-            return tf.cond(
-                tf.random.stateless_uniform([], augment.fold_seed(seed, step, 2)) < 0.5,
-                lambda: augment.mixup(images, labels, key, mixup_alpha),
-                lambda: augment.cutmix(images, labels, key, cutmix_alpha),
-            )
-        images, labels = augment.mixup(images, labels, key, mixup_alpha)
-        return augment.cutmix(images, labels, key, cutmix_alpha)
-
     start = start_step * batch_size
     if rows is None:
-        data, size = source.records(seed, start).enumerate(start), batch_size
+        data, count = source.records(seed, start).enumerate(start), batch_size
     else:
         data = tf.data.Dataset.zip((rows.positions(start), source.records(seed, start, rows)))
-        size = len(rows.own)
+        count = len(rows.own)
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    data = data.batch(size, drop_remainder=True).enumerate(start_step)
+    data = data.batch(count, drop_remainder=True).enumerate(start_step)
     data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
     return data.prefetch(BATCHES_AHEAD)
 
 
-def check_train_options(
-    source: Source,
-    batch_size: int,
-    image_size: Size,
-    augmentation: str,
-    mixup_alpha: float,
-    cutmix_alpha: float,
-    randaugment_magnitude: float,
-    random_erasing_rate: float,
-    label_smoothing: float,
-    crop_area: Range = crops.CROP_AREA,
-    crop_aspect: Range = crops.CROP_ASPECT,
-    flip_rate: float = 0.5,
-) -> None:
+def check_sizes(source: Source, batch_size: int, image_size: Size) -> None:
     """Raise the ValueError that `train_batches` would, without making anything, which takes seconds."""
     crops.sides_of("image_size", image_size)
     part_rows(batch_size, (0, 1))
-    _check_batch(source, batch_size)
-    if augmentation not in AUGMENTATIONS:
-        raise ValueError(f"augmentation: must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}.")
-    limits = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "randaugment_magnitude": randaugment_magnitude}
-    for name, value in limits.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: must be a number that is not negative, got {value}; use 0 for none.")
-    for name, value in {"random_erasing_rate": random_erasing_rate, "label_smoothing": label_smoothing}.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name}: must be a fraction in [0, 1), got {value}.")
-    crops.check_ranges(crop_area, crop_aspect)
-    if not 0 <= flip_rate <= 1:
-        raise ValueError(f"flip_rate: must be a fraction in [0, 1], got {flip_rate}; use 0 for no mirror images.")
-    if augmentation == "keras_cv":
-        from keras_mixer.data.keras_cv_augment import make_augmenter  # an optional extra, imported only here
+    if source.num_examples < batch_size:
+        raise ValueError(
+            f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "
+            "use a smaller --batch_size."
+        )
 
-        make_augmenter(randaugment_magnitude, mixup_alpha)
+
+def _augmented(
+    image: tf.Tensor, source: Source, size: tuple[int, int], how: Augmentation, pixels: PixelSettings, key: tf.Tensor
+) -> tf.Tensor:
+    """Decode, crop and flip or move, and augment one image, to (height, width, 3) uint8."""
+    seeds = [augment.fold_seed(key[0], key[1], i) for i in range(4)]
+    if how.augmentation == "none" or not source.photographs:
+        image = crops.resize(_decoded(image, source, pixels), size, pixels.antialias)
+        if how.augmentation != "none":
+            image = augment.small_affine(image, seeds[0])
+    else:
+        window = (seeds[0], size, how.crop_area, how.crop_aspect)
+        if image.dtype == tf.string:
+            image = crops.decode_and_inception_crop(image, *window, pixels, source.loose_files)
+        else:
+            image = crops.inception_crop(image, *window, pixels.antialias)
+        image = augment.random_flip(image, seeds[1], how.flip_rate)
+    if how.randaugment_magnitude and how.augmentation != "keras_cv":
+        image = randaugment(image, seeds[2], how.randaugment_magnitude)
+    if how.random_erasing_rate:
+        image = augment.random_erasing(image, seeds[3], how.random_erasing_rate)
+    return image
+
+
+def _batch_mixer(how: Augmentation, channels: int, seed: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Return (step, images (B, H, W, 3) uint8, labels (B, K)) -> the images and labels of a batch for the model."""
+    keras_cv = how.augmentation == "keras_cv"
+    by_keras_cv = augment.make_keras_cv_augmenter(how.randaugment_magnitude, how.mixup_alpha) if keras_cv else None
+    mixup_alpha = 0 if keras_cv else how.mixup_alpha
+
+    def mixed(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if how.label_smoothing:
+            labels = augment.smooth_labels(labels, how.label_smoothing)
+        if by_keras_cv is not None:
+            images, labels = by_keras_cv(images, labels)
+        images, key = to_model_range(colours.to_channels(images, channels)), augment.fold_seed(seed, step, 1)
+        if mixup_alpha and how.cutmix_alpha:
+            return tf.cond(
+                tf.random.stateless_uniform([], augment.fold_seed(seed, step, 2)) < 0.5,
+                lambda: augment.mixup(images, labels, key, mixup_alpha),
+                lambda: augment.cutmix(images, labels, key, how.cutmix_alpha),
+            )
+        images, labels = augment.mixup(images, labels, key, mixup_alpha)
+        return augment.cutmix(images, labels, key, how.cutmix_alpha)
+
+    return mixed
 
 
 def eval_batches(
@@ -223,36 +178,29 @@ def eval_batches(
         >>> sum(int(tf.reduce_sum(mask)) for part in parts for _, _, mask in part)
         360
     """
-    height, width = crops.sides_of("image_size", image_size)
+    size = crops.sides_of("image_size", image_size)
     rows, _ = part_rows(batch_size, part)
-    size = batch_size // part[1]
     check_crop(crop)
 
     def example(record: Record) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
-        image = _decoded(image, source, pixels)
         which = crop if source.photographs else "none"
-        image = crops.evaluation_crop(image, which, (height, width), pixels.antialias)
+        image = crops.evaluation_crop(_decoded(image, source, pixels), which, size, pixels.antialias)
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
     def scaled(images: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return to_model_range(grey.to_channels(images, pixels.channels)), *rest
+        return to_model_range(colours.to_channels(images, pixels.channels)), *rest
 
+    count = source.num_examples
     records = source.records(None, 0) if rows is None else source.records(None, 0, rows)
     data = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    num_batches, count = -(-source.num_examples // batch_size), source.num_examples
-    filling = num_batches * size - (count if rows is None else rows.count(count))
+    filling = -(-count // batch_size) * (batch_size // part[1]) - (count if rows is None else rows.count(count))
     if filling:
-        empty = (
-            tf.zeros((filling, height, width, 3), tf.uint8),
-            tf.zeros((filling,), tf.int64),
-            tf.zeros((filling,), tf.float32),
-        )
+        empty = (tf.zeros((filling, *size, 3), tf.uint8), tf.zeros(filling, tf.int64), tf.zeros(filling))
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))
-    data = data.batch(size, drop_remainder=True)
-    data = data.map(scaled, num_parallel_calls=BATCHES_AHEAD)
-    return data.prefetch(BATCHES_AHEAD)
+    data = data.batch(batch_size // part[1], drop_remainder=True)
+    return data.map(scaled, num_parallel_calls=BATCHES_AHEAD).prefetch(BATCHES_AHEAD)
 
 
 def to_model_range(images: tf.Tensor) -> tf.Tensor:
@@ -271,14 +219,6 @@ def _decoded(image: tf.Tensor, source: Source, pixels: PixelSettings) -> tf.Tens
     if image.dtype == tf.string:
         return decode.decode_image(image, pixels.alpha, pixels.exif_rotation, source.loose_files)
     return tf.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-
-
-def _check_batch(source: Source, batch_size: int) -> None:
-    if source.num_examples < batch_size:
-        raise ValueError(
-            f"batch_size: {source.name} has {source.num_examples} images, fewer than a batch of {batch_size}; "
-            "use a smaller --batch_size."
-        )
 
 
 def _one_hot(label: tf.Tensor, num_classes: int) -> tf.Tensor:

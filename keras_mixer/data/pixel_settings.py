@@ -15,7 +15,7 @@ class PixelSettings:
         alpha: what shows through transparent pixels, "white" or "black"; "drop" shows the colours stored under them.
         exif_rotation: whether a photograph is turned upright as its EXIF data says.
         antialias: whether bilinear resizing filters before it shrinks an image.
-        channels: of the images that the model gets: 3, or 1 for grey ones; see `grey.to_channels`.
+        channels: of the images that the model gets: 3, or 1 for grey ones; see `colours.to_channels`.
 
     Raises:
         ValueError: for another alpha or number of channels.

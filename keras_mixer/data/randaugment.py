@@ -15,22 +15,8 @@ Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 GREY = 128  # what is uncovered by a warp or cut out
 LUMA = (0.2989, 0.5870, 0.1140)  # of ITU-R 601, as TensorFlow rounds it
 OP_NAMES = (
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-    "Rotate",
-    "Posterize",
-    "Solarize",
-    "SolarizeAdd",
-    "Color",
-    "Contrast",
-    "Brightness",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Cutout",
+    *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast"),
+    *("Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout"),
 )
 
 
@@ -46,9 +32,6 @@ def randaugment(image: tf.Tensor, seed: tf.Tensor | Sequence[int], magnitude: fl
         seed: int32 (2,).
         magnitude: the paper's m, a number >= 0 on the level/10 scale: 10 is the nominal maximum, 15 half as much again.
         num_layers: operations applied one after the other, at least 1.
-
-    Returns:
-        (H, W, 3) uint8.
 
     Raises:
         ValueError: for a negative magnitude, no layer, or an image that is not (H, W, 3) uint8.
@@ -85,9 +68,6 @@ def apply_operation(
         magnitude: the paper's m, on the level/10 scale.
         sign: 1 or -1, the direction of Rotate, Shear and Translate; the others ignore it.
         centre: (row, column) of Cutout in pixels; the middle of the image where None; the others ignore it.
-
-    Returns:
-        (H, W, 3) uint8.
 
     Raises:
         ValueError: for an unknown name or sign, a negative magnitude, or an image that is not (H, W, 3) uint8.

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record
+from keras_mixer.data.source import Record, Source
 from keras_mixer.data.subsets import read_paths
 
 if TYPE_CHECKING:
@@ -93,12 +92,7 @@ def validation_numbers(file_names: Sequence[str]) -> list[int] | None:
 def read_tfds_fields(
     source: Source, features: "tfds.features.FeaturesDict"
 ) -> tuple[list[str] | None, list[list[int]] | None]:
-    """Return (file names, label sets) of a TFDS source, each None where the dataset has no `file_name`, `real_label`.
-
-    Args:
-        source: a `source.Source` whose records are TFDS's own.
-        features: its `builder.info.features`.
-    """
+    """Return (file names, label sets) of a TFDS source, None where its features have no `file_name`, `real_label`."""
     import tensorflow_datasets as tfds  # takes seconds to import
 
     images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
@@ -122,8 +116,7 @@ def find_label_sets(
     """Return the label sets of each image of a source, or None where neither file nor dataset has any.
 
     Args:
-        source: as `opening.open_source` opened it.
-        dataset, data_dir: what it was given.
+        source: as `opening.open_source` opened it from `dataset` and `data_dir`.
         real_labels: path of a `real.json`, which wins over labels of the dataset.
 
     Raises:

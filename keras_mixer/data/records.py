@@ -16,9 +16,8 @@ import tensorflow as tf
 
 from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Record, Records, Rows, Source
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import Record, Records, Rows
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
 FORMAT, VERSION = "keras_mixer records", 1
@@ -35,11 +34,7 @@ class Shard(NamedTuple):
 
 
 def open_records(path: str | os.PathLike[str], split: str | None = None, training: bool = False) -> Source:
-    """Return the `source.Source` of a folder of records.
-
-    Args:
-        path: the folder with manifest.json.
-        split, training: as for `opening.open_source`.
+    """Return the `source.Source` of a folder of records; split and training are those of `opening.open_source`.
 
     Raises:
         ValueError: for a manifest that is damaged or of another format, a shard that is missing or has not the
@@ -160,7 +155,7 @@ def _check_size(path: pathlib.Path, expected: int) -> None:
 def sequential_records(shards: Sequence[Shard]) -> Records:
     """Return `Source.records` for a list of `Shard`: each pass permutes them and shuffles windows of raw records.
 
-    A start skips raw records, undecoded, and so do `streams.Rows`. A shard with fewer records than promised is an
+    A start skips raw records, undecoded, and so do `Rows`. A shard with fewer records than promised is an
     error, never a shorter pass.
     """
     names = [str(shard.path) for shard in shards]
@@ -200,12 +195,7 @@ def _shuffled(window: tf.Tensor, key: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
 
 
 def find_unreadable(shards: Sequence[Shard], parse: Callable[[Record], tuple[tf.Tensor, tf.Tensor]]) -> str | None:
-    """Return "<shard> record <i>" for the first record that is missing, damaged or no image, counted from 0, or None.
-
-    Args:
-        shards: a list of `Shard`.
-        parse: record -> (encoded image or pixels, label).
-    """
+    """Return "<shard> record <i>", counted from 0, for the first that is missing, damaged or no image, or None."""
 
     def check(record: Record) -> tf.Tensor:
         image, _ = parse(record)

@@ -1,16 +1,63 @@
-"""Labelled images in a reproducible order, whatever they come from.
+"""Labelled images in a reproducible order, whatever they come from; by index, or some rows only of each batch.
 
 Record k of a shuffled stream is a pure function of (seed, k), so a run that restarts at step t sees the very examples
 that it would have seen.
 """
 
+import bisect
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data.streams import Record, Records
+Record: TypeAlias = tf.Tensor | dict[str, tf.Tensor]  # as it is stored: its bytes (), or its values by name
+ENDLESS = 2**62  # int64 positions, so that sums and products of them do not overflow
+
+
+class Rows(NamedTuple):
+    """The rows to read of each batch of a stream, so that several machines share the work on one batch.
+
+    Record k of the stream is row k % batch_size of its batch.
+
+    Attributes:
+        batch_size: records in the whole batch.
+        own: the rows, ascending.
+    """
+
+    batch_size: int
+    own: tuple[int, ...]
+
+    def count(self, stop: int) -> int:
+        """Return how many of the first `stop` records of the stream are in these rows.
+
+        Example:
+            >>> Rows(batch_size=4, own=(2, 3)).count(11)
+            5
+        """
+        batches, rest = divmod(stop, self.batch_size)
+        return batches * len(self.own) + bisect.bisect_left(self.own, rest)
+
+    def positions(self, start: int, stop: int | None = None) -> tf.data.Dataset:
+        """Return an int64 dataset of the k of these rows, start <= k < stop; endless without a stop."""
+        own = tf.constant(self.own, tf.int64)
+        end = ENDLESS // self.batch_size if stop is None else self.count(stop)
+        numbers = tf.data.Dataset.range(self.count(start), end)
+        return numbers.map(lambda i: i // len(self.own) * self.batch_size + tf.gather(own, i % len(self.own)))
+
+    def filter(self, records: tf.data.Dataset, start: int) -> tf.data.Dataset:
+        """Return those of a dataset's records that are in these rows, the first being record `start`."""
+        wanted = np.isin(np.arange(self.batch_size), self.own)
+        records = records.enumerate(start).filter(lambda k, _: tf.gather(wanted, k % self.batch_size))
+        return records.map(lambda _, record: record)
+
+
+class Records(Protocol):
+    """A stream of raw records from record `start` on: see `Source`."""
+
+    def __call__(self, seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +70,7 @@ class Source:
         class_names: label i is class_names[i].
         photographs: True where inception crops and horizontal flips keep the meaning of an image.
         records: (seed, start, rows=None) -> tf.data.Dataset of raw records; one pass in order from record `start` for
-            seed None, else endless, each pass shuffled anew; only those in `streams.Rows` where given.
+            seed None, else endless, each pass shuffled anew; only those in `Rows` where given.
         parse: record -> (image, label), the image either encoded bytes () or pixels (H, W, 1 or 3) uint8.
         find_unreadable: names the first file, or shard and record, that cannot be read or decoded, or returns None;
             itself None if the source has no files.
@@ -41,6 +88,59 @@ class Source:
     find_unreadable: Callable[[], str | None] | None = None
     fingerprint: str = ""
     loose_files: bool = False
+
+
+def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) -> Records:
+    """Return `Source.records` for data that can be read by index: fully random, and free to start anywhere.
+
+    `gather` makes a record of its int64 index (); it is called for the rows asked for, and for no others.
+    """
+
+    def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:
+        stop = num_examples if seed is None else None
+        if rows is None:
+            positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
+        else:
+            positions = rows.positions(start, stop)
+        if seed is None:
+            return positions.map(gather)
+
+        def shuffled(k: tf.Tensor) -> Record:
+            epoch, position = k // num_examples, k % num_examples
+            key = tf.stack([tf.cast(seed, tf.int64), epoch])
+            return gather(tf.random.experimental.index_shuffle(position, key, num_examples - 1))
+
+        return positions.map(shuffled)
+
+    return records
+
+
+def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows | None, slice | None]:
+    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
+
+    With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
+    preceded by the last row of the batch, which the stream gives last.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
+    pair = isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(p, int) for p in part)
+    if not pair or not 0 <= part[0] < part[1]:
+        raise ValueError(f"part: must be (index, count), whole numbers with 0 <= index < count, got {part!r}.")
+    index, count = part
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size: {batch_size} images cannot be shared evenly by a count of {count} parts; use a multiple of "
+            f"{count} for --batch_size."
+        )
+    if count == 1:
+        return None, None
+    first = index * batch_size // count
+    own = tuple(range(first, first + batch_size // count))
+    if not with_neighbour:
+        return Rows(batch_size, own), slice(None)
+    if first:
+        return Rows(batch_size, (first - 1, *own)), slice(1, None)
+    return Rows(batch_size, (*own, batch_size - 1)), slice(-1)
 
 
 def check_paths(**paths: str | os.PathLike[str] | None) -> None:

@@ -22,15 +22,12 @@ def kind_of(name: str) -> str | None:
 
 
 def select(split: str, splits: Mapping[str, int], name: object) -> tuple[str, int, int]:
-    """Find a split and a part of it.
+    """Return (name of a split, start, stop) of "train", "train[:99%]" or "train[100:200]".
 
     Args:
-        split: for example "train", "train[:99%]" or "train[100:200]"; any usual name for the only split of that kind.
+        split: where there is one split of its kind, any usual name for it will do.
         splits: name -> number of images.
         name: of the dataset, for messages.
-
-    Returns:
-        (name of the split, start, stop).
 
     Raises:
         ValueError: for an unknown split, or a part that reaches beyond it.

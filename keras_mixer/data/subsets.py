@@ -8,18 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.data.source import Source
-from keras_mixer.data.streams import Record, Rows
+from keras_mixer.data.source import Record, Rows, Source
 
 
 def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     """Return the `Source` of some records, in the order of the source; other images are neither read nor decoded.
 
     A source that is a stream of shards is still read through, but only these records are kept.
-
-    Args:
-        source: a `source.Source`.
-        indices: of the records to keep, each once.
 
     Raises:
         ValueError: for none, or an index that repeats or that the source has not.

@@ -5,6 +5,7 @@ docs/tasks.md has the table, and says where each number comes from.
 
 import dataclasses
 import difflib
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,6 @@ from keras_mixer.data import task_labels
 from keras_mixer.data.source import Source, check_paths
 
 PHASES = ("develop", "final")
-EVALUATION_CROPS = {2: "resize", 3: "resmall"}  # by the number of the paper's table; `pipeline.eval_batches`' crop
 FULL_RATES = (0.003, 0.01, 0.03, 0.06)
 VTAB_RATES = (0.003, 0.01, 0.03)
 VTAB_STEPS, VTAB_WARMUP_STEPS = 2500, 200
@@ -36,7 +36,7 @@ class Task:
         steps: of fine-tuning, with batches of 512.
         warmup_steps: of these, the linear rise.
         learning_rates: the grid to choose from on `develop`.
-        augmentation: as `pipeline.train_batches` takes it; the whole image, only resized, for VTAB-1k.
+        augmentation: that of an `Augmentation`; the whole image, only resized, for VTAB-1k.
         manual: what must be put into TFDS's manual directory by hand; empty where TFDS downloads everything.
         label: name of the feature that is the label, or a function of the example, from `task_labels`.
         class_names: of labels that are computed; else empty, and the dataset's own are taken.
@@ -119,35 +119,17 @@ _LABELS: dict[str, tuple[task_labels.Label, tuple[str, ...], int]] = {
 }
 
 
-def _full(
-    key: str,
-    title: str,
-    num_classes: int,
-    dataset: str,
-    steps: int,
-    percent: int,
-    parts: tuple[str, ...],
-    test: str,
-    num_test: int,
-) -> Task:
+def _full(row: tuple[Any, ...]) -> Task:
+    key, title, num_classes, dataset, steps, percent, parts, *test = row
     train, held_out = ("+".join(f"{part}[{place}]" for part in parts) for place in (f":{percent}%", f"{percent}%:"))
     return Task(
-        *(key, title, "full", dataset, num_classes, (train, held_out), ("+".join(parts), test), num_test),
+        *(key, title, "full", dataset, num_classes, (train, held_out), ("+".join(parts), test[0]), test[1]),
         *(SMALL, steps, 100 if steps == 500 else 500, FULL_RATES, "paper", MANUAL.get(key, "")),
     )
 
 
-def _vtab(
-    group: str,
-    name: str,
-    title: str,
-    num_classes: int,
-    dataset: str,
-    val200: str,
-    test: str,
-    num_test: int,
-    image_size: int,
-) -> Task:
+def _vtab(row: tuple[Any, ...]) -> Task:
+    group, name, title, num_classes, dataset, val200, test, num_test, image_size = row
     key, train800 = f"vtab-{name}", "train[:800]"
     return Task(
         *(key, title, group, dataset, num_classes, (train800, val200), (f"{train800}+{val200}", test), num_test),
@@ -156,7 +138,7 @@ def _vtab(
     )
 
 
-TASKS = {task.key: task for task in (*(_full(*row) for row in _FULL), *(_vtab(*row) for row in _VTAB))}
+TASKS = {task.key: task for task in (*map(_full, _FULL), *map(_vtab, _VTAB))}
 
 
 def get_task(key: str) -> Task:
@@ -191,9 +173,6 @@ def open_task(
         phase: "develop" to choose a learning rate, or "final".
         data_dir, manual_dir: as for `opening.open_source`.
 
-    Returns:
-        Two `source.Source`, of training and of evaluation.
-
     Raises:
         ValueError: for an unknown task or phase, data that TFDS cannot get, or a folder of another dataset.
 
@@ -206,23 +185,15 @@ def open_task(
     if phase not in PHASES:
         raise ValueError(f"phase: must be {' or '.join(PHASES)}, got {phase!r}.")
     check_paths(data_dir=data_dir, manual_dir=manual_dir)
-    from keras_mixer.data.tfds import tfds_source  # takes seconds to import
+    from keras_mixer.data.tfds import Reading, tfds_source  # takes seconds to import
 
-    def open_split(split: str, training: bool) -> Source:
-        return tfds_source(
-            task.dataset,
-            split,
-            data_dir,
-            manual_dir,
-            training,
-            label=task.label,
-            class_names=task.class_names,
-            photographs=task.group == "full",
-            image_scale=task.image_scale,
-        )
-
-    train_split, eval_split = task.develop if phase == "develop" else task.final
-    return open_split(train_split, True), open_split(eval_split, False)
+    reading = Reading(task.label, task.class_names, task.group == "full", task.image_scale)
+    splits = task.develop if phase == "develop" else task.final
+    train, evaluation = (
+        tfds_source(task.dataset, split, data_dir, manual_dir, training, reading)
+        for split, training in zip(splits, (True, False), strict=True)
+    )
+    return train, evaluation
 
 
 def check_every_class(source: Source) -> None:

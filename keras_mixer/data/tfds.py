@@ -1,5 +1,6 @@
 """Any dataset of TensorFlow Datasets as a `Source`: by index from array_record, shard by shard from TFRecord."""
 
+import dataclasses
 import difflib
 import logging
 import pathlib
@@ -11,9 +12,8 @@ import tensorflow_datasets as tfds
 
 from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
-from keras_mixer.data.source import Source
+from keras_mixer.data.source import Record, Source, indexed_records
 from keras_mixer.data.splits import default_split, select
-from keras_mixer.data.streams import Record, indexed_records
 from keras_mixer.data.task_labels import Label
 
 logger = logging.getLogger("keras_mixer")
@@ -22,60 +22,48 @@ logger = logging.getLogger("keras_mixer")
 GLYPHS = ("mnist", "emnist", "kmnist", "fashion_mnist", "omniglot", "svhn_cropped", "binarized_mnist")
 
 
-def tfds_source(
-    name: str,
-    split: str | None,
-    data_dir: str | None,
-    manual_dir: str | None,
-    training: bool,
-    *,
-    label: Label | None = None,
-    class_names: tuple[str, ...] = (),
-    photographs: bool | None = None,
-    image_scale: float = 1,
-) -> Source:
-    """Return the `source.Source` of a TFDS name, downloading and preparing it where needed.
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a dataset is read where its features alone do not say it.
 
-    Args:
-        name, split, data_dir, manual_dir, training: as `opening.open_source` takes them; a split may be a sum of parts.
+    Attributes:
         label: the feature that is the label, or a function of the decoded example, without its image, that computes it;
             None finds the one class label.
         class_names: of a label that is computed.
         photographs: of the source; None goes by the name.
         image_scale: factor of the pixels.
     """
-    try:
-        if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
-            builder = tfds.builder_from_directory(data_dir)
-        else:
-            builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError:
-        near = difflib.get_close_matches(name.split("/")[0], ["digits", *tfds.list_builders()], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets for the names."
-        raise ValueError(f"dataset: {name!r} is not digits, a folder or a TFDS name; {hint}") from None
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        raise ValueError(f"dataset: TFDS cannot open {name!r}: {' '.join(str(error).split())[:300]}") from None
+
+    label: Label | None = None
+    class_names: tuple[str, ...] = ()
+    photographs: bool | None = None
+    image_scale: float = 1
+
+
+def tfds_source(
+    name: str,
+    split: str | None,
+    data_dir: str | None,
+    manual_dir: str | None,
+    training: bool,
+    reading: Reading = Reading(),
+) -> Source:
+    """Return the `source.Source` of a TFDS name, downloading and preparing it where needed.
+
+    Args:
+        name, split, data_dir, manual_dir, training: as `opening.open_source` takes them; a split may be a sum of parts.
+        reading: a `Reading`.
+    """
+    builder = _builder(name, data_dir)
     base = name.split("/")[0].split(":")[0]
-    if label is not None and builder.name != base:
+    if reading.label is not None and builder.name != base:
         raise ValueError(f"dataset: {data_dir} holds {builder.name}, where {name} is needed; give its own --data_dir.")
     if not builder.info.splits:
-        try:
-            config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-            builder.download_and_prepare(download_config=config)
-        except Exception as error:
-            raise ValueError(
-                f"dataset: TFDS could not download and prepare {name!r} ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]}); prepare it where there is a network and give its --data_dir."
-            ) from error
-    split = split or default_split(list(builder.info.splits), training, name)
-    sizes, parts = {k: v.num_examples for k, v in builder.info.splits.items()}, []
-    for part in split.split("+"):  # a clear error for a bad one
-        _, bracket, range_ = part.partition("[")
-        parts.append(select(part, sizes, name)[0] + bracket + range_)
-    split = "+".join(parts)
+        _prepare(builder, name, manual_dir)
+    split = _known_parts(builder, split or default_split(list(builder.info.splits), training, name), name)
     info = builder.info.splits[split]
     features = builder.info.features
-    image_key, label = find_keys(features, name, label)
+    image_key, label = find_keys(features, name, reading.label)
     if training and "real_label" in features:
         logger.warning("dataset: %s is read with its original label; its several ReaL labels are not used.", name)
     decoders = {image_key: tfds.decode.SkipDecoding()}
@@ -83,27 +71,57 @@ def tfds_source(
     def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         example = features.deserialize_example(record, decoders=decoders)
         image = example.pop(image_key)
-        if image_scale != 1:
-            image = decode.decode_image(image, python=False) * tf.constant(image_scale, tf.uint8)
+        if reading.image_scale != 1:
+            image = decode.decode_image(image, python=False) * tf.constant(reading.image_scale, tf.uint8)
         return image, tf.cast(label(example) if callable(label) else example[label], tf.int64)
 
-    paths = [
-        (i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip) for i in info.file_instructions
+    shards = [
+        Shard(str(i.filename), i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip)
+        for i in info.file_instructions
     ]
+    unreadable: Callable[[], str | None] | None = None
     if builder.info.file_format == tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
-        records, unreadable = indexed_records(info.num_examples, _array_record_gather(paths)), None
+        records = indexed_records(info.num_examples, _array_record_gather(shards))
     else:
-        shards = [Shard(str(path), skip, take) for path, skip, take in paths]
         records, unreadable = sequential_records(shards), lambda: find_unreadable(shards, parse)
     return Source(
         name=f"{name} {split}",
         num_examples=info.num_examples,
-        class_names=tuple(class_names or features[label].names),
-        photographs=base not in GLYPHS if photographs is None else photographs,
+        class_names=tuple(reading.class_names or features[label].names),
+        photographs=base not in GLYPHS if reading.photographs is None else reading.photographs,
         records=records,
         parse=parse,
         find_unreadable=unreadable,
     )
+
+
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    try:
+        if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
+            return tfds.builder_from_directory(data_dir)
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError:
+        near = difflib.get_close_matches(name.split("/")[0], ["digits", *tfds.list_builders()], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see tensorflow.org/datasets for the names."
+        raise ValueError(f"dataset: {name!r} is not digits, a folder or a TFDS name; {hint}") from None
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise ValueError(f"dataset: TFDS cannot open {name!r}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, name: str, manual_dir: str | None) -> None:
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    except Exception as error:
+        raise ValueError(
+            f"dataset: TFDS could not download and prepare {name!r} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); prepare it where there is a network and give its --data_dir."
+        ) from error
+
+
+def _known_parts(builder: tfds.core.DatasetBuilder, split: str, name: str) -> str:
+    """Return a split, which may be a sum of parts, by the dataset's own names; a clear error for a bad part."""
+    sizes = {key: value.num_examples for key, value in builder.info.splits.items()}
+    return "+".join(select(part, sizes, name)[0] + "".join(part.partition("[")[1:]) for part in split.split("+"))
 
 
 def find_keys(
@@ -128,16 +146,16 @@ def find_keys(
     return image, label
 
 
-def _array_record_gather(paths: Sequence[tuple[str, int, int]]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _array_record_gather(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Read record i through array_record, which is random access."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    readers = [ArrayRecordDataSource(path) for path, _, _ in paths]
-    starts = np.cumsum([0, *(take for _, _, take in paths)])
+    readers = [ArrayRecordDataSource(shard.path) for shard in shards]
+    starts = np.cumsum([0, *(shard.take for shard in shards)])
 
     def read(i: np.int64) -> bytes:
-        shard = int(np.searchsorted(starts, i, side="right")) - 1
-        return readers[shard][int(i - starts[shard]) + paths[shard][1]]
+        k = int(np.searchsorted(starts, i, side="right")) - 1
+        return readers[k][int(i - starts[k]) + shards[k].skip]
 
     def gather(i: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(read, [i], tf.string), [])

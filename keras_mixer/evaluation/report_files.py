@@ -13,7 +13,7 @@ from keras_mixer.data import folders, pipeline, subsets
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation import reports
 from keras_mixer.evaluation.reports import Predictions
-from keras_mixer.pictures import confusion
+from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
 MOST_MISTAKES = 24  # in mistakes.png
@@ -46,7 +46,7 @@ def write(
         write_mistakes(folder, predictions, source, shown, root, pictures)
         if pictures and predictions.num_classes <= MOST_COLUMNS:
             matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
-            confusion.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
+            grids.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
         else:
             (folder / "confusion.png").unlink(missing_ok=True)
         write_tables(folder, predictions, source.class_names)
@@ -108,7 +108,7 @@ def write_mistakes(
                 for row in rows
             ]
             title = f"{source.name}: the {len(worst)} mistakes of the highest confidence"
-            confusion.write_mistakes(folder / "mistakes.png", images, captions, title)
+            grids.write_mistakes(folder / "mistakes.png", images, captions, title)
     write_csv(folder / "mistakes.csv", rows, ["image", "file", "true", "predicted", "confidence", "rank_of_true"])
 
 

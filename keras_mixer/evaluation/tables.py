@@ -1,31 +1,27 @@
 """The paper's Tables 2 and 3: the tasks that make a row, the figures published, and the two side by side.
 
-docs/suite.md says where the figures are from. No TensorFlow here: results come as numbers.
+docs/suite.md says where the figures are from. Results come as numbers.
 """
 
 import csv
 import dataclasses
 import io
+import itertools
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from keras_mixer import paper
+from keras_mixer.data.tasks import TASKS
 from keras_mixer.types import Path
 
 Row = dict[str, Any]  # of a table, by column: texts, numbers, None where there is no figure
 BySeed = Mapping[Any, float]  # from a seed, a number or its text, to an accuracy as a fraction
 Scores = Mapping[str, BySeed]  # of tasks by their keys
 
-FULL = ("imagenet", "cifar10", "cifar100", "pets", "flowers")  # whose mean is "Avg 5"
-VTAB = {
-    "natural": ("caltech101", "cifar100", "dtd", "flowers", "pets", "svhn", "sun397"),
-    "specialized": ("camelyon", "eurosat", "resisc45", "retinopathy"),
-    "structured": (
-        *("clevr_count", "clevr_distance", "dmlab", "kitti_distance"),
-        *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
-    ),
-}
-_GROUPS = {f"vtab_{group}": tuple(f"vtab-{name}" for name in names) for group, names in VTAB.items()}
+_KEYS = {group: tuple(tasks) for group, tasks in itertools.groupby(TASKS, lambda key: TASKS[key].group)}
+FULL = _KEYS.pop("full")  # whose mean is "Avg 5"
+_GROUPS = {f"vtab_{group}": keys for group, keys in _KEYS.items()}
 PARTS = {  # metric -> the scores that it is the mean of
     "imagenet": ("imagenet",),
     "real": ("real",),
@@ -45,53 +41,6 @@ TITLES = {
     "fewshot": "5-shot linear ImageNet",
 }
 
-# Pre-trained on, model, ImageNet top-1, ReaL top-1, Avg 5, VTAB-1k, images/s/core, thousands of TPUv3 core-days.
-_I21K, _JFT, _WEAK = "ImageNet-21k", "JFT-300M", "unlabelled or weakly labelled"
-_TABLE_2 = (
-    (_I21K, "HaloNet", 85.8, None, None, None, 120, 0.10),
-    (_I21K, "Mixer-L/16", 84.15, 87.86, 93.91, 74.95, 105, 0.41),
-    (_I21K, "ViT-L/16", 85.30, 88.62, 94.39, 72.72, 32, 0.18),
-    (_I21K, "BiT-R152x4", 85.39, None, 94.04, 70.64, 26, 0.94),
-    (_JFT, "NFNet-F4+", 89.2, None, None, None, 46, 1.86),
-    (_JFT, "Mixer-H/14", 87.94, 90.18, 95.71, 75.33, 40, 1.01),
-    (_JFT, "BiT-R152x4", 87.54, 90.54, 95.33, 76.29, 26, 9.90),
-    (_JFT, "ViT-H/14", 88.55, 90.72, 95.97, 77.63, 15, 2.30),
-    (_WEAK, "MPL", 90.0, 91.12, None, None, None, 20.48),
-    (_WEAK, "ALIGN", 88.64, None, None, 79.99, 15, 14.82),
-)
-# Pre-trained on, model, image side, epochs, ImageNet top-1, ReaL top-1, Avg 5, images/s/core, core-days as above.
-_I1K = "ImageNet"
-_TABLE_3 = (
-    (_I1K, "Mixer-B/16", 224, 300, 76.44, 82.36, 88.33, 1384, 0.01),
-    (_I1K, "ViT-B/16", 224, 300, 79.67, 84.97, 90.79, 861, 0.02),
-    (_I1K, "Mixer-L/16", 224, 300, 71.76, 77.08, 87.25, 419, 0.04),
-    (_I1K, "ViT-L/16", 224, 300, 76.11, 80.93, 89.66, 280, 0.05),
-    (_I21K, "Mixer-B/16", 224, 300, 80.64, 85.80, 92.50, 1384, 0.15),
-    (_I21K, "ViT-B/16", 224, 300, 84.59, 88.93, 94.16, 861, 0.18),
-    (_I21K, "Mixer-L/16", 224, 300, 82.89, 87.54, 93.63, 419, 0.41),
-    (_I21K, "ViT-L/16", 224, 300, 84.46, 88.35, 94.49, 280, 0.55),
-    (_I21K, "Mixer-L/16", 448, 300, 83.91, 87.75, 93.86, 105, 0.41),
-    (_JFT, "Mixer-S/32", 224, 5, 68.70, 75.83, 87.13, 11489, 0.01),
-    (_JFT, "Mixer-B/32", 224, 7, 75.53, 81.94, 90.99, 4208, 0.05),
-    (_JFT, "Mixer-S/16", 224, 5, 73.83, 80.60, 89.50, 3994, 0.03),
-    (_JFT, "BiT-R50x1", 224, 7, 73.69, 81.92, None, 2159, 0.08),
-    (_JFT, "Mixer-B/16", 224, 7, 80.00, 85.56, 92.60, 1384, 0.08),
-    (_JFT, "Mixer-L/32", 224, 7, 80.67, 85.62, 93.24, 1314, 0.12),
-    (_JFT, "BiT-R152x1", 224, 7, 79.12, 86.12, None, 932, 0.14),
-    (_JFT, "BiT-R50x2", 224, 7, 78.92, 86.06, None, 890, 0.14),
-    (_JFT, "BiT-R152x2", 224, 14, 83.34, 88.90, None, 356, 0.58),
-    (_JFT, "Mixer-L/16", 224, 7, 84.05, 88.14, 94.51, 419, 0.23),
-    (_JFT, "Mixer-L/16", 224, 14, 84.82, 88.48, 94.77, 419, 0.45),
-    (_JFT, "ViT-L/16", 224, 14, 85.63, 89.16, 95.21, 280, 0.65),
-    (_JFT, "Mixer-H/14", 224, 14, 86.32, 89.14, 95.49, 194, 1.01),
-    (_JFT, "BiT-R200x3", 224, 14, 84.73, 89.58, None, 141, 1.78),
-    (_JFT, "Mixer-L/16", 448, 14, 86.78, 89.72, 95.13, 105, 0.45),
-    (_JFT, "ViT-H/14", 224, 14, 86.65, 89.56, 95.57, 87, 2.30),
-    (_JFT, "Mixer-H/14", 448, 14, 87.78, 90.08, 95.62, 40, 1.01),
-    (_JFT, "ViT-L/16 (Polyak)", 512, 14, 87.76, 90.54, 95.63, 32, 0.65),
-    (_JFT, "BiT-R152x4", 480, 40, 87.54, 90.54, 95.33, 26, 9.90),
-    (_JFT, "ViT-H/14 (Polyak)", 518, 14, 88.55, 90.72, 95.97, 15, 2.30),
-)
 _ACCURACIES = ("imagenet", "real", "avg5")
 _ABOUT = ("pre_trained_on", "model", "image_size", "epochs")
 _SPEED = ("throughput", "core_days")
@@ -133,8 +82,8 @@ class Table:
 
 
 TABLES = {
-    2: Table(2, 448, "resize", (*_ACCURACIES, "vtab", *_GROUPS), tuple(_published_2(*row) for row in _TABLE_2)),
-    3: Table(3, 224, "resmall", _ACCURACIES, tuple(_published_3(*row) for row in _TABLE_3)),
+    2: Table(2, 448, "resize", (*_ACCURACIES, "vtab", *_GROUPS), tuple(_published_2(*row) for row in paper.TABLE_2)),
+    3: Table(3, 224, "resmall", _ACCURACIES, tuple(_published_3(*row) for row in paper.TABLE_3)),
 }
 
 
@@ -145,23 +94,17 @@ def published_row(table: Table, weights: Path | None, model: str | None, image_s
         >>> published_row(TABLES[3], "imagenet21k", "b16", 224)["avg5"]
         92.5
     """
-    trained_on = {"imagenet": _I1K, "imagenet1k": _I1K, "imagenet21k": _I21K}.get(str(weights))
-    wanted = (trained_on, f"Mixer-{model[0].upper()}/{model[1:]}" if model else None, image_size)
+    trained_on = {"imagenet": paper.I1K, "imagenet1k": paper.I1K, "imagenet21k": paper.I21K}.get(str(weights))
+    wanted = (trained_on, paper.title_of(model) if model else None, image_size)
     rows = [r for r in table.published if (r["pre_trained_on"], r["model"], r["image_size"]) == wanted]
     return rows[0] if rows else None
 
 
 def average(scores: Scores, keys: Sequence[str]) -> tuple[float | None, float | None, str]:
-    """Return the mean of several tasks in percent, only where all of them are there.
+    """Return the mean of the tasks `keys` over tasks and seeds in percent, its deviation, and such as "5 of 5".
 
-    Args:
-        scores: of the tasks, with the same seeds for every one.
-        keys: of the tasks.
-
-    Returns:
-        mean: over tasks and seeds, in percent; None unless every task is there.
-        deviation: population deviation over seeds of the mean over tasks, in percent; None with one seed.
-        parts: such as "5 of 5".
+    The mean is None unless every task is there. The deviation is that of the population of seeds, of the mean over
+    tasks in percent, and None with one seed.
 
     Raises:
         ValueError: where tasks have other seeds than the first.
@@ -199,8 +142,7 @@ def rows(
 
     Args:
         table: of `TABLES`.
-        name: of the checkpoint that was measured.
-        image_size: side in pixels of the full tasks.
+        name, image_size: of the checkpoint that was measured, and the side in pixels of the full tasks.
         scores: of the tasks of the table, and "real".
         speed: {"images_per_second_per_core": float, "machine": text}, where it was measured.
         published: the `published_row` to compare with.
@@ -226,8 +168,8 @@ def rows(
             difference[metric] = measured[metric] - published[metric] if both else None
         found.append(difference)
     machine = {"machine": "TPUv3"}
-    paper = ({"table": table.number, "row": "published", **row} for row in table.published)
-    found += [row | (machine if row["throughput"] is not None else {}) for row in paper]
+    theirs = ({"table": table.number, "row": "published", **row} for row in table.published)
+    found += [row | (machine if row["throughput"] is not None else {}) for row in theirs]
     columns = ["table", "row", *_ABOUT]
     columns += [metric + end for metric in metrics for end in ("", "_deviation", "_parts")]
     return [{column: row.get(column) for column in (*columns, "throughput", "machine", "core_days")} for row in found]

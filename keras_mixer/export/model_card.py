@@ -10,38 +10,50 @@ CLASSES_SHOWN = 50
 
 
 def model_card(facts: dict[str, Any], card: Mapping[str, Any] | None) -> str:
-    """Return the text of model_card.md.
-
-    Args:
-        facts: what export.json holds.
-        card: more to tell, names and values; a value may be a dict itself.
-    """
+    """Return the text of model_card.md of the facts in export.json, and of more to tell: names, and values or dicts."""
     height, width = facts["image_size"]
     names, top = facts["class_names"], facts["top"]
-    shape = f"(B, {height}, {width}, {facts['channels']})"
-    colours = "RGB" if facts["channels"] == 3 else "grey"
     shown = ", ".join(_plain(name) for name in names[:CLASSES_SHOWN])
-    more = (
-        f", and {len(names) - CLASSES_SHOWN:,} more in `assets/class_names.txt`" if len(names) > CLASSES_SHOWN else ""
-    )
-    answers = (
-        f"`probabilities` float32 (B, {len(names)}), `classes` string (B, {top}) best first, "
-        f"`scores` float32 (B, {top})"
-    )
-    turned = "turns a photograph upright by its EXIF data" if facts["exif_rotation"] else "ignores EXIF data"
-    larger = round(min(height, width) * 8 / 7)
+    if len(names) > CLASSES_SHOWN:
+        shown += f", and {len(names) - CLASSES_SHOWN:,} more in `assets/class_names.txt`"
     rows = {"Model": f"MLP-Mixer `{facts['model']}`, {facts['parameters']:,} parameters", **(card or {})}
+    compiled = ", compiled by XLA for each size of a batch" if facts["jit_compile"] else ""
     rows |= {
         "Weights": rows.get("Weights", "") or "not named",
         "Weights' sha256": f"`{facts['weights_sha256']}`",
         "Stored as": facts["storage"],
-        "Computes in": facts["compute"]
-        + (", compiled by XLA for each size of a batch" if facts["jit_compile"] else ""),
+        "Computes in": facts["compute"] + compiled,
         "Checked": f"reloaded, and within {facts['largest_difference']:.1e} of the Keras model's probabilities",
         "Made with": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     }
-    table = "\n".join(f"| {_plain(name)} | {_value(value)} |" for name, value in rows.items())
-    return f"""# {_plain(facts["model"])}: an image classifier
+    larger = round(min(height, width) * 8 / 7)
+    return _TEXT.format(
+        model=_plain(facts["model"]),
+        table="\n".join(f"| {_plain(name)} | {_value(value)} |" for name, value in rows.items()),
+        classes=f"{len(names):,}: {shown}",
+        activation=facts["activation"],
+        meaning=_MEANING[facts["activation"]],
+        shape=f"(B, {height}, {width}, {facts['channels']})",
+        colours="RGB" if facts["channels"] == 3 else "grey",
+        answers=f"`probabilities` float32 (B, {len(names)}), `classes` string (B, {top}) best first, "
+        f"`scores` float32 (B, {top})",
+        features=facts["features"],
+        turned="turns a photograph upright by its EXIF data" if facts["exif_rotation"] else "ignores EXIF data",
+        alpha=_ALPHA[facts["alpha"]],
+        crop=_CROPS[facts["crop"]].format(side=f"{height} x {width}", larger=larger),
+        signatures=signatures,
+        decode_plain=decode_plain,
+        image_limits=image_limits,
+        command=serving_command('"$PWD"'),
+    )
+
+
+def serving_command(folder: str) -> str:
+    """Return the shell command that serves the versions in a folder, which is written as the shell should read it."""
+    return f"docker run --rm -p 8500:8500 -p 8501:8501 -v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving"
+
+
+_TEXT = """# {model}: an image classifier
 
 MLP-Mixer (Tolstikhin et al. 2021, https://arxiv.org/abs/2105.01601), exported for TensorFlow Serving.
 
@@ -51,8 +63,8 @@ MLP-Mixer (Tolstikhin et al. 2021, https://arxiv.org/abs/2105.01601), exported f
 
 ## Classes
 
-{len(names):,}: {shown}{more}.
-The probabilities of an image are the {facts["activation"]} of the logits{_MEANING[facts["activation"]]}.
+{classes}.
+The probabilities of an image are the {activation} of the logits{meaning}.
 
 ## Signatures
 
@@ -61,11 +73,11 @@ The probabilities of an image are the {facts["activation"]} of the logits{_MEANI
 | `serving_default` | uint8 {shape}, {colours} | {answers} |
 | `serving_float` | float32 {shape}, {colours} in [0, 255] | the same, and `status` string (B,) |
 | `serving_bytes` | string (B,), bytes of JPEG, PNG, still GIF or WebP, plain BMP files | the same, and `status` |
-| `features` | uint8 {shape}, {colours} | `pre_logits` float32 (B, {facts["features"]}) |
+| `features` | uint8 {shape}, {colours} | `pre_logits` float32 (B, {features}) |
 
 B is any number, 0 too. Pixels are given as they are: the model maps [0, 255] to [-1, 1] itself. `serving_bytes`
-{turned}, {_ALPHA[facts["alpha"]]}, and takes
-{_CROPS[facts["crop"]].format(side=f"{height} x {width}", larger=larger)}.
+{turned}, {alpha}, and takes
+{crop}.
 For the other signatures do the same yourself.
 
 ## Status
@@ -90,7 +102,7 @@ Images of another shape or type fail the whole request: `images: must be uint8 o
 From the folder that holds this version's folder:
 
 ```sh
-{serving_command('"$PWD"')}
+{command}
 curl -d '{{"signature_name": "serving_bytes", "instances": [{{"b64": "'$(base64 -w0 photo.jpg)'"}}]}}' \\
   http://localhost:8501/v1/models/mixer:predict
 ```
@@ -100,17 +112,7 @@ curl -d '{{"signature_name": "serving_bytes", "instances": [{{"b64": "'$(base64 
 It names one of its classes, with some probability, whatever the picture shows. Its accuracy above, if there is any, is
 that on the named data; measure it on yours. Nothing is known about its fairness or its safety for any use.
 """
-
-
-def serving_command(folder: str) -> str:
-    """Return the shell command that serves the versions in a folder, which is written as the shell should read it."""
-    return f"docker run --rm -p 8500:8500 -p 8501:8501 -v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving"
-
-
-_MEANING = {
-    "softmax": ": they sum to 1",
-    "sigmoid": ": each class has its own, and they do not sum to 1",
-}
+_MEANING = {"softmax": ": they sum to 1", "sigmoid": ": each class has its own, and they do not sum to 1"}
 _ALPHA = {
     "white": "shows white through transparent pixels",
     "black": "shows black through transparent pixels",

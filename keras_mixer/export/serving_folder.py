@@ -1,11 +1,12 @@
 """A trained Mixer as a version folder that TensorFlow Serving mounts: written, reloaded, compared, then named."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import numbers
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
-from keras_mixer.data import crops, decode_plain, grey, image_limits
+from keras_mixer.data import colours, crops, decode_plain, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.export import model_card, signatures, version_folder, warmup
 from keras_mixer.types import Path
@@ -76,71 +77,85 @@ def saved_model(
     check_bool("saved_model", jit_compile=jit_compile, overwrite=overwrite)
     check_positive_int("saved_model", top=top)
     activation = _check_model(model, activation)
-    height, width, channels = model.input_shape[1:]
-    size, pixels = (height, width), dataclasses.replace(pixels, channels=channels)
+    pixels = dataclasses.replace(pixels, channels=model.input_shape[-1])
     num_classes = model.get_layer("head").units
     ids, names = check_class_names(class_names, num_classes)
-    version = 1 if version is None else version
-    if isinstance(version, bool) or not isinstance(version, numbers.Integral) or not 0 <= version < 2**63:
-        raise ValueError(f"saved_model: version must be a whole number of at least 0, got {version!r}.")
+    version = _check_version(1 if version is None else version)
     if crop not in crops.EVALUATION_CROPS:
         raise ValueError(f"saved_model: crop must be resmall, resize or none, got {crop!r}.")
     if storage not in STORAGE:
         raise ValueError(f"saved_model: storage must be float32, bfloat16 or float16, got {storage!r}.")
-    if warmup_images is not None:
-        warmup_images = np.asarray(warmup_images)
-        if warmup_images.dtype != np.uint8 or warmup_images.shape[1:] != (*size, channels) or not len(warmup_images):
-            raise ValueError(
-                f"saved_model: warmup_images must be uint8 of shape (N, {height}, {width}, {channels}), got "
-                f"{warmup_images.dtype} of shape {warmup_images.shape}."
-            )
-    top = min(int(top), num_classes)
+    warmup_images = None if warmup_images is None else _check_warmup(warmup_images, model.input_shape[1:])
+    how = signatures.Serving(activation, crop, pixels, min(int(top), num_classes), storage, bool(jit_compile))
 
-    with version_folder.new_version(output, int(version), overwrite) as folder:
+    with version_folder.new_version(output, version, overwrite) as folder:
         names_file = folder / "class_names.txt"  # TensorFlow copies it to assets/
         names_file.write_text("".join(f"{name}\n" for name in names), "utf-8")
-        options = (crop, pixels, top, storage, bool(jit_compile))
-        served = signatures.ServedMixer(model, activation, str(names_file), *options)
+        served = signatures.ServedMixer(model, str(names_file), how)
         _check_finite(served, storage)
-        try:
+        with _explained(folder, version):
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
-        except tf.errors.OpError as error:
-            raise version_folder.unwritable(folder.with_name(str(version)), error) from None
         names_file.unlink()
-        difference = _compare(folder, served, model, activation, names, (crop, pixels))
-        facts = {
-            "format": "keras_mixer SavedModel 1",
-            "model": model.name,
-            "image_size": [height, width],
-            "value_range": [0, 255],
-            "crop": crop,
-            **dataclasses.asdict(pixels),
-            "activation": activation,
-            "top": top,
+        difference = _compare(folder, served, model, names, how)
+        facts = _facts(model, how) | {
             "class_names": list(names),
             "class_ids": list(ids),
-            "features": model.get_layer("pre_logits").output.shape[-1],
-            "parameters": model.count_params(),
-            "storage": storage,
-            "compute": model.get_layer("stem").compute_dtype,
-            "jit_compile": bool(jit_compile),
-            "limits": {
-                "bytes": image_limits.MAX_BYTES,
-                "pixels": image_limits.MAX_PIXELS,
-                "aspect": image_limits.MAX_ASPECT,
-            },
             "largest_difference": difference,
             "weights_sha256": weights_sha256(served.weights),
-            "versions": versions(),
             "card": dict(card or {}),
         }
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (folder / "model_card.md").write_text(model_card.model_card(facts, card), "utf-8")
-        try:
-            warmup.write_warmup(folder, (*size, channels), warmup_images)
-        except tf.errors.OpError as error:
-            raise version_folder.unwritable(folder.with_name(str(version)), error) from None
+        with _explained(folder, version):
+            warmup.write_warmup(folder, model.input_shape[1:], warmup_images)
     return version_folder.check_output(output) / str(version)
+
+
+def _check_version(version: Any) -> int:
+    if isinstance(version, bool) or not isinstance(version, numbers.Integral) or not 0 <= int(version) < 2**63:
+        raise ValueError(f"saved_model: version must be a whole number of at least 0, got {version!r}.")
+    return int(version)
+
+
+def _check_warmup(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"saved_model: warmup_images must be uint8 of shape (N, {', '.join(map(str, shape))}), got "
+            f"{images.dtype} of shape {images.shape}."
+        )
+    return images
+
+
+@contextlib.contextmanager
+def _explained(folder: pathlib.Path, version: int) -> Iterator[None]:
+    """Give TensorFlow's failure to write into `folder` the sentence of one to write the version."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise version_folder.unwritable(folder.with_name(str(version)), error) from None
+
+
+def _facts(model: keras.Model, how: signatures.Serving) -> dict[str, Any]:
+    """Return what export.json tells of a model and of how it is served."""
+    settings = dataclasses.asdict(how)
+    return {
+        "format": "keras_mixer SavedModel 1",
+        "model": model.name,
+        "image_size": list(model.input_shape[1:3]),
+        "value_range": [0, 255],
+        **settings.pop("pixels"),
+        **settings,
+        "features": model.get_layer("pre_logits").output.shape[-1],
+        "parameters": model.count_params(),
+        "compute": model.get_layer("stem").compute_dtype,
+        "limits": {
+            "bytes": image_limits.MAX_BYTES,
+            "pixels": image_limits.MAX_PIXELS,
+            "aspect": image_limits.MAX_ASPECT,
+        },
+        "versions": versions(),
+    }
 
 
 def weights_sha256(weights: Mapping[str, tf.Variable]) -> str:
@@ -213,9 +228,8 @@ def _compare(
     folder: pathlib.Path,
     served: signatures.ServedMixer,
     model: keras.Model,
-    activation: str,
     names: Sequence[str],
-    cropped: tuple[str, PixelSettings],
+    how: signatures.Serving,
 ) -> float:
     """Return the largest difference of a probability or feature between the written model and Keras.
 
@@ -226,10 +240,10 @@ def _compare(
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, height, width, channels), np.uint8)
     photo = rng.integers(0, 256, (height + 5, 2 * width + 3, 3), np.uint8)
-    crop, pixels = cropped
-    images[2] = grey.to_channels(crops.evaluation_crop(photo, crop, (height, width), pixels.antialias), channels)
+    cropped = crops.evaluation_crop(photo, how.crop, (height, width), how.pixels.antialias)
+    images[2] = colours.to_channels(cropped, channels)
     files = [tf.io.encode_png(image).numpy() for image in (photo, photo)]
-    expected, features = _by_keras(served, model, activation, images)
+    expected, features = _by_keras(served, model, how.activation, images)
     loaded = tf.saved_model.load(str(folder)).signatures
     answers = loaded["serving_default"](images=tf.constant(images))
     floats = loaded["serving_float"](images=tf.constant(images.astype("float32")))

@@ -1,10 +1,13 @@
 """The graph of an exported Mixer: from uint8, float or encoded images to probabilities, class names and features."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
-from keras_mixer.data import crops, decode, grey
+from keras_mixer.data import colours, crops, decode
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.models import preprocess_input
 
 Answers = dict[str, tf.Tensor]
 OK = "ok"
@@ -12,13 +15,12 @@ UNREADABLE = "unreadable image"  # others are those of `image_limits` and `decod
 OUT_OF_RANGE = "pixel not in [0, 255]"
 
 
-class ServedMixer(tf.Module):
-    """What is written as a SavedModel: the variables, the table of class names and the signatures.
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """How a model is served.
 
-    Args:
-        model: an `MLPMixer` with a head.
+    Attributes:
         activation: "softmax" or "sigmoid", of the logits.
-        class_names: path of a text file with the name of class k in line k.
         crop: of encoded images, see `keras_mixer.data.crops.evaluation_crop`.
         pixels: of encoded images; its channels are those of the model.
         top: classes named for an image.
@@ -26,19 +28,26 @@ class ServedMixer(tf.Module):
         jit_compile: True compiles the Mixer with XLA, once for each size of a batch.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        activation: str,
-        class_names: str,
-        crop: str,
-        pixels: PixelSettings,
-        top: int,
-        storage: str,
-        jit_compile: bool,
-    ) -> None:
+    activation: str
+    crop: str
+    pixels: PixelSettings
+    top: int
+    storage: str
+    jit_compile: bool
+
+
+class ServedMixer(tf.Module):
+    """What is written as a SavedModel: the variables, the table of class names and the signatures.
+
+    Args:
+        model: an `MLPMixer` with a head.
+        class_names: path of a text file with the name of class k in line k.
+        how: a `Serving`.
+    """
+
+    def __init__(self, model: keras.Model, class_names: str, how: Serving) -> None:
         super().__init__(name="mixer")
-        self.weights = stored_weights(model, storage)
+        self.weights = stored_weights(model, how.storage)
         layers = keras.Model(model.input, [model.get_layer(name).output for name in ("pre_logits", "head")])
         # Inside functions, since TensorFlow would write down what Keras objects an attribute leads to.
         self._layers = lambda images: layers(images, training=False)
@@ -47,16 +56,16 @@ class ServedMixer(tf.Module):
             for weight, stored in zip(model.weights, self.weights.values(), strict=True)
             if stored is not weight.value
         ]
-        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[activation]
+        self._activation = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[how.activation]
         self._size = tuple(model.input_shape[1:3])
-        self._crop, self._pixels, self._top = crop, pixels, top
+        self._crop, self._pixels, self._top = how.crop, how.pixels, how.top
         names = tf.lookup.TextFileInitializer(
             class_names, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
         )
         self.class_names = tf.lookup.StaticHashTable(names, default_value="")
-        images = tf.TensorSpec([None, *self._size, pixels.channels], tf.float32)
+        images = tf.TensorSpec([None, *self._size, how.pixels.channels], tf.float32)
         # One function, which every signature calls, so that the graph holds the blocks once.
-        self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=jit_compile or None)
+        self.mixer = tf.function(self._mixer, input_signature=[images], jit_compile=how.jit_compile or None)
 
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Return the name and the function of each signature."""
@@ -85,7 +94,7 @@ class ServedMixer(tf.Module):
     def _of_bytes(self, encoded: tf.Tensor) -> Answers:
         encoded = _check_shape(encoded, (), f"images: must be strings of shape (B,), the bytes of files{_YOURS}")
         images, status = decode_batch(encoded, self._crop, self._size, self._pixels)
-        probabilities, _ = self.mixer(tf.cast(grey.to_channels(images, self._pixels.channels), tf.float32))
+        probabilities, _ = self.mixer(tf.cast(colours.to_channels(images, self._pixels.channels), tf.float32))
         return self._outputs(probabilities, status)
 
     def _checked(self, images: tf.Tensor) -> tf.Tensor:
@@ -96,7 +105,7 @@ class ServedMixer(tf.Module):
     def _mixer(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(B, height, width, channels) float32 in [0, 255] to probabilities (B, K) and pre_logits (B, C)."""
         with keras.StatelessScope(state_mapping=self.replaced()):
-            pre_logits, logits = self._layers(images / 127.5 - 1.0)
+            pre_logits, logits = self._layers(preprocess_input(images))
         return self._activation(logits), pre_logits
 
     def _outputs(self, probabilities: tf.Tensor, status: tf.Tensor | None = None) -> Answers:
@@ -129,11 +138,7 @@ def stored_weights(model: keras.Model, storage: str) -> dict[str, tf.Variable]:
 def decode_batch(
     encoded: tf.Tensor, crop: str, size: tuple[int, int], pixels: PixelSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode images of which some may be no images.
-
-    Args:
-        encoded: (B,) string, bytes of files that `decode_image(python=False)` takes.
-        crop, size, pixels: of `keras_mixer.data.crops.evaluation_crop`; size is (height, width).
+    """Decode files (B,) string, of which some may be no images, for `crops.evaluation_crop`; size is (height, width).
 
     Returns:
         images (B, height, width, 3) uint8, zeros where there is no image; status (B,) string, "ok" or what is wrong.

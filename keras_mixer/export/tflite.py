@@ -79,18 +79,23 @@ def litert(
         sizes = (1, 2, len(images) - 3) if len(images) > 3 else (len(images),)
         parts = np.split(images, np.cumsum(sizes)[:-1])
         found = np.concatenate([run(images=part)["probabilities"] for part in parts])
-        difference = np.abs(found - expected)
-        difference = float(difference.sum(-1).mean() / 2 if quantization == "int8" else difference.max())
-        if not difference <= TOLERANCES[quantization]:  # NaN is not
-            raise ValueError(
-                f"litert: the file of quantization={quantization!r} differs from Keras by {difference:.2g}, more than "
-                f"{TOLERANCES[quantization]:g}; it is not kept."
-            )
+        difference = _checked_difference(found, expected, quantization)
     agreement = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
     level = logging.WARNING if agreement < EXPECTED_AGREEMENT else logging.INFO
     what = "litert: %s differs from Keras by %.2g and names the same best class for %.0f %% of the checked images"
     logger.log(level, what, path, difference, 100 * agreement)
     return path
+
+
+def _checked_difference(found: np.ndarray, expected: np.ndarray, quantization: str | None) -> float:
+    differences = np.abs(found - expected)
+    difference = float(differences.sum(-1).mean() / 2 if quantization == "int8" else differences.max())
+    if not difference <= TOLERANCES[quantization]:  # NaN is not
+        raise ValueError(
+            f"litert: the file of quantization={quantization!r} differs from Keras by {difference:.2g}, more than "
+            f"{TOLERANCES[quantization]:g}; it is not kept."
+        )
+    return difference
 
 
 def _check_quantization(quantization: str | None, calibration: np.ndarray | None, shape: tuple[int, ...]) -> None:
@@ -110,10 +115,7 @@ def _check_quantization(quantization: str | None, calibration: np.ndarray | None
 
 
 def _convert(
-    model: keras.Model,
-    function: single_file.Classifier,
-    quantization: str | None,
-    calibration: np.ndarray | None,
+    model: keras.Model, function: single_file.Classifier, quantization: str | None, calibration: np.ndarray | None
 ) -> bytes:
     import tensorflow as tf
 

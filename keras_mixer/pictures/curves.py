@@ -74,7 +74,6 @@ def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = 
 
     Args:
         path: of the picture; its suffix is a format that matplotlib writes, such as .png, .svg or .pdf.
-        runs: of `metrics.read_run`.
         smooth: weight in [0, 1) of `smoothed`, for what is measured in training; the plain values stay visible.
         x: step, images or seconds.
 

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from keras_mixer import files
+from keras_mixer.types import Path
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -17,3 +20,9 @@ def new_figure(width: float, height: float) -> "Figure":
     except ImportError:
         raise ValueError("plot: pictures need matplotlib; install it with pip install matplotlib.") from None
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_png(figure: "Figure", path: Path, dpi: int = 144) -> None:
+    """Write a figure whole or not at all; its folder is made where it is missing."""
+    with files.replacing(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)

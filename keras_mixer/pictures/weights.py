@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_mixer import files
-from keras_mixer.pictures.figure import new_figure
+from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Grid, Path
 
 if TYPE_CHECKING:
@@ -21,17 +20,10 @@ BACKGROUND = 0.75  # a grey that neither the white of a zero weight nor the grey
 
 
 def hidden_unit_images(kernel: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return the units of a token-mixing MLP as images: the weight of each patch in the patch's place.
-
-    Args:
-        kernel: (S, D) float, of `token_mixing.dense_0`.
-        grid: (rows, columns) of patches, S in all.
-
-    Returns:
-        (D, rows, columns).
+    """Return the units of a `token_mixing.dense_0`, (S, D), as images (D, rows, columns): patches in their places.
 
     Raises:
-        ValueError: if the grid has another number of patches than the kernel.
+        ValueError: if the grid, (rows, columns), has another number of patches than the kernel.
 
     Example:
         >>> hidden_unit_images(np.zeros((12, 5)), grid=(3, 4)).shape
@@ -64,13 +56,8 @@ def spatial_frequency(images: np.ndarray) -> np.ndarray:
 
     Computed from differences between neighbours: the sum of their squares over the sum of squares of all values. In a
     cosine transform a component of w radians per pixel counts as 2 sin(w/2), in each direction; so an even image has 0,
-    a chessboard the highest, towards sqrt(8).
-
-    Args:
-        images: (N, H, W) or (N, H, W, channels) float.
-
-    Returns:
-        (N,) float64; infinity for an image of zeros, which has none and so comes last.
+    a chessboard the highest, towards sqrt(8). From (N, H, W) or (N, H, W, channels) to (N,) float64; infinity for an
+    image of zeros, which has none and so comes last.
 
     Example:
         >>> spatial_frequency(np.ones((1, 8, 8)))
@@ -84,13 +71,10 @@ def spatial_frequency(images: np.ndarray) -> np.ndarray:
 
 
 def pair_inverses(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order units in pairs: low spatial frequency first, each followed by the one that is closest to its inverse.
+    """Order units (N, H, W[, channels]) in pairs: low spatial frequency first, each with the closest to its inverse.
 
     Greedy: of the units that are left, the one of the lowest `spatial_frequency` comes next, and after it the one whose
     cosine with it is the most negative. The cosine ignores how large a unit is, which the next layer can undo.
-
-    Args:
-        images: (N, H, W) or (N, H, W, channels) float.
 
     Returns:
         (order (N,) int, cosines (N // 2,) float64): pair k is order[2k], order[2k + 1], of cosine cosines[k].
@@ -125,10 +109,8 @@ def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, bl
 
     Args:
         path: of the PNG; its folder is made where it is missing.
-        kernel: (S, D) float, of `token_mixing.dense_0`.
-        grid: (rows, columns) of patches.
-        name: of the checkpoint, for the caption.
-        block: its number, for the caption.
+        kernel, grid: of `hidden_unit_images`.
+        name, block: of the checkpoint, and the number of the block, for the caption.
         most: units to show, the first in the order.
 
     Returns:
@@ -158,16 +140,9 @@ def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, bl
 
 
 def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> str:
-    """Write a PNG of the units of a stem as P x P images in colours, low spatial frequency first.
+    """Write a PNG of the units of a stem (P, P, 3, C) as P x P images, low spatial frequency first; return its caption.
 
-    Args:
-        path: of the PNG; its folder is made where it is missing.
-        kernel: (P, P, 3, C) float, of `stem`.
-        name: of the checkpoint, for the caption.
-        most: units to show, the first in the order.
-
-    Returns:
-        The caption.
+    Other arguments are those of `write_token_mixing`.
 
     Raises:
         ValueError: for a kernel of another shape, `most` below 1, or without matplotlib.
@@ -221,8 +196,7 @@ def _write(path: Path, figure: "Figure", tiles: np.ndarray, title: str, text: st
             va="top",
             family="DejaVu Sans Mono",  # comes with matplotlib
         )
-    with files.replacing(path) as file:
-        figure.savefig(file, format="png", dpi=DPI)
+    write_png(figure, path, DPI)
 
 
 def _mosaic(tiles: np.ndarray, pairs: bool) -> np.ndarray:

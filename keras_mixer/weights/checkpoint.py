@@ -17,21 +17,17 @@ def open_checkpoint(
     """Open a checkpoint and check its names, shapes and dtypes against a model's sizes, without reading an array.
 
     Args:
-        weights: see `load_checkpoint`.
+        weights, grid: see `load_checkpoint`.
         sizes: patch_size, num_blocks, hidden_dim, tokens_mlp_dim and channels_mlp_dim of the model, by name.
         channels: of its images.
-        grid: (rows, columns) of the checkpoint's patches, where neither the file says it nor they form a square.
         model_grid: (rows, columns) of the patches of a model that is built already.
-
-    Returns:
-        A Checkpoint.
 
     Raises:
         ValueError: for a name that does not exist for these sizes, a file that does not hold exactly their arrays.
         OSError: if the file cannot be found or fetched.
     """
     grid = None if grid is None else layouts.check_grid(grid)
-    if isinstance(weights, str) and released.is_name(weights):
+    if isinstance(weights, str) and weights in released.NAMES:
         path = released.fetch_released(weights, sizes)
         grid = grid or (224 // sizes["patch_size"],) * 2
         file = npz.open_npz(path)

@@ -219,6 +219,5 @@ def _explained(url: str, path: pathlib.Path, hint: str) -> Iterator[None]:
         raise ConnectionError(f"weights: {url} cannot be fetched ({reason}){way_out}.") from None
     except OSError as error:
         raise type(error)(
-            error.errno,
-            f"weights: the cache folder {path.parent} cannot be used ({error.strerror}) for {url}{way_out}",
+            error.errno, f"weights: the cache folder {path.parent} cannot be used ({error.strerror}) for {url}{way_out}"
         ) from None

@@ -17,11 +17,6 @@ TOKEN = "log in with hf auth login, or set HF_TOKEN, if it is private or asks to
 WITHOUT = "without network fetch the file elsewhere and give its path"
 
 
-def is_hub(text: str) -> bool:
-    """Whether `text` names something on the hub."""
-    return text.lower().startswith(SCHEME)
-
-
 def fetch(text: str, suffixes: tuple[str, ...]) -> pathlib.Path:
     """Return the cached copy of a file on the hub, downloaded where it is not there yet, its hash checked.
 
@@ -31,7 +26,7 @@ def fetch(text: str, suffixes: tuple[str, ...]) -> pathlib.Path:
     Args:
         text: hf://owner/name, optionally with @revision, and /file; without a file model.safetensors is taken, or the
             one file of weights that the repository has.
-        suffixes: of the files that can be read, such as ".safetensors"; others, such as pickles, are never downloaded.
+        suffixes: of files that can be read; others, such as pickles, are never downloaded.
 
     Raises:
         ImportError: without huggingface_hub.

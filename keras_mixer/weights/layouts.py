@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_mixer.paper import VARIANTS
-from keras_mixer.types import Grid, Spec
+from keras_mixer.types import Grid, Sizes, Spec
 from keras_mixer.weights.npz import ArrayFile
 
 _SHOWN = 12  # lines of a +/- list
@@ -15,38 +15,24 @@ PARALLEL = "module."
 Patterns = list[tuple[str, str]]  # of a name in the file, and what it becomes
 
 
-def released_shapes(
-    patch_size: int,
-    num_blocks: int,
-    hidden_dim: int,
-    tokens_mlp_dim: int,
-    channels_mlp_dim: int,
-    tokens: int,
-    classes: int | None,
-    channels: int = 3,
-) -> dict[str, tuple[int, ...]]:
+def released_shapes(sizes: Sizes, tokens: int, classes: int | None, channels: int = 3) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of the released layout; without a head where `classes` is None.
 
     Example:
-        >>> released_shapes(16, 12, 768, 384, 3072, tokens=196, classes=1000)["head/kernel"]
+        >>> released_shapes(VARIANTS["b16"], tokens=196, classes=1000)["head/kernel"]
         (768, 1000)
     """
-    shapes = {
-        "stem/kernel": (patch_size, patch_size, channels, hidden_dim),
-        "stem/bias": (hidden_dim,),
-    }
-    for i in range(num_blocks):
+    patch_size, hidden_dim = sizes["patch_size"], sizes["hidden_dim"]
+    shapes = {"stem/kernel": (patch_size, patch_size, channels, hidden_dim), "stem/bias": (hidden_dim,)}
+    for i in range(sizes["num_blocks"]):
         block = f"MixerBlock_{i}"
         for norm in ("LayerNorm_0", "LayerNorm_1"):
             shapes[f"{block}/{norm}/scale"] = shapes[f"{block}/{norm}/bias"] = (hidden_dim,)
-        for mlp, size, hidden in (
-            ("token_mixing", tokens, tokens_mlp_dim),
-            ("channel_mixing", hidden_dim, channels_mlp_dim),
-        ):
-            shapes[f"{block}/{mlp}/Dense_0/kernel"] = (size, hidden)
-            shapes[f"{block}/{mlp}/Dense_0/bias"] = (hidden,)
-            shapes[f"{block}/{mlp}/Dense_1/kernel"] = (hidden, size)
-            shapes[f"{block}/{mlp}/Dense_1/bias"] = (size,)
+        for mlp, size in (("token", tokens), ("channel", hidden_dim)):
+            hidden = sizes[f"{mlp}s_mlp_dim"]
+            for i_dense, (inputs, outputs) in enumerate(((size, hidden), (hidden, size))):
+                shapes[f"{block}/{mlp}_mixing/Dense_{i_dense}/kernel"] = (inputs, outputs)
+                shapes[f"{block}/{mlp}_mixing/Dense_{i_dense}/bias"] = (outputs,)
     shapes["pre_head_layer_norm/scale"] = shapes["pre_head_layer_norm/bias"] = (hidden_dim,)
     if classes is not None:
         shapes["head/kernel"] = (hidden_dim, classes)

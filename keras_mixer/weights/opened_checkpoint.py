@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_mixer.types import Grid, Sizes
-from keras_mixer.weights import layouts, mixer_variables, npz, resolution, stem_channels
+from keras_mixer.weights import layouts, mixer_variables, npz, resolution
 from keras_mixer.weights.npz import ArrayFile
 
 logger = logging.getLogger("keras_mixer")
@@ -73,11 +73,11 @@ class Checkpoint:
         wanted = sizes["tokens_mlp_dim"]
         growth = self._growth(wanted, grid) if self.tokens and self.tokens_mlp_dim else None
         of_file = layouts.sizes_of(self.file.specs)["image channels"]
-        if (channels, of_file) in stem_channels.FITTING:
-            self.notes.append(stem_channels.FITTING[channels, of_file])
+        if (channels, of_file) in resolution.FITTING:
+            self.notes.append(resolution.FITTING[channels, of_file])
             channels = of_file
         expected = layouts.released_shapes(
-            **{**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
+            {**sizes, "tokens_mlp_dim": self.tokens_mlp_dim if growth else wanted},
             tokens=self.tokens or math.prod(grid or (14, 14)),
             classes=(self.num_classes or 1000) if self.has_head else None,
             channels=channels,
@@ -177,12 +177,10 @@ class Checkpoint:
             arrays = [npz.read_finite(self.file, n) for n in names]
             before = [array.shape for array in arrays]
             if name == "stem/kernel" and before[0][2] != variable.shape[2]:
-                arrays = [stem_channels.fit(arrays[0], variable.shape[2])]
+                arrays = [resolution.fit_stem(arrays[0], variable.shape[2])]
             if mlp:
                 hidden_dim = variables[names[0]].shape[1]
-                arrays = list(
-                    resolution.resize_token_mlp(arrays[0], arrays[1], arrays[2], arrays[3], old_grid, grid, hidden_dim)
-                )
+                arrays = list(resolution.resize_token_mlp(arrays, old_grid, grid, hidden_dim))
             for n, old_shape, array in zip(names, before, arrays, strict=True):
                 if tuple(variables[n].shape) != array.shape:
                     raise ValueError(

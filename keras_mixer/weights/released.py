@@ -15,11 +15,6 @@ VARIABLE = "KERAS_MIXER_WEIGHTS"  # a directory or base URL with a copy of the r
 _ALIASES = {"imagenet": "imagenet1k"}
 
 
-def is_name(text: str) -> bool:
-    """Whether `text` is the name of a kind of released weights."""
-    return text in NAMES
-
-
 @functools.cache
 def _facts() -> dict[str, Any]:
     return json.loads((pathlib.Path(__file__).parents[1] / "assets" / "checkpoints.json").read_text("utf-8"))
@@ -29,16 +24,8 @@ class WeightsTable(list):
     """A list of dicts, one for each released file, that prints as a table."""
 
     def __str__(self) -> str:
-        head = (
-            "model",
-            "weights",
-            "classes",
-            "bytes",
-            "top-1 %",
-            "ReaL %",
-            "after fine-tuning (weights not released)",
-            "source",
-        )
+        tuned = "after fine-tuning (weights not released)"
+        head = ("model", "weights", "classes", "bytes", "top-1 %", "ReaL %", tuned, "source")
         rows = [head]
         for entry in self:
             tuned = "; ".join(
@@ -97,11 +84,7 @@ def _name_and_variant(path: str) -> tuple[str, str]:
 
 
 def fetch_released(name: str, sizes: Sizes) -> pathlib.Path:
-    """Return the path of a released file, fetched into the cache unless it or a copy (`VARIABLE`) is there.
-
-    Args:
-        name: one of `NAMES`.
-        sizes: patch_size, num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim of the model.
+    """Return the path of one of `NAMES` for a model's sizes, fetched unless it or a copy (`VARIABLE`) is there.
 
     Raises:
         ValueError: if there is no such file for these sizes, or what is there or was sent is not the released file.
@@ -136,7 +119,7 @@ def _verify(path: pathlib.Path, variant: str, classes: int) -> None:
     """Raise a ValueError unless the file holds exactly the variant's arrays at 224 px, float32 and finite."""
     config = VARIANTS[variant]
     tokens = (224 // config["patch_size"]) ** 2
-    expected = layouts.released_shapes(**config, tokens=tokens, classes=classes)
+    expected = layouts.released_shapes(config, tokens=tokens, classes=classes)
     file = npz.open_npz(path)
     layouts.check_specs(file, expected)
     npz.check_finite(file)

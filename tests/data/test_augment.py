@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mixer.data import augment, opening, pipeline
+from keras_mixer.data.augment_settings import Augmentation
 
 IMAGES = np.arange(6, dtype="float32")[:, None, None, None] * np.ones((6, 20, 16, 3), "float32")
 
@@ -17,8 +18,11 @@ def digits():
 
 
 def _batch(source, **kwargs):
-    args = dict(batch_size=16, image_size=16, seed=3) | kwargs
-    return tuple(part.numpy() for part in next(iter(pipeline.train_batches(source, **args))))
+    return tuple(part.numpy() for part in next(iter(_batches(source, **kwargs))))
+
+
+def _batches(source, **kwargs):
+    return pipeline.train_batches(source, batch_size=16, image_size=16, seed=3, augmentation=Augmentation(**kwargs))
 
 
 def test_cutmix_pastes_one_rectangle_and_labels_say_how_much():
@@ -64,9 +68,9 @@ def test_options_reach_the_batch_and_keep_label_sums(digits):
 
 
 def test_mixup_and_cutmix_together_take_turns(digits):
-    args = dict(batch_size=16, image_size=16, seed=3, mixup_alpha=1.0, cutmix_alpha=1.0, augmentation="none")
-    batches = list(pipeline.train_batches(digits, **args).take(30))
-    only = lambda name: list(pipeline.train_batches(digits, **(args | {name: 0.0})).take(30))
+    args = dict(mixup_alpha=1.0, cutmix_alpha=1.0, augmentation="none")
+    batches = list(_batches(digits, **args).take(30))
+    only = lambda name: list(_batches(digits, **(args | {name: 0.0})).take(30))
     mixed, cut = only("cutmix_alpha"), only("mixup_alpha")
     same = lambda a, b: bool((a[0].numpy() == b[0].numpy()).all())
     kinds = [(same(b, m), same(b, c)) for b, m, c in zip(batches, mixed, cut, strict=True)]
@@ -83,12 +87,12 @@ def test_keras_cv_augments(digits):
     assert (labels.max(axis=1) < 1).any()
 
 
-def test_keras_cv_refuses_what_it_cannot_express(digits, monkeypatch):
+def test_keras_cv_refuses_what_it_cannot_express(monkeypatch):
     with pytest.raises(ValueError, match="keras-cv can express at most 10, got 15"):
-        _batch(digits, augmentation="keras_cv", randaugment_magnitude=15)
+        Augmentation("keras_cv", randaugment_magnitude=15)
     monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(ValueError, match=r"pip install keras-cv"):
-        _batch(digits, augmentation="keras_cv")
+        Augmentation("keras_cv")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,6 @@ def test_keras_cv_refuses_what_it_cannot_express(digits, monkeypatch):
         (dict(label_smoothing=-0.1), r"label_smoothing: must be a fraction in \[0, 1\)"),
     ],
 )
-def test_bad_rates_are_refused(digits, change, message):
+def test_bad_rates_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        _batch(digits, **change)
+        Augmentation(**change)

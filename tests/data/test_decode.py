@@ -298,10 +298,10 @@ def test_a_bitmap_whose_palette_lies_among_its_pixels_is_left_to_pillow():
 
 
 def test_a_large_transparent_picture_is_composited_in_bands(monkeypatch):
-    from keras_mixer.data import transparency
+    from keras_mixer.data import colours
 
     expected = pillow(PNGS["png alpha"])
-    monkeypatch.setattr(transparency, "BAND_PIXELS", 201 * 7)  # 19 bands, as a picture of 80 million pixels has
+    monkeypatch.setattr(colours, "BAND_PIXELS", 201 * 7)  # 19 bands, as a picture of 80 million pixels has
     np.testing.assert_array_equal(decode.decode_image(PNGS["png alpha"]), expected)
     np.testing.assert_array_equal(decode.decode_image(OTHERS["tiff alpha"]), pillow(OTHERS["tiff alpha"]))
 

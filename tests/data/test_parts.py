@@ -10,15 +10,17 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import opening, pipeline, record_writing, streams
+from keras_mixer.data import opening, pipeline, record_writing
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.source import Rows, indexed_records
 
 NUM_IMAGES = 22  # in each kind of source
 MIXINGS = {
-    "nothing": {},
-    "all": dict(
+    "nothing": Augmentation(),
+    "all": Augmentation(
         randaugment_magnitude=10, mixup_alpha=0.5, cutmix_alpha=1.0, random_erasing_rate=0.5, label_smoothing=0.1
     ),
-    "cutmix": dict(cutmix_alpha=1.0),
+    "cutmix": Augmentation(cutmix_alpha=1.0),
 }
 
 
@@ -103,14 +105,14 @@ KINDS = ["digits", "folder", "records", "tfds tfrecord", "tfds array_record"]
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "folder"])  # which has a test of its own
 def test_training_parts_of_every_source_are_bit_for_bit_the_whole(open_kind, kind):
-    args = dict(batch_size=8, image_size=8, seed=3, start_step=1, mixup_alpha=0.5)
+    args = dict(batch_size=8, image_size=8, seed=3, start_step=1, augmentation=Augmentation(mixup_alpha=0.5))
     make = lambda part: pipeline.train_batches(open_kind(kind), part=part, **args)
     _assert_parts_are_the_whole(make, 2, 3)  # over the end of a pass
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_training_parts_with_every_augmentation_are_bit_for_bit_the_whole(open_kind, mixing):
-    args = dict(batch_size=8, image_size=16, seed=1, **MIXINGS[mixing])
+    args = dict(batch_size=8, image_size=16, seed=1, augmentation=MIXINGS[mixing])
     _assert_parts_are_the_whole(lambda part: pipeline.train_batches(open_kind("folder"), part=part, **args), 2, 3)
 
 
@@ -124,16 +126,17 @@ def test_training_parts_with_every_augmentation_are_bit_for_bit_the_whole(open_k
 )
 def test_training_parts_are_the_whole_from_any_step(open_kind, share, count, start_step, seed, alpha):
     args = dict(batch_size=share * count, image_size=8, seed=seed, start_step=start_step)
-    args |= dict(augmentation="none", mixup_alpha=alpha)  # quickly built
+    args |= dict(augmentation=Augmentation("none", mixup_alpha=alpha))  # quickly built
     _assert_parts_are_the_whole(lambda part: pipeline.train_batches(open_kind("digits"), part=part, **args), count, 2)
 
 
 def test_the_first_row_of_a_part_is_mixed_with_the_last_of_the_part_before(open_kind):
     """Mixed by itself, a part would have its own last image there."""
-    args = dict(batch_size=8, image_size=16, seed=3, augmentation="none")
-    plain = _take(pipeline.train_batches(open_kind("digits"), **args), 1)[0][0]
+    args = dict(batch_size=8, image_size=16, seed=3)
+    plain, mixing = Augmentation("none"), Augmentation("none", mixup_alpha=0.5)
+    plain = _take(pipeline.train_batches(open_kind("digits"), augmentation=plain, **args), 1)[0][0]
     for index, neighbour, own_last in ((0, 7, 3), (1, 3, 7)):
-        data = pipeline.train_batches(open_kind("digits"), part=(index, 2), mixup_alpha=0.5, **args)
+        data = pipeline.train_batches(open_kind("digits"), part=(index, 2), augmentation=mixing, **args)
         mixed, labels = _take(data, 1)[0]
         weight = labels[labels > 0].min()  # of the partner, where the two classes differ
         assert 0 < weight < 0.5
@@ -166,7 +169,7 @@ def test_evaluation_parts_have_equally_many_batches_and_every_image_once(open_ki
 @given(batch_size=st.integers(1, 9), start=st.integers(0, 40), length=st.integers(0, 40), data=st.data())
 def test_positions_are_those_of_the_rows(batch_size, start, length, data):
     own = tuple(sorted(data.draw(st.sets(st.integers(0, batch_size - 1), min_size=1))))
-    rows, expected = streams.Rows(batch_size, own), [k for k in range(start, start + length) if k % batch_size in own]
+    rows, expected = Rows(batch_size, own), [k for k in range(start, start + length) if k % batch_size in own]
     assert [int(k) for k in rows.positions(start, start + length)] == expected
     assert [int(k) for k in rows.positions(start).take(len(expected))] == expected
     assert [int(k) for k in rows.filter(tf.data.Dataset.range(start, start + length), start)] == expected
@@ -229,7 +232,9 @@ def test_a_part_parses_its_share_and_one_neighbour_where_images_are_mixed(open_k
     # Prefetching reads on, so the stream ends after three batches.
     ending = lambda seed, start, *rows: source.records(seed, start, *rows).take(3 * per_step)
     counted = dataclasses.replace(counted, records=ending)
-    data = pipeline.train_batches(counted, batch_size=8, image_size=8, seed=0, part=(1, 4), **mixing)
+    data = pipeline.train_batches(
+        counted, batch_size=8, image_size=8, seed=0, part=(1, 4), augmentation=Augmentation(**mixing)
+    )
     assert (len(_take(data, -1)), len(parsed)) == (3, 3 * per_step)
 
 
@@ -239,14 +244,15 @@ def test_a_source_by_index_does_not_gather_the_records_of_other_parts():
     def gather(i):
         return tf.numpy_function(lambda i: gathered.append(int(i)) or i, [i], tf.int64)
 
-    records = streams.indexed_records(20, gather)
-    assert [int(k) for k in records(None, 0, streams.Rows(8, (2, 3)))] == [2, 3, 10, 11, 18, 19]
+    records = indexed_records(20, gather)
+    assert [int(k) for k in records(None, 0, Rows(8, (2, 3)))] == [2, 3, 10, 11, 18, 19]
     assert gathered == [2, 3, 10, 11, 18, 19]
 
 
 def test_keras_cv_augments_within_the_part(open_kind):
-    args = dict(batch_size=8, image_size=16, seed=0, augmentation="keras_cv", randaugment_magnitude=9, mixup_alpha=0.2)
-    data = pipeline.train_batches(open_kind("digits"), part=(0, 2), cutmix_alpha=1.0, **args)
+    augmentation = Augmentation("keras_cv", randaugment_magnitude=9, mixup_alpha=0.2, cutmix_alpha=1.0)
+    args = dict(batch_size=8, image_size=16, seed=0, augmentation=augmentation)
+    data = pipeline.train_batches(open_kind("digits"), part=(0, 2), **args)
     images, labels = _take(data, 1)[0]
     assert images.shape == (4, 16, 16, 3)
     np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)

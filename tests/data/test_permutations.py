@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import keras_mixer
 from keras_mixer.data import opening, permutations, pipeline
-from keras_mixer.pictures.permutation_weights import permute_weights
+from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.weights import mixer_variables
 
 SIZES = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
@@ -76,7 +76,9 @@ def test_batches_of_both_pipelines_are_permuted_last():
     source = opening.open_source("digits", "test[:40]", training=False)
     order = permutations.draw_order("global", SIDE, 4, seed=2)
     for batches in (
-        pipeline.train_batches(source, batch_size=16, image_size=SIDE, seed=0, mixup_alpha=0.2).take(3),
+        pipeline.train_batches(
+            source, batch_size=16, image_size=SIDE, seed=0, augmentation=Augmentation(mixup_alpha=0.2)
+        ).take(3),
         pipeline.eval_batches(source, batch_size=16, image_size=SIDE),
     ):
         permuted = permutations.permute_batches(batches, "global", SIDE, 4, 2)
@@ -101,13 +103,24 @@ def test_batches_of_both_pipelines_are_permuted_last():
             "order: is for 2 pixels, but the images have 4 x 4",
         ),
         (lambda: permutations.order_of_patches([0, 0, 1, 2], None, 4, 2), "patches: must hold each of 0 to 3 once"),
-        (lambda: permute_weights({"stem/kernel": np.zeros((2, 2, 3, 4))}, None, [0, 1]), "pixels: must hold each of 0"),
-        (lambda: permute_weights({"a": np.zeros(3)}), "arrays: hold no 'stem/kernel'"),
+        (lambda: permutations.order_of_patches(None, [0, 1], 4, 2), "pixels: must hold each of 0 to 3 once"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def permute_weights(arrays, patches, pixels):
+    """Weights that give on permuted images what `arrays` give on the images themselves; docs/permutations.md."""
+    changed = {name: arrays[name] for name in arrays}
+    kernel = changed["stem/kernel"]  # (P, P, 3, C)
+    changed["stem/kernel"] = kernel.reshape(-1, *kernel.shape[2:])[pixels].reshape(kernel.shape)
+    for name in changed:
+        if "/token_mixing/" in name and not name.endswith("Dense_0/bias"):
+            axis = 0 if name.endswith("Dense_0/kernel") else -1  # (S, D), and (D, S) or (S,)
+            changed[name] = np.take(changed[name], patches, axis)
+    return changed
 
 
 def test_permuted_weights_give_the_golden_outputs_on_permuted_images(golden, tmp_path):
@@ -142,7 +155,9 @@ class Trainer:
         self.model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
         self.fresh = [v.numpy() for v in optimizer.variables]
         source = opening.open_source("digits", training=True)
-        batches = pipeline.train_batches(source, batch_size=64, image_size=SIDE, seed=0, mixup_alpha=0.2)
+        batches = pipeline.train_batches(
+            source, batch_size=64, image_size=SIDE, seed=0, augmentation=Augmentation(mixup_alpha=0.2)
+        )
         self.batches = [(images.numpy(), labels.numpy()) for images, labels in batches.take(STEPS)]
         self.logits = tf.function(self.model)
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer.data import augment, opening, pipeline, streams
-from keras_mixer.data.source import Source
+from keras_mixer.data import augment, opening, pipeline
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.source import Source, indexed_records
 
-ARGS = dict(batch_size=8, image_size=16, seed=7, mixup_alpha=0.2)
+ARGS = dict(batch_size=8, image_size=16, seed=7, augmentation=Augmentation(mixup_alpha=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def photographs():
     rng = np.random.default_rng(0)
     encoded = [tf.io.encode_jpeg(rng.integers(0, 256, (20 + i, 41 - i, 3), np.uint8)).numpy() for i in range(20)]
     gather = lambda i: {"image": tf.gather(encoded, i), "label": i % 3}
-    records = streams.indexed_records(20, gather)
+    records = indexed_records(20, gather)
     return Source("photographs", 20, ("a", "b", "c"), True, records, lambda r: (r["image"], r["label"]))
 
 
@@ -42,7 +43,7 @@ def _take(dataset, count):
 @pytest.mark.parametrize("magnitude", [0, 10])
 def test_batch_is_a_function_of_seed_and_step(kind, magnitude, request):
     source = request.getfixturevalue(kind)
-    args = dict(ARGS, randaugment_magnitude=magnitude)
+    args = dict(ARGS, augmentation=Augmentation(mixup_alpha=0.2, randaugment_magnitude=magnitude))
     whole = _take(pipeline.train_batches(source, **args), 9)  # more than one pass
     again = _take(pipeline.train_batches(source, start_step=5, **args), 4)
     for (images, labels), (images_again, labels_again) in zip(whole[5:], again, strict=True):
@@ -54,7 +55,8 @@ def test_batch_is_a_function_of_seed_and_step(kind, magnitude, request):
 
 @pytest.mark.parametrize("kind", ["digits", "photographs"])
 def test_batch_does_not_depend_on_parallelism(kind, request):
-    data = pipeline.train_batches(request.getfixturevalue(kind), randaugment_magnitude=10, cutmix_alpha=1.0, **ARGS)
+    augmentation = Augmentation(mixup_alpha=0.2, randaugment_magnitude=10, cutmix_alpha=1.0)
+    data = pipeline.train_batches(request.getfixturevalue(kind), **{**ARGS, "augmentation": augmentation})
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.autotune.enabled = False
@@ -69,10 +71,12 @@ def test_replicas_share_the_same_global_batch():
     code = """
         import numpy as np
         from keras_mixer.data import pipeline, opening
+        from keras_mixer.data.augment_settings import Augmentation
         from keras_mixer.training import strategies
         strategy = strategies.make_strategy("mirrored", 2)
         source = opening.open_source("digits", "train[:50]", training=True)
-        data = pipeline.train_batches(source, batch_size=8, image_size=16, seed=7, mixup_alpha=0.2)
+        mixup = Augmentation(mixup_alpha=0.2)
+        data = pipeline.train_batches(source, batch_size=8, image_size=16, seed=7, augmentation=mixup)
         shared = strategy.experimental_distribute_dataset(data)
         for step, whole, parts in zip(range(9), data, shared):
             for one, several in zip(whole, parts):
@@ -101,7 +105,7 @@ def test_range_is_that_of_preprocess_input():
 
 
 def test_without_augmentation_images_are_only_resized(digits):
-    args = dict(ARGS, augmentation="none", mixup_alpha=0, batch_size=50)
+    args = dict(ARGS, augmentation=Augmentation("none"), batch_size=50)
     images, labels = _take(pipeline.train_batches(digits, **args), 1)[0]
     plain = _take(pipeline.eval_batches(digits, batch_size=50, image_size=16), 1)[0][0]
     assert {image.tobytes() for image in images} == {image.tobytes() for image in plain}
@@ -174,9 +178,13 @@ def test_label_outside_the_range_stops(photographs, label):
         (dict(batch_size=51), "has 50 images, fewer than a batch of 51; use a smaller --batch_size"),
         (dict(batch_size=0), "batch_size: must be a positive number of images, got 0"),
         (dict(image_size=0), "image_size: must be a positive number of pixels"),
-        (dict(augmentation="strong"), "augmentation: must be one of paper, keras_cv, none, got 'strong'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(digits, change, message):
     with pytest.raises(ValueError, match=message):
         pipeline.train_batches(digits, **{**ARGS, **change})
+
+
+def test_an_unknown_augmentation_is_refused():
+    with pytest.raises(ValueError, match="augmentation: must be one of paper, keras_cv, none, got 'strong'"):
+        Augmentation("strong")

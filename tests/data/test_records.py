@@ -14,6 +14,7 @@ import tensorflow as tf
 from encoded_images import OTHERS, PLAIN
 
 from keras_mixer.data import checking, decode, opening, pipeline, record_writing, records
+from keras_mixer.data.augment_settings import Augmentation
 
 COUNT = {"train": 12, "val": 3}  # images of each class
 
@@ -202,7 +203,9 @@ def test_images_other_than_jpeg_and_png_become_png_without_loss(images, tmp_path
 def test_reading_records_runs_no_python(made):
     source = opening.open_source(str(made), training=True)
     for batches in (
-        pipeline.train_batches(source, batch_size=4, image_size=8, seed=0, randaugment_magnitude=10, mixup_alpha=0.2),
+        pipeline.train_batches(
+            source, batch_size=4, image_size=8, seed=0, augmentation=Augmentation("paper", 10, mixup_alpha=0.2)
+        ),
         pipeline.eval_batches(source, batch_size=4, image_size=8),
     ):
         graph = batches._as_serialized_graph().numpy()

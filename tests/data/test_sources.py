@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from keras_mixer.data import opening, streams
-from keras_mixer.data.source import Source
+from keras_mixer.data import opening
+from keras_mixer.data.source import Source, indexed_records
 
 
 def _write_images(folder, count, side=12, start=0):
@@ -42,7 +42,7 @@ def test_digits_hold_out_the_last_360_rows():
 def test_each_shuffled_pass_has_every_example_once_in_another_order():
     source = opening.open_source("digits", "train[:50]", training=True)
     count = source.num_examples
-    source = Source("n", count, source.class_names, False, streams.indexed_records(count, lambda i: i), None)
+    source = Source("n", count, source.class_names, False, indexed_records(count, lambda i: i), None)
     order = [int(i) for i in source.records(3, 0).take(3 * count)]
     passes = [order[i * count : (i + 1) * count] for i in range(3)]
     assert all(sorted(p) == list(range(count)) for p in passes)
@@ -53,7 +53,7 @@ def test_each_shuffled_pass_has_every_example_once_in_another_order():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), start=st.integers(0, 100), size=st.integers(1, 40))
 def test_a_stream_can_start_anywhere(seed, start, size):
-    records = streams.indexed_records(size, lambda i: i)
+    records = indexed_records(size, lambda i: i)
     whole = [int(i) for i in records(seed, 0).take(start + 5)]
     assert [int(i) for i in records(seed, start).take(5)] == whole[start:]
 

@@ -27,7 +27,7 @@ def test_a_training_step_is_measured_and_reported(tmp_path):
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "speed.json").read_text())
     (row,) = report["rows"]
-    flop = cost_model.mixer_flop(16, **TINY)
+    flop = sum(cost_model.mixer_flop(16, TINY).values())
     assert row["gflop_per_image"] == pytest.approx(3 * flop / 1e9)
     assert row["facts"]["sizes"] == TINY
     assert row["share_of_peak"] == pytest.approx(row["gflops"] / report["matmul_gflops"]["float32"][0])

@@ -430,7 +430,7 @@ def test_file_of_something_else_holds_none_of_the_arrays():
 
 
 def test_file_of_another_variant_is_named(tmp_path):
-    shapes = layouts.released_shapes(**models.VARIANTS["s32"], tokens=49, classes=10)
+    shapes = layouts.released_shapes(models.VARIANTS["s32"], tokens=49, classes=10)
     path = tmp_path / "s32.npz"
     npz.write_npz(path, {name: lambda s=shape: np.zeros(s, "float32") for name, shape in shapes.items()})
     with pytest.raises(ValueError, match=r"num_blocks is 8 in .*; the file has the sizes of MixerS32\.\n") as error:
@@ -579,7 +579,11 @@ def test_mapping_value_that_is_no_array_is_listed(arrays):
 
 def test_loading_holds_no_second_copy_while_building(tmp_path):
     """Peak memory of building from a 45 MB file stays below 2.2 times the file: the model, an array, and the graph."""
-    shapes = layouts.released_shapes(16, 3, 512, 256, 4096, tokens=196, classes=1000)
+    shapes = layouts.released_shapes(
+        dict(patch_size=16, num_blocks=3, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=4096),
+        tokens=196,
+        classes=1000,
+    )
     path = tmp_path / "large.npz"
     npz.write_npz(path, {name: lambda s=shape: np.ones(s, "float32") for name, shape in shapes.items()})
     code = (
@@ -605,7 +609,7 @@ def test_written_bytes_are_those_of_the_released_files():
         variant = fact["path"].split("-")[1].removesuffix(".npz").replace("_", "").lower()
         config = models.VARIANTS[variant]
         tokens = (224 // config["patch_size"]) ** 2
-        shapes = layouts.released_shapes(**config, tokens=tokens, classes=fact["classes"])
+        shapes = layouts.released_shapes(config, tokens=tokens, classes=fact["classes"])
         arrays = sum(128 + 4 * int(np.prod(shape)) for shape in shapes.values())
         directory = 22 + sum(30 + 46 + 2 * len(f"{name}.npy") for name in shapes)
         zip64 = 0 if fact["path"].startswith("imagenet") else 20 * len(shapes)
@@ -647,7 +651,7 @@ def _variant_file(path, variant, classes):
     """Write a generated checkpoint of a variant as the released files are; return its arrays."""
     config = models.VARIANTS[variant]
     tokens = (224 // config["patch_size"]) ** 2
-    arrays = random_weights(layouts.released_shapes(**config, tokens=tokens, classes=classes))
+    arrays = random_weights(layouts.released_shapes(config, tokens=tokens, classes=classes))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.name.startswith("imagenet"):
         npz.write_npz(path, {name: lambda a=array: a for name, array in arrays.items()})

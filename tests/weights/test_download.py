@@ -32,7 +32,7 @@ SIZES = models.VARIANTS["s32"]
 def content(tmp_path_factory):
     """A file of the released name, layout and size."""
     path = tmp_path_factory.mktemp("content") / "Mixer-S_32.npz"
-    shapes = layouts.released_shapes(**SIZES, tokens=49, classes=1000)
+    shapes = layouts.released_shapes(SIZES, tokens=49, classes=1000)
     np.savez(path, **{name: np.full(shape, 0.01, "float32") for name, shape in shapes.items()})
     return path
 
@@ -211,7 +211,7 @@ def test_nan_inside_is_not_kept(server, cached, content, tmp_path):
 
 
 def test_file_of_another_variant_is_not_kept(server, cached):
-    shapes = layouts.released_shapes(**models.VARIANTS["s16"], tokens=196, classes=1000)
+    shapes = layouts.released_shapes(models.VARIANTS["s16"], tokens=196, classes=1000)
     path = server.folder / "other.npz"
     npz.write_npz(path, {name: lambda s=shape: np.zeros(s, "float32") for name, shape in shapes.items()})
     serve(server, path.read_bytes())

@@ -71,7 +71,8 @@ def test_rectangular_base_grids_have_the_same_property(tmp_path, base, factor):
 def test_without_the_permutation_the_property_fails(arrays, monkeypatch):
     """The check can fail: plain block-diagonal kernels, as if the parts were contiguous in the token order."""
 
-    def contiguous(kernel_0, bias_0, kernel_1, bias_1, grid, factor):
+    def contiguous(mlp, grid, factor):
+        kernel_0, bias_0, kernel_1, bias_1 = mlp
         eye = np.eye(factor[0] * factor[1], dtype="float32")
         copies = len(eye)
         return np.kron(eye, kernel_0), np.tile(bias_0, copies), np.kron(eye, kernel_1), np.tile(bias_1, copies)
@@ -90,7 +91,7 @@ def test_block_diagonal_mlp_acts_on_each_part_alone(grid, factor, hidden):
     shapes = [(tokens, hidden), (hidden,), (hidden, tokens), (tokens,)]
     old = [rng.normal(size=shape) for shape in shapes]
     new_grid = (grid[0] * factor[0], grid[1] * factor[1])
-    new = resolution.resize_token_mlp(*old, grid, new_grid)
+    new = resolution.resize_token_mlp(old, grid, new_grid)
 
     def mlp(x, k0, b0, k1, b1):
         return np.tanh(x @ k0 + b0) @ k1 + b1
@@ -113,7 +114,8 @@ def test_resampling_keeps_the_pre_activations_of_even_tokens(old, new):
     rng = np.random.default_rng(3)
     tokens, hidden = old[0] * old[1], 3
     kernel_0, kernel_1 = rng.normal(size=(tokens, hidden)), np.repeat(rng.normal(size=(hidden, 1)), tokens, axis=1)
-    arrays = resolution.resize_token_mlp(kernel_0, np.ones(hidden), kernel_1, np.full(tokens, 2.0), old, new, hidden)
+    mlp = kernel_0, np.ones(hidden), kernel_1, np.full(tokens, 2.0)
+    arrays = resolution.resize_token_mlp(mlp, old, new, hidden)
     np.testing.assert_allclose(arrays[0].sum(0), kernel_0.sum(0), atol=1e-12)
     np.testing.assert_array_equal(arrays[1], np.ones(hidden))
     np.testing.assert_allclose(arrays[2], np.repeat(kernel_1[:, :1], new[0] * new[1], axis=1), atol=1e-12)
@@ -124,7 +126,7 @@ def test_resampling_keeps_the_pre_activations_of_even_tokens(old, new):
 def test_an_unchanged_size_is_the_identity(grid):
     tokens = grid[0] * grid[1]
     arrays = np.ones((tokens, 2)), np.ones(2), np.ones((2, tokens)), np.ones(tokens)
-    assert resolution.resize_token_mlp(*arrays, grid, grid) == arrays
+    assert resolution.resize_token_mlp(arrays, grid, grid) == arrays
     np.testing.assert_array_equal(resolution._resampling(grid, grid), np.eye(tokens))
 
 
@@ -162,7 +164,7 @@ def test_hidden_units_that_fit_neither_scheme_are_refused(arrays):
         keras_mixer.load_checkpoint(model, arrays)
     mlp = [arrays[f"MixerBlock_0/token_mixing/Dense_{i}/{part}"] for i in (0, 1) for part in ("kernel", "bias")]
     with pytest.raises(ValueError, match=r"20 hidden units on 4 x 4 patches cannot get 10 on 8 x 8; .*=20 or 80"):
-        resolution.resize_token_mlp(*mlp, (4, 4), (8, 8), hidden_dim=10)
+        resolution.resize_token_mlp(mlp, (4, 4), (8, 8), hidden_dim=10)
 
 
 def test_hidden_units_of_another_model_are_refused_by_the_constructor(arrays):

@@ -1,18 +1,18 @@
-"""Transparent pixels on a plain background, in whole numbers, so that TensorFlow and NumPy give the same bytes."""
+"""Transparent pixels on a plain background, and grey images; in whole numbers, so that all give the same bytes."""
 
 import numpy as np
 import tensorflow as tf
 
 BAND_PIXELS = 2**22  # composited at a time, which bounds the memory of intermediate results
 BACKGROUNDS = {"white": 255, "black": 0}
+# Red, green and blue in 65,536ths, ITU-R 601-2, as Pillow weighs them. The sum is 65,536, so grey keeps its level.
+LUMA = (19595, 38470, 7471)
 
 
 def composite(image: tf.Tensor, alpha: str) -> tf.Tensor:
-    """Put an image (H, W, 4) uint8 on a background; the result is (H, W, 3) uint8, rounded to the nearest level.
+    """Put RGBA (H, W, 4) uint8 on a background, white or black: (H, W, 3) uint8, rounded to the nearest level.
 
-    Args:
-        image: RGBA, the colours not multiplied by alpha.
-        alpha: "white" or "black", the background; "drop" to take the colours as they are stored.
+    The colours are not multiplied by alpha; "drop" takes them as they are stored.
     """
     if alpha == "drop":
         return image[:, :, :3]
@@ -34,6 +34,23 @@ def composite_numpy(image: np.ndarray, alpha: str) -> np.ndarray:
         return image[:, :, :3]
     opacity = image[:, :, 3:].astype(np.uint16)
     return _over(np.asarray(image[:, :, :3], np.uint16), opacity, BACKGROUNDS[alpha]).astype(np.uint8)
+
+
+def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    """Return images (..., H, W, 3), uint8 or float in [0, 255], with as many channels as a model wants.
+
+    3 leaves them as they are; 1 is their luma, equal to Pillow's `convert("L")` for uint8.
+
+    Example:
+        >>> to_channels(tf.constant([[[255, 0, 0], [7, 7, 7]]], tf.uint8), 1).numpy().ravel().tolist()
+        [76, 7]
+    """
+    if channels == 3:
+        return images
+    if images.dtype == tf.uint8:
+        sums = tf.reduce_sum(tf.cast(images, tf.int32) * LUMA, axis=-1, keepdims=True)
+        return tf.cast(tf.bitwise.right_shift(sums + 2**15, 16), tf.uint8)
+    return tf.reduce_sum(images * [share / 2**16 for share in LUMA], axis=-1, keepdims=True)
 
 
 def _blend(image: tf.Tensor, alpha: str) -> tf.Tensor:
