@@ -10,6 +10,7 @@ from absl import flags
 
 from keras_mixer import files
 from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.data import augment, crops, decode, pipeline, randaugment
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
@@ -30,7 +31,7 @@ def main(_: list[str]) -> None:
     stages = input_stages(photos, FLAGS.image_size, FLAGS.batch_size)
     rates = input_speed.measure(stages, FLAGS.seconds, FLAGS.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
-    memory = input_speed.peak_memory()
+    memory = peak_mib()
     details = {
         "flags": entry.settings(),
         "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from keras_mixer.benchmark import throughput
+from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.benchmark.throughput import Prepared
 from keras_mixer.types import Sizes
 
@@ -86,7 +87,7 @@ def prepare(
     kind, options = parse(name)
     bf16 = "bf16" in options or precision != "float32"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    memory = throughput.process_peak_memory
+    memory = peak_mib
     if device.type == "cuda":
         memory = lambda: torch.cuda.max_memory_allocated() / 2**20
     with torch.device("meta"):  # to count, without memory
