@@ -23,7 +23,8 @@ import keras_mixer
 from keras_mixer.cli import checkpoint_flags, shared_flags, trained_classes
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
-from keras_mixer.evaluation import real, report_files, reports
+from keras_mixer.evaluation import real, report_files
+from keras_mixer.evaluation.predictions import predict_images
 from keras_mixer.training import losses, strategies, workdir
 
 FLAGS: Any = flags.FLAGS
@@ -62,7 +63,7 @@ def main(_: list[str]) -> None:
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()
     with entry.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
-        predictions = reports.predict_images(model, batches, loss, probabilities, strategy, progress.update)
+        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 
     # ---- Numbers and files ----

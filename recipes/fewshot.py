@@ -25,7 +25,8 @@ from keras_mixer.cli import checkpoint_flags, shared_flags
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation import features, fewshot
+from keras_mixer.evaluation import fewshot
+from keras_mixer.evaluation.predictions import extract_features
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies, workdir
 
@@ -128,7 +129,7 @@ def features_of(
     label = f"{source.name}: features of"
     with entry.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
         batches = checkpoint_flags.eval_batches(strategy, source, start, side, FLAGS.crop)
-        values, labels = features.extract_features(model, batches, strategy, progress.update)
+        values, labels = extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": FLAGS.crop})
         with workdir.atomic_file(path, "wb") as file:

@@ -26,7 +26,8 @@ from keras_mixer.cli.command_line import command
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
-from keras_mixer.evaluation import report_files, reports
+from keras_mixer.evaluation import report_files
+from keras_mixer.evaluation.predictions import predict_images
 from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
@@ -112,10 +113,11 @@ def main(_: list[str]) -> None:
     result = training.train_and_evaluate(
         trainer, train_source, eval_source, steps, {"started_from": start.name}, FLAGS.crop
     )
-    if strategies.is_chief(strategy) and (result or not (pathlib.Path(FLAGS.workdir) / "classes.csv").exists()):
+    if result or not (pathlib.Path(FLAGS.workdir) / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
-            model = keras.saving.load_model(pathlib.Path(FLAGS.workdir) / "model.keras")
-        report(model, eval_source, FLAGS.batch_size // strategy.num_replicas_in_sync)
+            with strategy.scope():
+                model = keras.saving.load_model(pathlib.Path(FLAGS.workdir) / "model.keras")
+        report(model, eval_source, strategy)
 
 
 def _weights() -> str:
@@ -220,17 +222,22 @@ def new_head(model: keras.Model) -> None:
         variable.assign(keras.ops.zeros(variable.shape))
 
 
-def report(model: keras.Model, eval_source: Source, batch_size: int | None) -> None:
+def report(model: keras.Model, eval_source: Source, strategy: tf.distribute.Strategy) -> None:
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     folder, crop = pathlib.Path(FLAGS.workdir), FLAGS.crop
     pixels, root = shared_flags.pixel_settings(), FLAGS.dataset
-    options = dict(batch_size=batch_size, image_size=FLAGS.image_size, crop=crop, pixels=pixels)
-    batches = pipeline.eval_batches(eval_source, **options)
-    batches = shared_flags.permuted(batches, model.get_layer("stem").patch_size)
+    shown = dict(image_size=FLAGS.image_size, crop=crop, pixels=pixels)
+
+    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
+        batches = pipeline.eval_batches(eval_source, batch_size=FLAGS.batch_size, part=part, **shown)
+        return shared_flags.permuted(batches, model.get_layer("stem").patch_size)
+
+    batches = strategies.distribute(strategy, of_part, FLAGS.batch_size)
     loss = losses.get_loss(FLAGS.loss)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[FLAGS.loss]
-    predictions = reports.predict_images(model, batches, loss, probabilities)
-    shown = dict(image_size=FLAGS.image_size, crop=crop, pixels=pixels)
+    predictions = predict_images(model, batches, loss, probabilities, strategy)
+    if not strategies.is_chief(strategy):
+        return
     written = report_files.write(folder, predictions, eval_source, shown, root, FLAGS.pictures)
     print(
         "\n".join(f"  {path}" for path in written)

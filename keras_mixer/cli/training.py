@@ -13,7 +13,7 @@ from absl import flags
 from keras_mixer.cli import shared_flags
 from keras_mixer.data import pipeline
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation.classification import make_evaluator
+from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
 from keras_mixer.training.step import Trainer
 from keras_mixer.types import Loss
@@ -209,8 +209,8 @@ def train_and_evaluate(
             "resumed_at_step": summary["start_step"],
             **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
         }
+        lora.merge_lora(model)
         if chief:
-            lora.merge_lora(model)
             workdir.save_model(folder / "model.keras", model)
             workdir.write_json(folder / "result.json", result)
             print(
