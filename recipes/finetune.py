@@ -107,7 +107,7 @@ def main(_: list[str]) -> None:
             lora.enable_lora(model, FLAGS.lora_rank)
     if FLAGS.linear_probe:
         FLAGS["freeze"].value = [layer.name for layer in model.layers if layer.weights and layer.name != "head"]
-    trainer = training.make_trainer(model, loss, strategy, *steps[:2])
+    trainer = training.trainer_of_flags(model, loss, strategy, *steps[:2])
 
     # ---- Train, evaluate every image once, save ----
     result = training.train_and_evaluate(

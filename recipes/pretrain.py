@@ -66,7 +66,7 @@ def main(_: list[str]) -> None:
             rematerialize=FLAGS.rematerialize,
         )
         set_head_bias(model)
-    trainer = training.make_trainer(model, loss, strategy, *steps[:2])
+    trainer = training.trainer_of_flags(model, loss, strategy, *steps[:2])
 
     # ---- Train, evaluate every image once, save ----
     result = training.train_and_evaluate(trainer, train_source, eval_source, steps)

@@ -15,7 +15,7 @@ from keras_mixer.data import pipeline
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training import freezing, loop, lora, optimizers, schedules, strategies, workdir
-from keras_mixer.training.step import Trainer
+from keras_mixer.training.step import Execution, Trainer
 from keras_mixer.types import Loss
 
 FLAGS: Any = flags.FLAGS
@@ -95,7 +95,7 @@ def steps_of_run(num_examples: int) -> tuple[int, int, int, int]:
     return total, warmup, log, evaluation
 
 
-def make_trainer(
+def trainer_of_flags(
     model: keras.Model, loss: Loss, strategy: tf.distribute.Strategy, total_steps: int, warmup_steps: int
 ) -> Trainer:
     """Freeze --freeze and return the trainer that the flags describe."""
@@ -116,9 +116,7 @@ def make_trainer(
         loss,
         strategy,
         FLAGS.batch_size,
-        FLAGS.precision,
-        steps_per_execution=FLAGS.steps_per_execution,
-        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+        Execution(FLAGS.steps_per_execution, FLAGS.gradient_accumulation_steps),
     )
 
 
@@ -133,7 +131,7 @@ def train_and_evaluate(
     """Train in --workdir, or go on with it; evaluate every image once; write model.keras and result.json.
 
     Args:
-        trainer: from `make_trainer`.
+        trainer: from `trainer_of_flags`.
         train_source, eval_source: see `data.source`.
         steps: (total_steps, warmup_steps, log_steps, eval_steps).
         extra_settings: name -> JSON value of what determines the run beside the flags.
@@ -193,13 +191,10 @@ def train_and_evaluate(
                 trainer,
                 batches,
                 folder,
-                total_steps=total_steps,
+                total_steps,
+                loop.Intervals(FLAGS.checkpoint_steps, log_steps, eval_steps, FLAGS.keep_checkpoints),
                 evaluate=evaluate,
                 preview=preview,
-                checkpoint_steps=FLAGS.checkpoint_steps,
-                log_steps=log_steps,
-                eval_steps=eval_steps,
-                keep_checkpoints=FLAGS.keep_checkpoints,
             )
             final = summary["evaluation"]
         result = {
