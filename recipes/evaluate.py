@@ -25,7 +25,8 @@ from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Measuring
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
-from keras_mixer.evaluation import real, report_files, reports
+from keras_mixer.evaluation import real, report_files
+from keras_mixer.evaluation.predictions import predict_images
 from keras_mixer.training import losses, strategies
 
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
@@ -71,7 +72,7 @@ def run(settings: Settings) -> dict[str, Any]:
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()
     with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
-        predictions = reports.predict_images(model, batches, loss, probabilities, strategy, progress.update)
+        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 
     # ---- Numbers and files ----

@@ -27,7 +27,8 @@ from keras_mixer.cli.settings import Measuring, TrainingData
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation import features, fewshot
+from keras_mixer.evaluation import fewshot
+from keras_mixer.evaluation.predictions import extract_features
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies
 
@@ -140,7 +141,7 @@ def features_of(
     label = f"{source.name}: features of"
     with inputs.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
         batches = trained.eval_batches(settings, strategy, source, start, side)
-        values, labels = features.extract_features(model, batches, strategy, progress.update)
+        values, labels = extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):
         description = json.dumps({"source": source.name, "image_size": side, "crop": settings.crop})
         with files.writing(path, "wb") as file:

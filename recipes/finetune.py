@@ -26,7 +26,8 @@ from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
-from keras_mixer.evaluation import report_files, reports
+from keras_mixer.evaluation import report_files
+from keras_mixer.evaluation.predictions import predict_images
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
 
@@ -62,7 +63,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     if settings.linear_probe:
         body = tuple(layer.name for layer in model.layers if layer.weights and layer.name != "head")
         settings = settings.with_values(freeze=body)
-    trainer = training.make_trainer(settings, model, strategy, steps)
+    trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
     started_from = {"started_from": start.name}
@@ -70,10 +71,11 @@ def run(settings: Settings) -> dict[str, Any] | None:
         settings, trainer, train_source, eval_source, steps, crop=settings.crop, started_from=started_from
     )
     folder = pathlib.Path(settings.workdir)
-    if strategies.is_chief(strategy) and (result or not (folder / "classes.csv").exists()):
+    if result or not (folder / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
-            model = keras.saving.load_model(folder / "model.keras")
-        report(settings, model, eval_source, settings.batch_size // strategy.num_replicas_in_sync)
+            with strategy.scope():
+                model = keras.saving.load_model(folder / "model.keras")
+        report(settings, model, eval_source, strategy)
     return result
 
 
@@ -126,15 +128,21 @@ def build(settings: Settings, start: StartingPoint, source: Source) -> keras.Mod
     return model
 
 
-def report(settings: Settings, model: keras.Model, eval_source: Source, batch_size: int) -> None:
+def report(settings: Settings, model: keras.Model, eval_source: Source, strategy: tf.distribute.Strategy) -> None:
     """Write and name the pictures of what the model gets wrong, and say what to do next."""
     shown: dict[str, Any] = dict(
         image_size=settings.image_size, crop=settings.crop, pixels=PixelSettings(**settings.pixels())
     )
-    batches = pipeline.eval_batches(eval_source, batch_size=batch_size, **shown)
-    batches = inputs.permuted(settings, batches, settings.image_size, model.get_layer("stem").patch_size)
+
+    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
+        batches = pipeline.eval_batches(eval_source, batch_size=settings.batch_size, part=part, **shown)
+        return inputs.permuted(settings, batches, settings.image_size, model.get_layer("stem").patch_size)
+
+    batches = strategies.distribute(strategy, of_part, settings.batch_size)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[settings.loss]
-    predictions = reports.predict_images(model, batches, losses.get_loss(settings.loss), probabilities)
+    predictions = predict_images(model, batches, losses.get_loss(settings.loss), probabilities, strategy)
+    if not strategies.is_chief(strategy):
+        return
     folder = pathlib.Path(settings.workdir)
     written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
     print(

@@ -73,7 +73,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
             rematerialize=settings.rematerialize,
         )
         set_head_bias(settings, model)
-    trainer = training.make_trainer(settings, model, strategy, steps)
+    trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
     result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps)

@@ -4,7 +4,6 @@ import io
 import math
 import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -113,13 +112,6 @@ def _cpu_seconds(data: tf.data.Dataset) -> float:
     for _ in iterator:
         pass
     return time.process_time() - start
-
-
-def peak_memory() -> float:
-    """Return the largest resident memory of this process so far, MiB."""
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(rates: Rates, limit: str) -> str:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_mixer import files
 from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.cli import inputs
 from keras_mixer.data import augment, crops, decode, pipeline, randaugment
@@ -31,7 +32,7 @@ def run(settings: Settings) -> None:
     stages = input_stages(photos, settings.image_size, settings.batch_size)
     rates = input_speed.measure(stages, settings.seconds, settings.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
-    memory = input_speed.peak_memory()
+    memory = peak_mib()
     details = {
         "flags": settings.as_json(),
         "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},

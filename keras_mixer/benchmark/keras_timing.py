@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mixer.benchmark import cost_model, throughput
+from keras_mixer.benchmark import cost_model, memory, throughput
 from keras_mixer.benchmark.throughput import Prepared, Repeat
 from keras_mixer.types import Tensor
 
@@ -180,7 +180,7 @@ def _peak_memory() -> float:
 
         if tf.config.list_physical_devices("GPU"):
             return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
-    return throughput.process_peak_memory()
+    return memory.peak_mib()
 
 
 def _environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from keras_mixer.benchmark import throughput
+from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.benchmark.throughput import Prepared
 from keras_mixer.types import Sizes
 
@@ -79,7 +80,7 @@ def prepare(
     bf16 = "bf16" in options or precision != "float32"
     infer = mode == "inference"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    memory = throughput.process_peak_memory
+    memory = peak_mib
     if device.type == "cuda":
         memory = lambda: torch.cuda.max_memory_allocated() / 2**20
     build = lambda: _build(kind, model, sizes, image_size)

@@ -1,5 +1,6 @@
 """Time and memory until something can be used, each measurement in a fresh Python process."""
 
+import inspect
 import json
 import os
 import statistics
@@ -10,33 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_mixer import files
-from keras_mixer.benchmark import measuring, speed_report
+from keras_mixer.benchmark import measuring, memory, speed_report
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.paper import VARIANTS
 from keras_mixer.pictures.figure import new_figure
 
 # argv: what runs before the clock, and what is measured. The peak before is forgotten, where the system can.
-PROGRAM = """
-import json, re, sys, time
-space = {}
-def peak():
-    try:
-        with open("/proc/self/status") as file:
-            kib = int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1])
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-        return kib / 1024
-    except OSError:
-        import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+PROGRAM = f"""
+{inspect.getsource(memory)}
+import json, time
+space = {{}}
 exec(sys.argv[1], space)
-peak()
-before = peak()
+forget_peak()
+before = peak_mib()
+forget_peak()
 start = time.perf_counter()
 exec(sys.argv[2], space)
 seconds = time.perf_counter() - start
-after = peak()
-print(json.dumps({"seconds": seconds, "peak_mib": after, "added_mib": after - before}))
+after = peak_mib()
+print(json.dumps({{"seconds": seconds, "peak_mib": after, "added_mib": after - before}}))
 """
 
 

@@ -234,16 +234,6 @@ def use_one_core() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def process_peak_memory() -> float:
-    """Return the largest resident memory of this process so far, MiB."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():  # what getrusage says would include the process that started this one
-        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 2**10
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def busy_cores(seconds: float = 1.0) -> float | None:
     """Return how many of the machine's cores are busy now, over so many seconds; None where the system does not say."""
     stat = pathlib.Path("/proc/stat")

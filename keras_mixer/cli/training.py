@@ -14,9 +14,9 @@ from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation.classification import make_evaluator
+from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training import freezing, loop, lora, losses, optimizers, schedules, strategies, workdir
-from keras_mixer.training.step import Trainer
+from keras_mixer.training.step import Execution, Trainer
 
 logger = logging.getLogger("keras_mixer")
 
@@ -63,7 +63,7 @@ def steps_of_run(settings: Training, num_examples: int) -> Steps:
     return Steps(total, warmup, log, evaluation)
 
 
-def make_trainer(settings: Training, model: keras.Model, strategy: tf.distribute.Strategy, steps: Steps) -> Trainer:
+def trainer_of(settings: Training, model: keras.Model, strategy: tf.distribute.Strategy, steps: Steps) -> Trainer:
     """Freeze what is to be frozen, and return the trainer of the settings."""
     freezing.freeze(model, list(settings.freeze))
     with strategy.scope():
@@ -82,9 +82,7 @@ def make_trainer(settings: Training, model: keras.Model, strategy: tf.distribute
         losses.get_loss(settings.loss),
         strategy,
         settings.batch_size,
-        settings.precision,
-        steps_per_execution=settings.steps_per_execution,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        Execution(settings.steps_per_execution, settings.gradient_accumulation_steps),
     )
 
 
@@ -102,7 +100,7 @@ def train_and_evaluate(
 
     Args:
         settings: filled ones.
-        trainer: from `make_trainer`.
+        trainer: from `trainer_of`.
         train_source, eval_source: see `data.source`.
         steps: from `steps_of_run`.
         crop: of the evaluation.
@@ -148,13 +146,10 @@ def train_and_evaluate(
                 trainer,
                 batches,
                 at,
-                total_steps=steps.total,
+                steps.total,
+                loop.Intervals(settings.checkpoint_steps, steps.log, steps.evaluation, settings.keep_checkpoints),
                 evaluate=make_evaluator(model, distributed, trainer.image_loss, strategy),
                 preview=preview,
-                checkpoint_steps=settings.checkpoint_steps,
-                log_steps=steps.log,
-                eval_steps=steps.evaluation,
-                keep_checkpoints=settings.keep_checkpoints,
             )
         return _finish(settings, trainer, eval_source, steps, summary, at)
 
@@ -204,8 +199,8 @@ def _finish(
         "resumed_at_step": summary["start_step"],
         **{name: summary[name] for name in ("images_per_second", "training_seconds", "checkpoint_seconds")},
     }
+    lora.merge_lora(trainer.model)
     if strategies.is_chief(trainer.strategy):
-        lora.merge_lora(trainer.model)
         workdir.save_model(at / "model.keras", trainer.model)
         files.write_json(at / "result.json", result)
         print(

@@ -12,50 +12,6 @@ DEVIATION_FLOOR = 1e-5  # added to every deviation: a feature that never varies 
 _ROWS = 4096  # test images whose scores are in memory at a time
 
 
-def fewshot_accuracy(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    test_labels: np.ndarray,
-    shots: int,
-    l2: float = 1024.0,
-    seed: int = 0,
-) -> float:
-    """Return the fraction of test images that a linear classifier of `shots` examples per class gets right.
-
-    The examples are those of `draw_examples`, the classifier that of `fit_least_squares`.
-
-    Args:
-        train_features: (N, C) float, frozen features to draw from.
-        train_labels: (N,) whole numbers from 0.
-        test_features: (M, C) float.
-        test_labels: (M,) whole numbers from 0.
-        shots: examples per class.
-        l2: lambda of the regulariser; the paper's lineage uses 1024.
-        seed: chooses the examples.
-
-    Raises:
-        ValueError: for arrays that do not match or are not finite, an argument outside its range, or a class with
-            fewer examples than `shots`.
-
-    Example:
-        >>> features, labels = np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, 0, 1, 1])
-        >>> fewshot_accuracy(features, labels, features, labels, shots=1)
-        1.0
-    """
-    train_features, train_labels = check_features("train", train_features, train_labels)
-    test_features, test_labels = check_features("test", test_features, test_labels)
-    if train_features.shape[1] != test_features.shape[1]:
-        raise ValueError(
-            f"test_features: {test_features.shape[1]} columns, but train_features has {train_features.shape[1]}; "
-            "take both from one model."
-        )
-    num_classes = int(max(train_labels.max(), test_labels.max())) + 1
-    drawn = draw_examples(train_labels, shots, seed, num_classes)
-    weights = fit_least_squares(train_features[drawn], train_labels[drawn], num_classes, l2)
-    return accuracy(weights, test_features, test_labels)
-
-
 def draw_examples(
     labels: ArrayLike, shots: int, seed: int, num_classes: int | None = None, class_names: Sequence[str] | None = None
 ) -> np.ndarray:
@@ -111,14 +67,15 @@ def fit_least_squares(features: ArrayLike, labels: ArrayLike, num_classes: int, 
         W, mean and deviation.
 
     Raises:
-        ValueError: for an l2 that is not positive.
+        ValueError: for arrays that do not match or are not finite, or an l2 that is not positive.
     """
+    features, labels = _checked("train", features, labels)
     if isinstance(l2, bool) or not isinstance(l2, numbers.Real) or not 0 < l2 < float("inf"):
         raise ValueError(f"l2: must be a positive number, got {l2!r}.")
-    features = np.asarray(features, np.float64)
+    features = features.astype(np.float64)
     mean, deviation = features.mean(0), features.std(0) + DEVIATION_FLOOR
     x = _whiten(features, mean, deviation)
-    y = np.where(np.asarray(labels)[:, None] == np.arange(num_classes), 1.0, -1.0)
+    y = np.where(labels[:, None] == np.arange(num_classes), 1.0, -1.0)
     if x.shape[1] <= x.shape[0]:
         weights = np.linalg.solve(x.T @ x + l2 * np.eye(x.shape[1]), x.T @ y)
     else:  # the same solution: (X'X + l2)^-1 X' = X' (XX' + l2)^-1
@@ -126,23 +83,37 @@ def fit_least_squares(features: ArrayLike, labels: ArrayLike, num_classes: int, 
     return weights, mean, deviation
 
 
-def accuracy(fit: Fit, features: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(fit: Fit, features: ArrayLike, labels: ArrayLike) -> float:
     """Return the fraction of rows whose highest score is their label's; of equal scores the first class counts.
 
     Args:
         fit: from `fit_least_squares`.
         features: (M, C) float.
-        labels: (M,) whole numbers.
+        labels: (M,) whole numbers from 0.
+
+    Raises:
+        ValueError: for arrays that do not match each other or the fit, or are not finite.
+
+    Example:
+        >>> features, labels = np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, 0, 1, 1])
+        >>> drawn = draw_examples(labels, shots=1, seed=0)
+        >>> accuracy(fit_least_squares(features[drawn], labels[drawn], num_classes=2), features, labels)
+        1.0
     """
     weights, mean, deviation = fit
+    features, labels = _checked("test", features, labels)
+    if features.shape[1] != len(mean):
+        raise ValueError(
+            f"test_features: {features.shape[1]} columns, but train_features has {len(mean)}; take both from one model."
+        )
     hits = 0
     for start in range(0, len(features), _ROWS):
-        x = _whiten(np.asarray(features[start : start + _ROWS], np.float64), mean, deviation)
+        x = _whiten(features[start : start + _ROWS].astype(np.float64), mean, deviation)
         hits += int(((x @ weights).argmax(-1) == labels[start : start + _ROWS]).sum())
     return hits / len(features)
 
 
-def check_features(name: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _checked(name: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return both as arrays, or raise a ValueError that starts with their name, "train" or "test"."""
     features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or not features.size or labels.shape != features.shape[:1]:

@@ -11,8 +11,7 @@ import numpy as np
 from keras_mixer import files
 from keras_mixer.data import folders, pipeline, subsets
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation import reports
-from keras_mixer.evaluation.reports import Predictions
+from keras_mixer.evaluation.predictions import Predictions, class_rows, worst_mistakes
 from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
@@ -32,7 +31,7 @@ def write(
 
     Args:
         folder: a path.
-        predictions: from `evaluation.reports.predict_images`, of every image of `source`.
+        predictions: from `evaluation.predictions.predict_images`, of every image of `source`.
         source: see `data.source`.
         shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
         root: files are named from this folder on.
@@ -44,26 +43,28 @@ def write(
     root = os.path.expanduser(root)
     with files.naming_unwritable(folder):
         write_mistakes(folder, predictions, source, shown, root, pictures)
-        if pictures and predictions.num_classes <= MOST_COLUMNS:
-            matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
+        matrix = write_tables(folder, predictions, source.class_names)
+        if pictures and matrix is not None:
             grids.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
         else:
             (folder / "confusion.png").unlink(missing_ok=True)
-        write_tables(folder, predictions, source.class_names)
     names = ("classes.csv", "confusion.csv", "mistakes.csv", "confusion.png", "mistakes.png")
     return [folder / name for name in names if (folder / name).exists()]
 
 
-def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence[str]) -> None:
-    """Write classes.csv and confusion.csv."""
-    write_csv(folder / "classes.csv", reports.class_rows(predictions, names))
+def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence[str]) -> np.ndarray | None:
+    """Write classes.csv and confusion.csv; return the matrix (K, K), [true class, predicted class], of few classes."""
+    from sklearn.metrics import confusion_matrix  # takes seconds to import
+
+    write_csv(folder / "classes.csv", class_rows(predictions, names))
     if predictions.num_classes <= MOST_COLUMNS:
-        matrix = reports.confusion_matrix(predictions.labels, predictions.predicted, predictions.num_classes)
+        classes = range(predictions.num_classes)
+        matrix = confusion_matrix(predictions.labels, predictions.predicted, labels=classes)
         with files.writing(folder / "confusion.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["true class \\ predicted", *names])
             writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
-        return
+        return matrix
     pairs = np.stack([predictions.labels, predictions.predicted])
     (true, predicted), counts = np.unique(pairs, axis=1, return_counts=True)
     rows = [
@@ -71,13 +72,14 @@ def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence
         for i, j, n in zip(true, predicted, counts.tolist(), strict=True)
     ]
     write_csv(folder / "confusion.csv", rows)
+    return None
 
 
 def write_mistakes(
     folder: pathlib.Path, predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool
 ) -> None:
     """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
-    worst = reports.worst_mistakes(predictions, MOST_MISTAKES)
+    worst = worst_mistakes(predictions, MOST_MISTAKES)
     names, rows = source.class_names, []
     (folder / "mistakes.png").unlink(missing_ok=True)
     if len(worst):

@@ -15,26 +15,11 @@ from tqdm import tqdm
 
 from keras_mixer import files
 from keras_mixer.training import checkpoints, ema, signals, strategies
+from keras_mixer.training.metrics import MetricsFile
 from keras_mixer.training.step import STATISTICS
-from keras_mixer.training.workdir import MetricsFile
 from keras_mixer.types import Tensor
 
 logger = logging.getLogger("keras_mixer")
-COLUMNS = (
-    "step",
-    "learning_rate",
-    "train_loss",
-    "train_top1",
-    "eval_loss",
-    "eval_top1",
-    "eval_top5",
-    "ema_loss",
-    "ema_top1",
-    "ema_top5",
-    "gradient_norm",
-    "weight_norm",
-    "images_per_second",
-)
 SCORES = ("loss", "top1", "top5")
 Evaluate = Callable[[], dict[str, float]]  # loss, top1, top5 and num_examples of the present weights
 Preview = Callable[[], tf.Tensor]  # images (N, H, W, 3) in [-1, 1]
@@ -120,7 +105,7 @@ class Log(_StepCallback):
         super().on_train_begin(logs)
         if self.workdir is None:
             return
-        self.metrics = MetricsFile(self.workdir / "metrics.csv", COLUMNS, self.last_step)
+        self.metrics = MetricsFile(self.workdir / "metrics.csv", self.last_step)
         with self._naming_tensorboard():
             self.writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         terminal = sys.stderr.isatty()

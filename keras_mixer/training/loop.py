@@ -1,6 +1,7 @@
 """One call of `fit` from the step where the last run stopped to the last step."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer.training import callbacks, checkpoints, signals, strategies
-from keras_mixer.training.step import Trainer
+from keras_mixer.training.step import CountSteps, Execution, Trainer
 from keras_mixer.types import Loss
 
 # What the others see when a worker of a multi-worker run dies.
@@ -22,17 +23,30 @@ class WorkerLost(RuntimeError):
     exit_code = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Steps between two checkpoints, two rows of the log and two evaluations; how many of the newest checkpoints stay.
+
+    Raises:
+        ValueError: for one that is not positive.
+    """
+
+    checkpoint_steps: int = 1000
+    log_steps: int = 100
+    eval_steps: int = 1000
+    keep_checkpoints: int = checkpoints.KEEP
+
+    def __post_init__(self) -> None:
+        check_intervals(**dataclasses.asdict(self))
+
+
 def make_trainer(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     loss: Loss,
     strategy: tf.distribute.Strategy,
     batch_size: int,
-    precision: str = "float32",
-    *,
-    steps_per_execution: int = 1,
-    gradient_accumulation_steps: int = 1,
-    jit_compile: bool | None = None,
+    execution: Execution = Execution(),  # noqa: B008 - it is frozen
 ) -> Trainer:
     """Return a compiled `step.Trainer` around `model`, whose `fit` and state the recipes use.
 
@@ -42,31 +56,28 @@ def make_trainer(
         loss: (labels, logits) -> loss per image; its mean over the global batch is minimised.
         strategy: the `tf.distribute` strategy the model was built under.
         batch_size: images in a global batch.
-        precision: "float32" or "mixed_bfloat16".
-        steps_per_execution: steps between two returns to Python; logs and checkpoints come after whole executions.
-        gradient_accumulation_steps: parts of each device's batch that are computed one after the other.
-        jit_compile: whether XLA compiles the step; None for where it is known to be faster.
+        execution: how steps are computed.
 
     Raises:
         ValueError: for a number of steps that is not positive, a batch that cannot be shared evenly, or an optimiser
             that is not ours.
     """
-    if not hasattr(optimizer, "sums_replicas"):
+    if not hasattr(optimizer, "takes_final_gradients"):
         raise ValueError(
             f"optimizer: {type(optimizer).__name__} would sum and clip the gradient of each device again; use "
             "keras_mixer.training.optimizers.make_optimizer, AdamW or HeavyBallSGD."
         )
-    check_intervals(steps_per_execution=steps_per_execution)
-    check_batch(batch_size, strategy, gradient_accumulation_steps)
-    if jit_compile is None:
+    check_intervals(steps_per_execution=execution.steps_per_execution)
+    check_batch(batch_size, strategy, execution.gradient_accumulation_steps)
+    if execution.jit_compile is None:
         # On CPU, XLA does not use the bfloat16 units. A TPU compiles everything by itself, and TensorFlow's build for
         # it has no XLA for the CPU.
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        jit_compile = (precision == "float32" or on_gpu) and not tf.config.list_physical_devices("TPU_SYSTEM")
+        known = model.compute_dtype == "float32" or bool(tf.config.list_physical_devices("GPU"))
+        faster = known and not tf.config.list_physical_devices("TPU_SYSTEM")
+        execution = dataclasses.replace(execution, jit_compile=faster)
     with strategy.scope():
-        parts = gradient_accumulation_steps
-        trainer = Trainer(model, loss, strategy, batch_size, steps_per_execution, parts, jit_compile)
-        optimizer.sums_replicas = False
+        trainer = Trainer(model, loss, strategy, batch_size, execution)
+        optimizer.takes_final_gradients = True
         optimizer.build(model.trainable_variables)
         trainer.compile(optimizer)
     return trainer
@@ -96,14 +107,11 @@ def train(
     trainer: Trainer,
     batches: Callable[[int], tf.data.Dataset | tf.distribute.DistributedDataset],
     workdir: pathlib.Path,
-    *,
     total_steps: int,
+    intervals: Intervals = Intervals(),
+    *,
     evaluate: callbacks.Evaluate | None = None,
     preview: callbacks.Preview | None = None,
-    checkpoint_steps: int = 1000,
-    log_steps: int = 100,
-    eval_steps: int = 1000,
-    keep_checkpoints: int = checkpoints.KEEP,
 ) -> dict[str, Any]:
     """Train to `total_steps`, from the newest checkpoint in the workdir if it has one.
 
@@ -111,57 +119,43 @@ def train(
 
     Args:
         trainer: from `make_trainer`.
-        batches: start_step -> dataset of (images float32 in [-1, 1], labels (B, K)), distributed where the strategy
-            has several replicas (see `strategies.distribute`).
+        batches: start_step -> dataset of (images float32 in [-1, 1], labels (B, K)), as `strategies.distribute` has it.
         workdir: a folder from `workdir.open_workdir`. With several workers, one that all of them see.
         total_steps: of the whole run.
-        evaluate: from `evaluation.classification.make_evaluator`; None for no evaluation.
+        intervals: when to save, to log and to evaluate.
+        evaluate: from `evaluation.predictions.make_evaluator`; None for no evaluation.
         preview: gives images in [-1, 1] that TensorBoard shows as an example of a training batch.
-        checkpoint_steps, log_steps, eval_steps: steps between two of each.
-        keep_checkpoints: how many of the newest checkpoints stay.
 
     Returns:
         dict of start_step; evaluation, the last one, empty without `evaluate`; and of this process, without evaluation
-        and the first execution, images_per_second, training_seconds and checkpoint_seconds, None where nothing was
-        timed.
+        and the first execution, images_per_second, training_seconds, checkpoint_seconds, None where none was timed.
 
     Raises:
-        ValueError: for a non-positive number of steps, or where no checkpoint of the workdir can be used.
+        ValueError: where no checkpoint of the workdir can be used.
         NonFiniteLoss: naming the step; the last good state is on disk.
         Interrupted: after a signal; the state is on disk.
         WorkerLost: where another worker died; the checkpoints are on disk.
         files.SaveError: if the disk is full; the checkpoints before are on disk.
     """
-    check_intervals(
-        checkpoint_steps=checkpoint_steps, log_steps=log_steps, eval_steps=eval_steps, keep_checkpoints=keep_checkpoints
+    written, each = workdir if strategies.is_chief(trainer.strategy) else None, intervals
+    log = callbacks.Log(written, trainer.batch_size, each.log_steps, each.eval_steps, evaluate, preview)
+    state = lambda: trainer.state() | {"log/running": log.running}
+    saving = callbacks.Checkpoint(
+        written and written / "checkpoints", each.checkpoint_steps, state, each.keep_checkpoints
     )
-    chief = strategies.is_chief(trainer.strategy)
-    folder = workdir / "checkpoints"
-    log = callbacks.Log(workdir if chief else None, trainer.batch_size, log_steps, eval_steps, evaluate, preview)
-
-    def state() -> checkpoints.Arrays:
-        return trainer.state() | {"log/running": log.running}
-
-    saving = callbacks.Checkpoint(folder if chief else None, checkpoint_steps, state, keep_checkpoints)
-    saving.set_model(trainer)
+    for callback in (log, saving):
+        callback.set_model(trainer)
     with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer):
-        start, arrays = checkpoints.read_newest(folder, state())
-        if arrays is None and (workdir / "metrics.csv").exists():  # it is made after the first checkpoint
-            raise ValueError(
-                f"workdir: {folder} has no checkpoint, and metrics.csv says that the run had begun; restore one, or "
-                "--overwrite to start anew."
-            )
-        strategies.check_same_step(trainer.strategy, start)
-        trainer.step, trainer.total_steps = start, total_steps
-        if arrays is not None:
-            trainer.set_state(arrays)
-            log.running[:] = arrays["log/running"]
-        else:
-            saving.save(0)  # so that a NaN in the first steps also leaves a good state
+        start = _restore(trainer, workdir, log, saving)
+        trainer.total_steps = total_steps
         if start < total_steps:
-            _fit(trainer, batches(start), [callbacks.StopOnNonFinite(), log, saving])
+            # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
+            data, parts = batches(start), [CountSteps(), callbacks.StopOnNonFinite(), log, saving]
+            with contextlib.closing(log):
+                trainer.fit(data, steps_per_epoch=trainer.executions, shuffle=False, verbose=0, callbacks=parts)
+            if trainer.step < total_steps:  # Keras only warns when the data end too soon
+                raise RuntimeError(f"the training data ended after step {trainer.step}, and they should be endless.")
         elif evaluate is not None:  # it was stopped between its last checkpoint and its result
-            log.set_model(trainer)
             log.evaluate_now()
     if saving.signum is not None:
         raise signals.Interrupted(saving.signum, trainer.step)
@@ -177,19 +171,22 @@ def train(
     }
 
 
-def _fit(
-    trainer: Trainer,
-    data: tf.data.Dataset | tf.distribute.DistributedDataset,
-    callback_list: list[keras.callbacks.Callback],
-) -> None:
-    # One call for the whole run: Keras overwrites weights with their average at each end of a `fit`.
-    executions = -(-trainer.total_steps // trainer.steps_each) - trainer.step // trainer.steps_each
-    try:
-        trainer.fit(data, steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=callback_list)
-    finally:
-        callback_list[1].close()
-    if trainer.step < trainer.total_steps:  # Keras only warns when the data end too soon
-        raise RuntimeError(f"the training data ended after step {trainer.step}, and they should be endless.")
+def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving: callbacks.Checkpoint) -> int:
+    """Put trainer and log where the newest checkpoint was, save a first one where there is none; return the step."""
+    folder = workdir / "checkpoints"
+    trainer.step, arrays = checkpoints.read_newest(folder, saving.state())
+    if arrays is None and (workdir / "metrics.csv").exists():  # it is made after the first checkpoint
+        raise ValueError(
+            f"workdir: {folder} has no checkpoint, and metrics.csv says that the run had begun; restore one, or "
+            "--overwrite to start anew."
+        )
+    strategies.check_same_step(trainer.strategy, trainer.step)
+    if arrays is not None:
+        trainer.set_state(arrays)
+        log.running[:] = arrays["log/running"]
+    else:
+        saving.save(0)  # so that a NaN in the first steps also leaves a good state
+    return trainer.step
 
 
 @contextlib.contextmanager

@@ -1,19 +1,22 @@
-"""What training runs have measured so far: their metrics.csv and run.json. Needs neither TensorFlow nor Keras."""
+"""metrics.csv, written by a training run and read with its run.json. Needs neither TensorFlow nor Keras."""
 
+import contextlib
 import csv
 import dataclasses
 import json
 import math
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_mixer import files
 from keras_mixer.types import Path
 
 Columns = dict[str, list[float | None]]  # by name, R values, None where a row has none
-# Of metrics.csv, all that the training loop writes or wrote. "ema" is the evaluation of averaged weights.
+# "ema" is the evaluation of averaged weights.
 COLUMNS = (
     "step",
     "learning_rate",
@@ -30,6 +33,38 @@ COLUMNS = (
     "images_per_second",
 )
 LONGEST_VALUE = 24  # of a setting
+
+
+class MetricsFile:
+    """metrics.csv as it is written: one row per log, of `COLUMNS`, empty where a row has no value.
+
+    Args:
+        path: of the file; rows after `step` of an interrupted run are dropped, since they are about to be repeated.
+        step: that the run continues from.
+    """
+
+    def __init__(self, path: pathlib.Path, step: int) -> None:
+        rows: list[dict[str, str]] = []
+        if step and os.path.exists(path):
+            with open(path, newline="") as file:
+                # On a full disk a row may be cut off, even inside its step.
+                rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+        with files.naming_unwritable(path), files.writing(path) as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row and flush it."""
+        with files.naming_unwritable(self._file.name, "the newest checkpoint is kept"):
+            self._writer.writerow(row)
+            self._file.flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # of the rest of a row that could not be written
+            self._file.close()
 
 
 @dataclasses.dataclass(frozen=True)

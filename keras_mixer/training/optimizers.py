@@ -14,25 +14,34 @@ _register = keras.saving.register_keras_serializable(package="keras_mixer")
 class _ClipAfterAllReduce(keras.optimizers.Optimizer):
     """Clip the gradient of the global batch.
 
-    Keras clips each replica's gradient before they are summed, which is another norm. Both methods are private to
+    Keras clips each replica's gradient before they are summed, which is another norm. Both private methods are of
     Keras 3.15; tests/training/test_step.py guards that they still exist and are still called.
     """
 
-    # False where the gradients given are those of the global batch already, as `step.Trainer` has them.
-    sums_replicas = True
+    # True where the gradients given are those of the global batch, clipped, as `step.Trainer` has them.
+    takes_final_gradients = False
     first_moment_dtype: str
 
+    def clip(self, grads: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return the gradients clipped, and their global norm before that: what Keras has, with the norm told."""
+        norm = ops.sqrt(ops.sum(ops.stack([ops.sum(ops.square(grad)) for grad in grads])))
+        limit = self.global_clipnorm
+        if not limit or self.clipnorm:  # which Keras puts first
+            return super()._clip_gradients(grads), norm
+        scale = limit * ops.minimum(1.0 / norm, 1.0 / limit) + (norm - norm)  # NaN where the norm is not finite
+        return [grad * scale for grad in grads], norm
+
     def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
-        if keras.backend.backend() == "tensorflow":
-            return grads  # clipped below, after the all-reduce
-        return super()._clip_gradients(grads)
+        # On TensorFlow below, after the all-reduce.
+        return grads if keras.backend.backend() == "tensorflow" else self.clip(grads)[0]
 
     def _all_reduce_sum_gradients(
         self, grads_and_vars: list[tuple[Tensor, keras.Variable]]
     ) -> list[tuple[Tensor, keras.Variable]]:
-        if self.sums_replicas:
-            grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
-        grads = super()._clip_gradients([grad for grad, _ in grads_and_vars])
+        if self.takes_final_gradients:
+            return grads_and_vars
+        grads_and_vars = super()._all_reduce_sum_gradients(grads_and_vars)
+        grads, _ = self.clip([grad for grad, _ in grads_and_vars])
         return [(grad, variable) for grad, (_, variable) in zip(grads, grads_and_vars, strict=True)]
 
     def _add_first_moments(self, variables: list[keras.Variable], name: str) -> list[keras.Variable]:

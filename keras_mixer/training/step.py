@@ -1,5 +1,7 @@
 """The training step: the gradient of one global batch, however many devices and micro-batches share it."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import keras
@@ -11,7 +13,23 @@ from keras_mixer.types import Loss
 
 STATISTICS = ("loss", "top1", "gradient_norm", "stop")
 Batch = tuple[tf.Tensor, tf.Tensor]  # images (B, H, W, 3) and labels (B, K)
-Execute = Callable[[Iterator[Batch]], dict[str, float]]  # from the batches to the mean loss and top1
+Execute = Callable[[Iterator[Batch]], dict[str, tf.Tensor]]  # from the batches to the rows of `STATISTICS`
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How steps are computed, which changes speed and memory, and no result.
+
+    Attributes:
+        steps_per_execution: steps between two returns to Python; logs and checkpoints come after whole executions.
+        gradient_accumulation_steps: parts of a replica's batch that are computed one after the other, to save memory.
+        jit_compile: whether XLA compiles the step, or with several replicas its forward and backward pass; None for
+            where it is known to be faster.
+    """
+
+    steps_per_execution: int = 1
+    gradient_accumulation_steps: int = 1
+    jit_compile: bool | None = None
 
 
 class Trainer(keras.Model):
@@ -19,16 +37,14 @@ class Trainer(keras.Model):
 
     With more than one replica, Keras 3.15's own `fit` clips each one's gradient, and fails for accumulated gradients,
     several steps per execution, XLA, and several workers. Here a step sums the gradient over micro-batches and
-    replicas, and only then clips and applies it.
+    replicas, and only then clips and applies it. The first callback of `fit` has to be a `CountSteps`.
 
     Args:
         model: images (B, H, W, 3) float32 in [-1, 1] -> logits (B, K).
         loss: (labels (B, K), logits (B, K)) -> (B,); its mean over the global batch is minimised.
         strategy: the `tf.distribute` strategy that the model was built under.
         batch_size: images in a global batch, a multiple of replicas times `gradient_accumulation_steps`.
-        steps_per_execution: steps between two returns to Python.
-        gradient_accumulation_steps: parts of a replica's batch that are computed one after the other, to save memory.
-        jit_compile: whether XLA compiles the step, or with several replicas its forward and backward pass.
+        execution: how steps are computed.
 
     Attributes:
         step: steps taken.
@@ -45,16 +61,20 @@ class Trainer(keras.Model):
         loss: Loss,
         strategy: tf.distribute.Strategy,
         batch_size: int,
-        steps_per_execution: int = 1,
-        gradient_accumulation_steps: int = 1,
-        jit_compile: bool = False,
+        execution: Execution = Execution(),
     ) -> None:
         super().__init__(name="trainer")
         self.model, self.image_loss, self.strategy, self.batch_size = model, loss, strategy, batch_size
-        self.steps_each, self.parts, self.use_xla = steps_per_execution, gradient_accumulation_steps, jit_compile
+        self.steps_each, self.parts = execution.steps_per_execution, execution.gradient_accumulation_steps
+        self.use_xla = bool(execution.jit_compile)
         self.step, self.total_steps, self.stop = 0, 2**31 - 1, 0
         self.rows = np.zeros((0, len(STATISTICS)))  # of the last execution
         self.built = True
+
+    @property
+    def executions(self) -> int:
+        """How many executions there are from `step` to `total_steps`; they end at multiples of `steps_each`."""
+        return -(-self.total_steps // self.steps_each) - self.step // self.steps_each
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.model(images, training=training)
@@ -85,7 +105,7 @@ class Trainer(keras.Model):
         for variable, value in zip(self._seed_states(), seeds, strict=True):
             variable.assign(value)
         grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
-        norm = tf.linalg.global_norm(grads)
+        grads, norm = self.optimizer.clip(grads)
         self.optimizer.apply(grads, self.model.trainable_variables)
         return tf.concat([sums, [norm / self.strategy.num_replicas_in_sync, stop]], axis=0)
 
@@ -99,10 +119,10 @@ class Trainer(keras.Model):
         labels = tf.reshape(labels, (self.parts, part, labels.shape[1]))
         weights = [v.value for v in self.model.trainable_variables]
         seeds = [tf.convert_to_tensor(v.value) for v in self._seed_states()]
-
-        def of_part(i: int | tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+        mapping = list(zip(self._seed_states(), seeds, strict=True))
+        grads, after, sums = [tf.zeros_like(w) for w in weights], seeds, tf.zeros(2)
+        for i in range(1) if self.parts == 1 else tf.range(self.parts):  # the latter is a loop of the graph
             # Every part starts from the same seeds and takes its rows of the whole batch's draws.
-            mapping = list(zip(self._seed_states(), seeds, strict=True))
             with keras.StatelessScope(state_mapping=mapping) as scope, tf.GradientTape() as tape:
                 token = global_batch.set((replica_id * size + i * part, total))
                 try:
@@ -111,61 +131,60 @@ class Trainer(keras.Model):
                     global_batch.reset(token)
                 loss = tf.reduce_sum(self.image_loss(labels[i], logits)) / total
             with scope:  # recomputed activations read the seeds, too
-                grads = tape.gradient(loss, weights)
+                more = tape.gradient(loss, weights)
             hits = tf.argmax(logits, -1) == tf.argmax(labels[i], -1)
-            sums = tf.stack([loss, tf.reduce_sum(tf.cast(hits, tf.float32)) / total])
-            return grads, [scope.get_current_value(v) for v in self._seed_states()], sums
-
-        grads, after, sums = of_part(0)
-        if self.parts > 1:
-
-            def add(
-                i: tf.Tensor, grads: list[tf.Tensor], sums: tf.Tensor
-            ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-                more, _, more_sums = of_part(i)
-                return i + 1, [a + b for a, b in zip(grads, more, strict=True)], sums + more_sums
-
-            _, grads, sums = tf.while_loop(
-                lambda i, *_: i < self.parts, add, (1, grads, sums), maximum_iterations=self.parts - 1
-            )
+            grads = more if self.parts == 1 else [a + b for a, b in zip(grads, more, strict=True)]
+            sums += tf.stack([loss, tf.reduce_sum(tf.cast(hits, tf.float32)) / total])
+            after = [scope.get_current_value(v) for v in self._seed_states()]
         return grads, after, sums
 
     def _seed_states(self) -> list[keras.Variable]:
         return [v for v in self.model.variables if v.name == "seed_generator_state"]
 
     def make_train_function(self, force: bool = False) -> Execute:
-        """Make the function that `fit` calls with an iterator: up to `steps_each` steps -> mean loss and top-1."""
+        """Make the function that `fit` calls with an iterator once `begin_execution` has bound how many steps."""
         if self.train_function is not None and not force:
             return self.train_function
-        alone = self.strategy.num_replicas_in_sync == 1
-        # A step with an all-reduce over several devices cannot be compiled as one.
+        strategy, alone = self.strategy, self.strategy.num_replicas_in_sync == 1
+        # A step with an all-reduce over several devices cannot be compiled as one. Where it is not, it is a function of
+        # its own all the same: else TensorFlow optimises the graph otherwise, which changes last bits of a gradient.
+        one_step = tf.function(functools.partial(strategy.run, self.train_step), jit_compile=self.use_xla and alone)
         self._gradients = (
             tf.function(self.gradients, jit_compile=True) if self.use_xla and not alone else self.gradients
         )
 
-        def one_step(data: Batch, stop: tf.Tensor) -> tf.Tensor:
-            per_replica = self.strategy.run(self.train_step, args=(data, stop))
-            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-
-        one_step = tf.function(one_step, jit_compile=self.use_xla and alone)
-
         @tf.function
-        def several_steps(iterator: Iterator[Batch], count: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        def steps(iterator: Iterator[Batch], count: tf.Tensor, stop: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
             for i in tf.range(count):
-                rows = rows.write(i, one_step(next(iterator), stop))
-            return rows.stack()  # (count, 4)
+                per_replica = one_step(args=(next(iterator), stop))
+                rows = rows.write(i, strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None))
+            return {"rows": rows.stack()}  # (count, 4)
 
-        def execute(iterator: Iterator[Batch]) -> dict[str, float]:
-            # Executions end at multiples of `steps_each`, also after a restart, so that what follows them does.
-            count = min(self.steps_each - self.step % self.steps_each, self.total_steps - self.step)
-            self.rows = several_steps(iterator, tf.constant(count), tf.constant(float(self.stop))).numpy()
-            self.step += count
-            # Under one name alone, Keras would report its own, unused, mean of the loss in the history.
-            return {"loss": float(self.rows[:, 0].mean()), "top1": float(self.rows[:, 1].mean())}
+        self._steps = self.train_function = steps
+        return steps
 
-        self.train_function = execute
-        return execute
+    def begin_execution(self) -> None:
+        """Bind how many steps the next call of `train_function` takes, and what it says of `stop`."""
+        # Executions end at multiples of `steps_each`, also after a restart, so that what follows them does.
+        count = min(self.steps_each - self.step % self.steps_each, self.total_steps - self.step)
+        bound = dict(count=tf.constant(count), stop=tf.constant(float(self.stop)))
+        self.train_function = functools.partial(self._steps, **bound)
+
+    def end_execution(self, logs: dict[str, tf.Tensor]) -> None:
+        """Take the rows of what `train_function` returned, and count its steps."""
+        self.rows = np.asarray(logs["rows"])
+        self.step += len(self.rows)
+
+
+class CountSteps(keras.callbacks.Callback):
+    """Tells a `Trainer` where its executions begin and end; the first of the callbacks, so that others see the rows."""
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, tf.Tensor] | None = None) -> None:
+        self.model.begin_execution()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, tf.Tensor] | None = None) -> None:
+        self.model.end_execution(logs)
 
 
 def _to_numpy(variable: keras.Variable) -> np.ndarray:

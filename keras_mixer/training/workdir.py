@@ -1,11 +1,9 @@
 """The folder of a run: who may write to it, what it was started with, and the files in it."""
 
 import contextlib
-import csv
 import json
-import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -116,7 +114,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def save_model(path: pathlib.Path, model: keras.Model) -> None:
+def save_model(path: pathlib.Path, model: "keras.Model") -> None:
     """Write a .keras file atomically, without optimiser, so that it loads where only `keras_mixer` is installed."""
     bare = type(model).from_config(model.get_config())
     values = {variable.path: variable for variable in model.weights}  # adapters that were merged are left out
@@ -124,37 +122,3 @@ def save_model(path: pathlib.Path, model: keras.Model) -> None:
         variable.assign(values[variable.path].value)
     with files.naming_unwritable(path), files.replacing(path, ".tmp.keras") as temporary:  # Keras wants the suffix
         bare.save(temporary)
-
-
-class MetricsFile:
-    """metrics.csv: one row per log, in a fixed set of columns, empty where a row has no value.
-
-    Args:
-        path: of the file; rows after `step` of an interrupted run are dropped, since they are about to be repeated.
-        columns: the names, `step` first.
-        step: that the run continues from.
-    """
-
-    def __init__(self, path: pathlib.Path, columns: Sequence[str], step: int) -> None:
-        self.columns = columns
-        rows: list[dict[str, str]] = []
-        if step and os.path.exists(path):
-            with open(path, newline="") as file:
-                # On a full disk a row may be cut off, even inside its step.
-                rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
-        with files.naming_unwritable(path), files.writing(path) as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
-        self._writer = csv.DictWriter(self._file, columns)
-
-    def write(self, row: Mapping[str, float]) -> None:
-        """Append a row and flush it."""
-        with files.naming_unwritable(self._file.name, "the newest checkpoint is kept"):
-            self._writer.writerow(row)
-            self._file.flush()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # of the rest of a row that could not be written
-            self._file.close()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark import input_speed, memory
 
 
 def test_photographs_are_distinct_jpegs_of_that_size_and_the_same_each_time():
@@ -62,7 +62,7 @@ def test_the_report_has_every_rate_its_median_and_a_picture(tmp_path):
 
 
 def test_peak_memory_is_that_of_this_process():
-    before = input_speed.peak_memory()
+    before = memory.peak_mib()
     assert 50 < before < 100_000
     block = np.ones(int((before + 100) * 2**20 / 8))
-    assert input_speed.peak_memory() > block.nbytes / 2**20
+    assert memory.peak_mib() > block.nbytes / 2**20

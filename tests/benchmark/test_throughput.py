@@ -15,12 +15,12 @@ from keras_mixer.benchmark import speed_report, start_up, throughput
 CHILD = """
 import importlib.util, sys, time
 sys.modules["keras_mixer"] = importlib.util.module_from_spec(importlib.util.find_spec("keras_mixer"))
-from keras_mixer.benchmark import throughput
+from keras_mixer.benchmark import memory, throughput
 calls = []
 def prepare():
     print("this is noise")
     {prepare}
-    return throughput.Prepared(run, dict(gflop_per_image=2.0), throughput.process_peak_memory)
+    return throughput.Prepared(run, dict(gflop_per_image=2.0), memory.peak_mib)
 def run(n):
     {run}
 throughput.serve(prepare)

@@ -26,6 +26,14 @@ def _reference(features, labels, num_classes, l2):
     return np.linalg.lstsq(stacked, np.vstack([y, np.zeros((x.shape[1], num_classes))]), rcond=None)[0]
 
 
+def _accuracy(train_features, train_labels, test_features, test_labels, shots, l2=1024.0, seed=0, num_classes=None):
+    """As the recipe has it, for one draw."""
+    num_classes = num_classes or int(train_labels.max()) + 1
+    drawn = fewshot.draw_examples(train_labels, shots, seed, num_classes)
+    fit = fewshot.fit_least_squares(train_features[drawn], train_labels[drawn], num_classes, l2)
+    return fewshot.accuracy(fit, test_features, test_labels)
+
+
 @pytest.mark.parametrize("l2", [1024.0, 1.0])
 @pytest.mark.parametrize("shots", [1, 5, 25])  # of 6 classes and 40 columns: dual, dual, primal
 def test_the_solution_is_numpys_least_squares(shots, l2):
@@ -44,7 +52,7 @@ def test_the_accuracy_is_that_of_the_reference():
     weights = _reference(features[train][drawn], labels[train][drawn], 6, 1024.0)
     x = (features[test] - chosen.mean(0)) / (chosen.std(0) + 1e-5)
     expected = ((np.hstack([x, np.full((len(x), 1), 100.0)]) @ weights).argmax(-1) == labels[test]).mean()
-    ours = fewshot.fewshot_accuracy(features[train], labels[train], features[test], labels[test], 5, 1024, 3)
+    ours = _accuracy(features[train], labels[train], features[test], labels[test], 5, 1024, 3)
     assert abs(ours - expected) < 1e-5
     assert 0.4 < ours < 1  # neither chance nor a task that anything solves
 
@@ -52,9 +60,9 @@ def test_the_accuracy_is_that_of_the_reference():
 def test_scores_in_parts_are_those_of_the_whole(monkeypatch):
     features, labels = _data(4, 30, 10)
     arguments = (features, labels, features, labels, 10)
-    whole = fewshot.fewshot_accuracy(*arguments)
+    whole = _accuracy(*arguments)
     monkeypatch.setattr(fewshot, "_ROWS", 7)
-    assert fewshot.fewshot_accuracy(*arguments) == whole
+    assert _accuracy(*arguments) == whole
 
 
 def test_a_feature_that_never_varies_changes_nothing():
@@ -63,6 +71,14 @@ def test_a_feature_that_never_varies_changes_nothing():
     fits = [fewshot.fit_least_squares(f[:40], labels[:40], 4)[0] for f in (features, constant)]
     np.testing.assert_allclose(fits[1][:10], fits[0][:10], atol=1e-12)
     assert np.abs(fits[1][10]).max() < 1e-9
+
+
+def test_labels_of_the_examples_are_whole_numbers_for_each():
+    features, labels = _data(3, 4, 5)
+    with pytest.raises(ValueError, match="train_labels: must be whole numbers from 0, got float64"):
+        fewshot.fit_least_squares(features, labels / 1.0, 3)
+    with pytest.raises(ValueError, match=r"train_features: must be \(N, C\) with train_labels \(N,\)"):
+        fewshot.fit_least_squares(features, labels[:-1], 3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -96,20 +112,22 @@ F, L = _data(3, 4, 5)
     [
         (dict(shots=5), "shots: class 0 has 4 training examples, fewer than 5 shots; use at most 4"),
         (
-            dict(test_labels=np.full(12, 3)),
+            dict(num_classes=4),
             "shots: class 3 has 0 training examples, fewer than 2 shots; leave out classes without any",
         ),
         (dict(shots=0), "shots: must be a whole number of at least 1, got 0"),
         (dict(l2=0), "l2: must be a positive number, got 0"),
         (dict(seed=-1), "seed: must be a whole number of at least 0, got -1"),
-        (dict(train_labels=L[:-1]), r"train_features: must be \(N, C\) with train_labels \(N,\)"),
+        (dict(test_labels=L[:-1]), r"test_features: must be \(N, C\) with test_labels \(N,\)"),
+        (dict(train_features=F[:, 0]), r"train_features: must be \(N, C\) with train_labels \(N,\)"),
         (dict(test_features=F[:, :2]), "test_features: 2 columns, but train_features has 5"),
         (dict(test_features=np.full_like(F, np.nan)), "test_features: must be finite"),
-        (dict(train_labels=L / 1.0), "train_labels: must be whole numbers from 0, got float64"),
+        (dict(train_features=np.full_like(F, np.inf)), "train_features: must be finite"),
+        (dict(test_labels=L / 1.0), "test_labels: must be whole numbers from 0, got float64"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )
 def test_bad_input_is_one_sentence(change, message):
     arguments = dict(train_features=F, train_labels=L, test_features=F, test_labels=L, shots=2) | change
     with pytest.raises(ValueError, match=message):
-        fewshot.fewshot_accuracy(**arguments)
+        _accuracy(**arguments)

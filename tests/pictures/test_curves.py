@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_mixer.pictures import curves
-from keras_mixer.training import callbacks, metrics
+from keras_mixer.training import metrics
 
 HEADER = "step,learning_rate,train_loss,train_top1,eval_loss,eval_top1,eval_top5,images_per_second"
 ROWS = [HEADER, "10,0.1,2.0,0.25,,,,0.0", "20,0.05,1.5,0.5,1.25,0.75,1.0,100.0", "30,0.0,1.0,0.5,nan,0.5,1.0,200.0"]
@@ -26,10 +26,6 @@ def _pixels(path, colour):
     """How many pixels are of the colour; the edges of lines, mixed with white, do not count."""
     with Image.open(path) as image:
         return int((np.abs(np.asarray(image.convert("RGB")).astype(int) - colour).max(axis=-1) < 8).sum())
-
-
-def test_all_columns_that_the_training_loop_writes_are_known():
-    assert set(callbacks.COLUMNS) <= set(metrics.COLUMNS)
 
 
 def test_empty_cells_are_left_out_and_nan_is_kept(tmp_path):

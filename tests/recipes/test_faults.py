@@ -25,7 +25,8 @@ from cluster import cluster
 from conftest import ROOT
 
 from keras_mixer.data import record_writing
-from keras_mixer.training import checkpoints, workdir
+from keras_mixer.training import checkpoints
+from keras_mixer.training.metrics import COLUMNS, MetricsFile
 
 STEPS = 72
 # Everything random is on. The heavy ball agrees to rounding between devices, which AdamW's division does not.
@@ -596,10 +597,9 @@ def test_a_damaged_later_checkpoint_never_costs_a_good_one(two_states):
 def test_rows_that_a_full_disk_cut_off_are_dropped(tmp_path):
     path = tmp_path / "metrics.csv"
     for cut in ("1", "12", "12,", "12,0.5,0"):
-        path.write_text(f"step,loss,top1\n8,0.5,0.1\n{cut}")
-        file = workdir.MetricsFile(path, ("step", "loss", "top1"), 8)
-        file.close()
-        assert path.read_text().split() == ["step,loss,top1", "8,0.5,0.1"]
+        path.write_text(f"step,learning_rate,train_loss\n8,0.5,0.1\n{cut}")
+        MetricsFile(path, 8).close()
+        assert path.read_text().split() == [",".join(COLUMNS), "8,0.5,0.1,,,,,,,,,,"]
 
 
 # ---- Long ----

@@ -12,8 +12,7 @@ from trained import ROOT, run_recipe, trained_run
 
 import keras_mixer
 from keras_mixer.data import opening, pipeline
-from keras_mixer.evaluation import features
-from keras_mixer.evaluation.fewshot import fewshot_accuracy
+from keras_mixer.evaluation import fewshot, predictions
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +30,15 @@ def test_the_table_and_the_result_are_those_of_the_library(finished):
     data = []
     for training in (True, False):
         source = opening.open_source("digits", training=training)
-        data += features.extract_features(model, pipeline.eval_batches(source, batch_size=100, image_size=16))
+        data += predictions.extract_features(model, pipeline.eval_batches(source, batch_size=100, image_size=16))
     assert [row["shots"] for row in result["results"]] == [1, 5]
     assert result["num_examples"] == 360
     for row in result["results"]:
-        expected = [fewshot_accuracy(*data, row["shots"], 1024.0, seed) for seed in (0, 1, 2)]
+        expected = []
+        for seed in (0, 1, 2):
+            drawn = fewshot.draw_examples(data[1], row["shots"], seed)
+            fit = fewshot.fit_least_squares(data[0][drawn], data[1][drawn], 10)
+            expected.append(fewshot.accuracy(fit, *data[2:]))
         assert row["top1_by_seed"] == pytest.approx(expected, abs=1e-9)
         assert row["top1"] == pytest.approx(np.mean(expected))
         assert row["top1_deviation"] == pytest.approx(np.std(expected))

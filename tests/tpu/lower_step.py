@@ -15,17 +15,18 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.training import loop, losses, optimizers, schedules
+from keras_mixer.training.step import Execution
 
 MODELS = {"b16": keras_mixer.MixerB16, "l16": keras_mixer.MixerL16}
 
 
-def make_trainer(model, batch_size, precision="float32", total_steps=100_000, warmup_steps=10_000, **kwargs):
+def make_trainer(model, batch_size, total_steps=100_000, warmup_steps=10_000, **execution):
     """Return the trainer of the recipes, for one replica: softmax loss, AdamW and the paper's schedule."""
     schedule = schedules.WarmupDecay(1e-3, total_steps, warmup_steps)
     optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1)
     strategy = tf.distribute.get_strategy()
     loss = losses.softmax_cross_entropy
-    trainer = loop.make_trainer(model, optimizer, loss, strategy, batch_size, precision, **kwargs)
+    trainer = loop.make_trainer(model, optimizer, loss, strategy, batch_size, Execution(**execution))
     trainer.make_train_function()
     return trainer
 
@@ -70,7 +71,7 @@ def main():
         rematerialize=args.rematerialize,
     )
     parts = args.gradient_accumulation_steps
-    trainer = make_trainer(model, args.batch_size, args.precision, gradient_accumulation_steps=parts)
+    trainer = make_trainer(model, args.batch_size, gradient_accumulation_steps=parts)
     args.module.write_bytes(lower(trainer))
 
 

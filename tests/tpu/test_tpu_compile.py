@@ -72,7 +72,7 @@ def compile_for_tpu(path, topology):
 )
 def test_the_step_of_fit_compiles_for_a_tpu(tmp_path, topology, kind, precision, model, parts):
     keras.config.set_dtype_policy(precision)
-    trainer = lower_step.make_trainer(build(**model), BATCH_SIZE, precision, gradient_accumulation_steps=parts)
+    trainer = lower_step.make_trainer(build(**model), BATCH_SIZE, gradient_accumulation_steps=parts)
     path = tmp_path / "step.mlirbc"
     path.write_bytes(lower_step.lower(trainer))
     result = compile_for_tpu(path, topology)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mixer
-from keras_mixer.training import ema, loop, losses, optimizers, schedules, strategies
+from keras_mixer.training import ema, loop, losses, optimizers, schedules, step, strategies
 
 STEPS, BATCH = 20, 8
 # Everything at once: strong clipping, an average of the weights, micro-batches, several steps per execution, XLA,
@@ -39,10 +39,10 @@ def fixed_by_the_loss(model):
 
 
 def batches(part):
-    def batch(step):
-        step = tf.cast(step, tf.int32)
-        images = tf.random.stateless_uniform((BATCH, 16, 16, 3), [step, 0], -1, 1)
-        labels = tf.one_hot(tf.random.stateless_uniform([BATCH], [step, 1], 0, 10, tf.int32), 10)
+    def batch(number):
+        number = tf.cast(number, tf.int32)
+        images = tf.random.stateless_uniform((BATCH, 16, 16, 3), [number, 0], -1, 1)
+        labels = tf.one_hot(tf.random.stateless_uniform([BATCH], [number, 1], 0, 10, tf.int32), 10)
         rows = slice(part[0] * BATCH // part[1], (part[0] + 1) * BATCH // part[1])
         return images[rows], labels[rows]
 
@@ -94,9 +94,7 @@ def train(
         losses.softmax_cross_entropy,
         strategy,
         BATCH,
-        jit_compile=xla,
-        steps_per_execution=steps_per_execution,
-        gradient_accumulation_steps=parts,
+        step.Execution(steps_per_execution, parts, xla),
     )
     trainer.total_steps = STEPS
     rows, weights = [], []
@@ -108,8 +106,8 @@ def train(
                 weights.extend(np.array(v.numpy()).ravel() for v in fixed_by_the_loss(model))
 
     data = strategies.distribute(strategy, batches, BATCH)
-    executions = -(-STEPS // steps_per_execution)
-    trainer.fit(data, steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=[Record()])
+    callbacks = [step.CountSteps(), Record()]
+    trainer.fit(data, steps_per_epoch=trainer.executions, shuffle=False, verbose=0, callbacks=callbacks)
     averaged = []
     if ema_decay:
         with ema.averaged_weights(model, optimizer):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mixer
-from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, workdir
+from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, step, workdir
 
 STEPS = 12
 RATES = dict(dropout_rate=0.1, stochastic_depth_rate=0.2)
@@ -17,15 +17,15 @@ STRATEGY = tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
 def _batches(start, bad_step=None):
-    def batch(step):
-        images = tf.random.stateless_uniform((4, 32, 32, 3), [step, 0], -1, 1)
-        labels = tf.one_hot(tf.random.stateless_uniform([4], [step, 1], 0, 10, tf.int32), 10)
-        return (images * float("nan") if bad_step is not None and step == bad_step else images), labels
+    def batch(number):
+        images = tf.random.stateless_uniform((4, 32, 32, 3), [number, 0], -1, 1)
+        labels = tf.one_hot(tf.random.stateless_uniform([4], [number, 1], 0, 10, tf.int32), 10)
+        return (images * float("nan") if bad_step is not None and number == bad_step else images), labels
 
     if bad_step is None:
-        return tf.data.Dataset.range(start, 10**6).map(lambda step: batch(tf.cast(step, tf.int32)))
+        return tf.data.Dataset.range(start, 10**6).map(lambda number: batch(tf.cast(number, tf.int32)))
     return tf.data.Dataset.from_generator(
-        lambda: (batch(step) for step in range(start, 10**6)),
+        lambda: (batch(number) for number in range(start, 10**6)),
         output_signature=(tf.TensorSpec((4, 32, 32, 3)), tf.TensorSpec((4, 10))),
     )
 
@@ -44,20 +44,19 @@ def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_dec
         schedule = schedules.WarmupDecay(1e-3, total_steps, 2)
         optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1, ema_decay=ema_decay)
     trainer = loop.make_trainer(
-        model, optimizer, losses.softmax_cross_entropy, STRATEGY, batch_size=4, jit_compile=False, **kwargs
+        model, optimizer, losses.softmax_cross_entropy, STRATEGY, 4, step.Execution(jit_compile=False, **kwargs)
     )
     if stop_after is not None:
-        trainer.make_train_function()
-        execute = trainer.train_function
+        begin = trainer.begin_execution
 
-        def killed(iterator):
+        def killed():
             if trainer.step >= stop_after:
                 raise _Killed
-            return execute(iterator)
+            begin()
 
-        trainer.train_function = killed
+        trainer.begin_execution = killed
     with workdir.open_workdir(folder, {}) as path, contextlib.suppress(_Killed):
-        loop.train(trainer, batches, path, total_steps=total_steps, checkpoint_steps=4, log_steps=3)
+        loop.train(trainer, batches, path, total_steps, loop.Intervals(checkpoint_steps=4, log_steps=3))
     return trainer.state()
 
 
@@ -146,6 +145,6 @@ def test_executions_of_several_steps_are_the_same_steps(tmp_path, straight):
 
 
 @pytest.mark.parametrize("name", ["checkpoint_steps", "log_steps", "eval_steps", "keep_checkpoints"])
-def test_non_positive_intervals_are_refused(tmp_path, name):
+def test_non_positive_intervals_are_refused(name):
     with pytest.raises(ValueError, match=f"{name}: must be a positive number of steps, got 0"):
-        loop.train(None, None, tmp_path, total_steps=1, **{name: 0})
+        loop.Intervals(**{name: 0})

@@ -50,8 +50,8 @@ def _trainer(
             ema_decay=ema_decay,
             first_moment_dtype=first_moment_dtype,
         )
-    kwargs = dict(jit_compile=False) | kwargs
-    return loop.make_trainer(model, optimizer, losses.softmax_cross_entropy, strategy, BATCH, **kwargs)
+    execution = step.Execution(**dict(jit_compile=False) | kwargs)
+    return loop.make_trainer(model, optimizer, losses.softmax_cross_entropy, strategy, BATCH, execution)
 
 
 def _fit(trainer, total_steps):
@@ -62,9 +62,9 @@ def _fit(trainer, total_steps):
         def on_train_batch_end(self, batch, logs=None):
             rows.append(self.model.rows)
 
-    begin, trainer.total_steps = trainer.step, total_steps
-    executions = -(-total_steps // trainer.steps_each) - begin // trainer.steps_each
-    trainer.fit(_dataset(begin), steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=[Record()])
+    trainer.total_steps, callbacks = total_steps, [step.CountSteps(), Record()]
+    data, executions = _dataset(trainer.step), trainer.executions
+    trainer.fit(data, steps_per_epoch=executions, shuffle=False, verbose=0, callbacks=callbacks)
     return rows
 
 
@@ -194,10 +194,11 @@ def test_the_state_is_all_that_a_step_reads(kind, dtype):
 
 def _train_without_the_end(trainer, total_steps):
     """As `_fit`, without the end of `fit`, which puts the average in the place of the weights."""
-    execute, trainer.total_steps = trainer.make_train_function(), total_steps
-    iterator = iter(_dataset(trainer.step))
+    trainer.make_train_function()
+    trainer.total_steps, iterator = total_steps, iter(_dataset(trainer.step))
     while trainer.step < total_steps:
-        execute(iterator)
+        trainer.begin_execution()
+        trainer.end_execution(trainer.train_function(iterator))
 
 
 # ---- The authors' training runs ----
@@ -229,11 +230,11 @@ def test_a_trainers_run_equals_the_authors(golden, tmp_path, run, parts):
     kwargs = dict(
         steps_per_execution=STEPS, gradient_accumulation_steps=parts, jit_compile=kind == "sgd" and parts == 1
     )
-    trainer = loop.make_trainer(model, optimizer, loss, strategy, 8, **kwargs)
+    trainer = loop.make_trainer(model, optimizer, loss, strategy, 8, step.Execution(**kwargs))
     trainer.total_steps = STEPS
     images, labels = keras_mixer.preprocess_input(golden["images"]), np.eye(10, dtype="float32")[golden["labels"]]
     data = tf.data.Dataset.from_tensors((images, labels)).repeat()
-    trainer.fit(data, steps_per_epoch=1, shuffle=False, verbose=0)
+    trainer.fit(data, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=[step.CountSteps()])
     loss_difference = np.abs(trainer.rows[:, 0] - golden[f"train/{run}/loss"]).max()
 
     keras_mixer.save_checkpoint(model, tmp_path / "final.npz")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_mixer.training import workdir
+from keras_mixer.training.metrics import COLUMNS, MetricsFile
 
 SETTINGS = {"model": "tiny", "batch_size": 64}
 
@@ -87,11 +88,11 @@ def test_damaged_run_json_is_refused(tmp_path, text):
 
 def test_metrics_after_the_restored_step_are_dropped(tmp_path):
     path = tmp_path / "metrics.csv"
-    metrics = workdir.MetricsFile(path, ("step", "loss"), 0)
+    metrics = MetricsFile(path, 0)
     for step in (10, 20, 30):
-        metrics.write({"step": step, "loss": step / 10})
+        metrics.write({"step": step, "train_loss": step / 10})
     metrics.close()
-    workdir.MetricsFile(path, ("step", "loss"), 20).close()
-    assert path.read_text().split() == ["step,loss", "10,1.0", "20,2.0"]
-    workdir.MetricsFile(path, ("step", "loss"), 0).close()
-    assert path.read_text().split() == ["step,loss"]
+    MetricsFile(path, 20).close()
+    assert path.read_text().split() == [",".join(COLUMNS), "10,,1.0" + ",,,,,,,,,,", "20,,2.0" + ",,,,,,,,,,"]
+    MetricsFile(path, 0).close()
+    assert path.read_text().split() == [",".join(COLUMNS)]
