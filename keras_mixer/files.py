@@ -156,10 +156,11 @@ def replacing(path: Path, ending: str = ".tmp") -> Iterator[pathlib.Path]:
         ending: of the temporary name, for who knows a file by its suffix.
 
     Example:
+        >>> import pathlib
         >>> from keras_mixer import files
         >>> with files.replacing("numbers.txt") as temporary:
         ...     _ = temporary.write_text("1 2 3")
-        >>> open("numbers.txt").read()
+        >>> pathlib.Path("numbers.txt").read_text()
         '1 2 3'
     """
     path = pathlib.Path(path)

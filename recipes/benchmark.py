@@ -19,8 +19,8 @@ def run(settings: Settings) -> None:
     """Measure what the settings ask for, and write a table and a picture of it."""
     part = part_of(settings)
     # Only the input pipeline needs TensorFlow in this process.
-    module = importlib.import_module(f"keras_mixer.benchmark.{'input_stages' if part == 'input' else part}")
-    module.run(settings)
+    module = "keras_mixer.benchmark." + {"input": "input_stages"}.get(part, part)
+    importlib.import_module(module).run(settings)
 
 
 if __name__ == "__main__":

@@ -80,22 +80,14 @@ def run(settings: Settings) -> dict[str, Any] | None:
         return None
 
     # ---- A classifier for each number of shots and each seed ----
-    results = []
+    def accuracy(n: int, seed: int) -> float:
+        # A draw of more shots begins, class by class, with that of fewer.
+        rows = np.searchsorted(needed, drawn[seed].reshape(-1, max(shots))[:, :n].ravel())
+        fit = fewshot.fit_least_squares(train_features[rows], train_labels[rows], classes["num_classes"], settings.l2)
+        return fewshot.accuracy(fit, test_features, test_labels)
+
     print(f"\n{start.name}, {side} px, {test_source.name}: {len(test_labels):,} test images, l2 {settings.l2:g}")
-    print(f"{'shots':>5}  {'top-1':>8}  {'deviation':>9}  of seeds {', '.join(map(str, seeds))}")
-    for n in shots:
-        top1 = []
-        for seed in seeds:
-            # A draw of more shots begins, class by class, with that of fewer.
-            rows = np.searchsorted(needed, drawn[seed].reshape(-1, max(shots))[:, :n].ravel())
-            fit = fewshot.fit_least_squares(
-                train_features[rows], train_labels[rows], classes["num_classes"], settings.l2
-            )
-            top1.append(fewshot.accuracy(fit, test_features, test_labels))
-        results.append(
-            {"shots": n, "top1": float(np.mean(top1)), "top1_deviation": float(np.std(top1)), "top1_by_seed": top1}
-        )
-        print(f"{n:5}  {np.mean(top1):8.2%}  {np.std(top1):9.2%}", flush=True)
+    results = print_table({n: [accuracy(n, seed) for seed in seeds] for n in shots}, seeds)
     summary = {
         "recipe": "fewshot",
         "weights": start.name,
@@ -112,6 +104,18 @@ def run(settings: Settings) -> dict[str, Any] | None:
     files.write_json(folder / "result.json", summary)
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
     return summary
+
+
+def print_table(scores: dict[int, list[float]], seeds: list[int]) -> list[dict[str, Any]]:
+    """Print mean and deviation of the accuracies for each number of shots, and return them as rows."""
+    print(f"{'shots':>5}  {'top-1':>8}  {'deviation':>9}  of seeds {', '.join(map(str, seeds))}")
+    rows = []
+    for n, top1 in scores.items():
+        rows.append(
+            {"shots": n, "top1": float(np.mean(top1)), "top1_deviation": float(np.std(top1)), "top1_by_seed": top1}
+        )
+        print(f"{n:5}  {np.mean(top1):8.2%}  {np.std(top1):9.2%}", flush=True)
+    return rows
 
 
 def features_of(

@@ -43,7 +43,7 @@ def run(settings: type[flags.S], run: Callable[[flags.S], Any], on_interrupt: st
             stop(f"{str(error).rstrip('.')}{again}.", error.exit_code)
         if isinstance(error, (ValueError, OSError)) and absl.logging.get_verbosity() <= 0:
             stop(_sentence(error))
-        _stop_of_tensorflow(error)
+        _stop_without_memory(error)
         raise
 
 
@@ -51,19 +51,14 @@ def _sentence(error: Exception) -> str:
     return error.on_command_line() if isinstance(error, InputError) else str(error)
 
 
-def _stop_of_tensorflow(error: Exception) -> None:
-    """End where TensorFlow has no more memory, or found a label that is no class."""
+def _stop_without_memory(error: Exception) -> None:
+    """End where TensorFlow has no more memory."""
     if "tensorflow" not in sys.modules:
         return
     import tensorflow as tf  # slow, and not every command has it
 
-    from keras_mixer.data.pipeline import LABEL_ERROR  # which imports it
-
     if isinstance(error, tf.errors.ResourceExhaustedError):
         stop(OUT_OF_MEMORY.format((error.message or "no details").splitlines()[0][:150]), EXIT_FAILED)
-    message = str(getattr(error, "message", None) or "")
-    if isinstance(error, tf.errors.OpError) and LABEL_ERROR in message:
-        stop("dataset: " + message[message.index(LABEL_ERROR) :].split("\n")[0].replace("'", ""))
 
 
 def _set_up_logging() -> None:

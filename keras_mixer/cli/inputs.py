@@ -131,7 +131,10 @@ def augmentation(settings: Batches) -> augment_settings.Augmentation:
 
 @contextlib.contextmanager
 def naming_unreadable_files(*data_sources: Source) -> Iterator[None]:
-    """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record."""
+    """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record.
+
+    One about a label that is no class becomes a sentence, too.
+    """
     try:
         yield
     except (
@@ -140,8 +143,10 @@ def naming_unreadable_files(*data_sources: Source) -> Iterator[None]:
         tf.errors.NotFoundError,
         tf.errors.PermissionDeniedError,
     ) as error:
-        if pipeline.LABEL_ERROR in (error.message or ""):
-            raise
+        message = error.message or ""
+        if pipeline.LABEL_ERROR in message:
+            told = message[message.index(pipeline.LABEL_ERROR) :].split("\n")[0].replace("'", "")
+            raise ValueError(f"dataset: {told}") from None
         for source in data_sources:
             found = source.find_unreadable() if source.find_unreadable else None
             if found:

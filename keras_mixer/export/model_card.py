@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_mixer.data import decode_plain, image_limits
-from keras_mixer.export import signatures
+from keras_mixer.export.signatures import OUT_OF_RANGE, UNREADABLE
 
 CLASSES_SHOWN = 50
 
@@ -41,7 +41,8 @@ def model_card(facts: dict[str, Any], card: Mapping[str, Any] | None) -> str:
         turned="turns a photograph upright by its EXIF data" if facts["exif_rotation"] else "ignores EXIF data",
         alpha=_ALPHA[facts["alpha"]],
         crop=_CROPS[facts["crop"]].format(side=f"{height} x {width}", larger=larger),
-        signatures=signatures,
+        UNREADABLE=UNREADABLE,
+        OUT_OF_RANGE=OUT_OF_RANGE,
         decode_plain=decode_plain,
         image_limits=image_limits,
         command=serving_command('"$PWD"'),
@@ -87,13 +88,13 @@ others are as without it.
 
 | `status` | |
 |---|---|
-| `{signatures.UNREADABLE}` | damaged |
+| `{UNREADABLE}` | damaged |
 | `{decode_plain.NOT_TAKEN}` | convert it, for example an animation to its first frame |
 | `{image_limits.TOO_MANY_PIXELS}` | nothing was decoded |
 | `{image_limits.TOO_MANY_WEBP_PIXELS}` | nothing was decoded |
 | `{image_limits.TOO_MANY_BYTES}` | nothing was decoded |
 | `{image_limits.TOO_LONG}` | nothing was decoded |
-| `{signatures.OUT_OF_RANGE}` | of `serving_float`, NaN too |
+| `{OUT_OF_RANGE}` | of `serving_float`, NaN too |
 
 Images of another shape or type fail the whole request: `images: must be uint8 of shape {shape}; ...`.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_mixer import files
 from keras_mixer.arguments import check_bool
-from keras_mixer.export import single_file
+from keras_mixer.export.single_file import check_images, float32_model, keras_probabilities, probabilities
 from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
@@ -43,7 +43,7 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         'mixer.onnx'
     """
     check_bool("onnx", overwrite=overwrite)
-    model = single_file.float32_model("onnx", model)
+    model = float32_model("onnx", model)
     path = files.target_path("onnx", path, ".onnx", overwrite)
     try:
         import onnx as onnx_package
@@ -55,13 +55,13 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         ) from None
     import tensorflow as tf
 
-    function = single_file.probabilities(model)
+    function = probabilities(model)
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")
     converted, _ = tf2onnx.convert.from_function(tf.function(function), input_signature=[spec], opset=OPSET)
     for value in (*converted.graph.input, *converted.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    images = single_file.check_images(model.input_shape[1:], sum(BATCHES))
-    expected = single_file.keras_probabilities("onnx", function, images)
+    images = check_images(model.input_shape[1:], sum(BATCHES))
+    expected = keras_probabilities("onnx", function, images)
     with files.naming_path("onnx", path), files.replacing(path) as temporary:
         temporary.write_bytes(converted.SerializeToString())
         del converted

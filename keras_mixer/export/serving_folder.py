@@ -17,7 +17,10 @@ import keras_mixer
 from keras_mixer.arguments import check_bool, check_positive_int
 from keras_mixer.data import colours, crops, decode_plain, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
-from keras_mixer.export import model_card, signatures, version_folder, warmup
+from keras_mixer.export.model_card import model_card
+from keras_mixer.export.signatures import OK, ServedMixer, Serving
+from keras_mixer.export.version_folder import check_output, new_version, unwritable
+from keras_mixer.export.warmup import write_warmup
 from keras_mixer.types import Path
 from keras_mixer.versions import versions
 
@@ -86,12 +89,12 @@ def saved_model(
     if storage not in STORAGE:
         raise ValueError(f"saved_model: storage must be float32, bfloat16 or float16, got {storage!r}.")
     warmup_images = None if warmup_images is None else _check_warmup(warmup_images, model.input_shape[1:])
-    how = signatures.Serving(activation, crop, pixels, min(int(top), num_classes), storage, bool(jit_compile))
+    how = Serving(activation, crop, pixels, min(int(top), num_classes), storage, bool(jit_compile))
 
-    with version_folder.new_version(output, version, overwrite) as folder:
+    with new_version(output, version, overwrite) as folder:
         names_file = folder / "class_names.txt"  # TensorFlow copies it to assets/
         names_file.write_text("".join(f"{name}\n" for name in names), "utf-8")
-        served = signatures.ServedMixer(model, str(names_file), how)
+        served = ServedMixer(model, str(names_file), how)
         _check_finite(served, storage)
         with _explained(folder, version):
             tf.saved_model.save(served, str(folder), signatures=served.signatures())
@@ -105,10 +108,10 @@ def saved_model(
             "card": dict(card or {}),
         }
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (folder / "model_card.md").write_text(model_card.model_card(facts, card), "utf-8")
+        (folder / "model_card.md").write_text(model_card(facts, card), "utf-8")
         with _explained(folder, version):
-            warmup.write_warmup(folder, model.input_shape[1:], warmup_images)
-    return version_folder.check_output(output) / str(version)
+            write_warmup(folder, model.input_shape[1:], warmup_images)
+    return check_output(output) / str(version)
 
 
 def _check_version(version: Any) -> int:
@@ -133,10 +136,10 @@ def _explained(folder: pathlib.Path, version: int) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise version_folder.unwritable(folder.with_name(str(version)), error) from None
+        raise unwritable(folder.with_name(str(version)), error) from None
 
 
-def _facts(model: keras.Model, how: signatures.Serving) -> dict[str, Any]:
+def _facts(model: keras.Model, how: Serving) -> dict[str, Any]:
     """Return what export.json tells of a model and of how it is served."""
     settings = dataclasses.asdict(how)
     return {
@@ -215,7 +218,7 @@ def _check_model(model: keras.Model, activation: str | None) -> str:
     return activation or own or "softmax"
 
 
-def _check_finite(served: signatures.ServedMixer, storage: str) -> None:
+def _check_finite(served: ServedMixer, storage: str) -> None:
     for path, variable in served.weights.items():
         if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
             raise ValueError(
@@ -226,10 +229,10 @@ def _check_finite(served: signatures.ServedMixer, storage: str) -> None:
 
 def _compare(
     folder: pathlib.Path,
-    served: signatures.ServedMixer,
+    served: ServedMixer,
     model: keras.Model,
     names: Sequence[str],
-    how: signatures.Serving,
+    how: Serving,
 ) -> float:
     """Return the largest difference of a probability or feature between the written model and Keras.
 
@@ -268,7 +271,7 @@ def _compare(
         largest = max(largest, difference)
     best = tf.math.top_k(answers["probabilities"], answers["classes"].shape[1]).indices.numpy()
     named = [[names[k] for k in row] for row in best]
-    status = [signatures.OK, decode_plain.NOT_TAKEN, signatures.OK]
+    status = [OK, decode_plain.NOT_TAKEN, OK]
     texts = lambda tensor: [[text.decode() for text in row] for row in np.atleast_2d(tensor.numpy())]
     if texts(answers["classes"]) != named or texts(of_bytes["status"]) != [status]:
         raise ValueError(
@@ -278,7 +281,7 @@ def _compare(
 
 
 def _by_keras(
-    served: signatures.ServedMixer, model: keras.Model, activation: str, images: np.ndarray
+    served: ServedMixer, model: keras.Model, activation: str, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities and pre_logits of the Keras model itself, with weights as they are stored."""
     layers = keras.Model(model.input, [model.get_layer("head").output, model.get_layer("pre_logits").output])

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_mixer import files
 from keras_mixer.arguments import check_bool
-from keras_mixer.export import single_file
+from keras_mixer.export.single_file import Classifier, check_images, float32_model, keras_probabilities, probabilities
 from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
@@ -56,7 +56,7 @@ def litert(
         'mixer.tflite'
     """
     check_bool("litert", overwrite=overwrite)
-    model = single_file.float32_model("litert", model)
+    model = float32_model("litert", model)
     _check_quantization(quantization, calibration, model.input_shape[1:])
     path = files.target_path("litert", path, ".tflite", overwrite)
     try:
@@ -66,11 +66,11 @@ def litert(
             "litert: needs the package ai-edge-litert; install it with pip install 'keras_mixer[litert]'."
         ) from None
 
-    function = single_file.probabilities(model)
-    images = single_file.check_images(model.input_shape[1:])
+    function = probabilities(model)
+    images = check_images(model.input_shape[1:])
     if calibration is not None and quantization == "int8":
         images = calibration[:CHECKED].astype("float32")
-    expected = single_file.keras_probabilities("litert", function, images)
+    expected = keras_probabilities("litert", function, images)
     content = _convert(model, function, quantization, calibration)
     with files.naming_path("litert", path), files.replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -115,7 +115,7 @@ def _check_quantization(quantization: str | None, calibration: np.ndarray | None
 
 
 def _convert(
-    model: keras.Model, function: single_file.Classifier, quantization: str | None, calibration: np.ndarray | None
+    model: keras.Model, function: Classifier, quantization: str | None, calibration: np.ndarray | None
 ) -> bytes:
     import tensorflow as tf
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_mixer.types import Path, Weights
-from keras_mixer.weights import download, hub, mixer_variables, npz
+from keras_mixer.weights import download, hub, mixer_variables, npz, released
 from keras_mixer.weights.npz import ArrayFile
 
 SUFFIXES = (".npz", ".keras", ".weights.h5", ".safetensors")
@@ -49,8 +49,6 @@ def open_file(weights: Weights) -> ArrayFile:
     name = urllib.parse.urlsplit(text).path if scheme else text  # a URL may go on with a query
     opener = _opener(name)
     if opener is None:
-        from keras_mixer.weights import released
-
         raise ValueError(
             f"weights: {text!r} is neither a released name ({', '.join(released.NAMES)}) nor the path or URL of a file "
             f"that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
