@@ -112,11 +112,12 @@ def test_bad_arguments_are_named(call, message):
 
 
 def permute_weights(arrays, patches, pixels):
-    """Weights that give on permuted images what `arrays` give on the images themselves; docs/permutations.md."""
+    """Weights that give on permuted images what `arrays` give on the images; docs/permutations.md. None: no change."""
     changed = {name: arrays[name] for name in arrays}
     kernel = changed["stem/kernel"]  # (P, P, 3, C)
-    changed["stem/kernel"] = kernel.reshape(-1, *kernel.shape[2:])[pixels].reshape(kernel.shape)
-    for name in changed:
+    if pixels is not None:
+        changed["stem/kernel"] = kernel.reshape(-1, *kernel.shape[2:])[pixels].reshape(kernel.shape)
+    for name in changed if patches is not None else ():
         if "/token_mixing/" in name and not name.endswith("Dense_0/bias"):
             axis = 0 if name.endswith("Dense_0/kernel") else -1  # (S, D), and (D, S) or (S,)
             changed[name] = np.take(changed[name], patches, axis)
