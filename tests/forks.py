@@ -73,12 +73,6 @@ class Process:
 
 
 def _serve():
-    import keras_mixer.cli.quiet_tensorflow  # first
-    import keras_mixer.recipes.evaluate
-    import keras_mixer.recipes.export
-    import keras_mixer.recipes.fewshot
-    import keras_mixer.recipes.finetune
-    import keras_mixer.recipes.pretrain  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a watcher
     for line in sys.stdin:

@@ -5,9 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from trained import run_recipe
-
 from keras_mixer.recipes import evaluate, finetune, pretrain
+from trained import run_recipe
 
 SMALL = dict(train_split="train[:64]", eval_split="test[:40]", batch_size=16, total_steps=4, warmup_steps=1)
 FLAGS = [f"--{name}={value}" for name, value in SMALL.items()]
