@@ -63,6 +63,7 @@ def train_batches(
     size = crops.sides_of("image_size", image_size)
     rows, own = part_rows(batch_size, part, with_neighbour=augmentation.mixes)
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking for it takes seconds
     def example(k: tf.Tensor, record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         image = _augmented(image, source, size, augmentation, pixels, augment.fold_seed(seed, k))
@@ -70,6 +71,7 @@ def train_batches(
 
     mixed = _batch_mixer(augmentation, pixels.channels, seed)
 
+    @tf.autograph.experimental.do_not_convert
     def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = mixed(step, *data)
         return (images, labels) if rows is None else (images[own], labels[own])
@@ -182,6 +184,7 @@ def eval_batches(
     rows, _ = part_rows(batch_size, part)
     check_crop(crop)
 
+    @tf.autograph.experimental.do_not_convert
     def example(record: Record) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         which = crop if source.photographs else "none"
@@ -189,6 +192,7 @@ def eval_batches(
         _one_hot(label, len(source.class_names))
         return image, label, tf.constant(1.0)
 
+    @tf.autograph.experimental.do_not_convert
     def scaled(images: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return to_model_range(colours.to_channels(images, pixels.channels)), *rest
 

@@ -60,7 +60,7 @@ def make_evaluator(
         each = [rank < 1, rank < 5, losses, tf.ones_like(losses)]
         return tf.stack([tf.reduce_sum(tf.cast(x, tf.float64) * tf.cast(mask, tf.float64)) for x in each])
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(step, args=(images, labels, mask)), axis=None)
 
@@ -96,7 +96,7 @@ def per_image(
     """
     strategy, batches = _distributed(strategy, batches)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return strategy.run(lambda *batch: (*function(*batch[:2]), batch[2]), args=(images, labels, mask))
 

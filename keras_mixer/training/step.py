@@ -148,10 +148,14 @@ class Trainer(keras.Model):
         strategy, alone = self.strategy, self.strategy.num_replicas_in_sync == 1
         # A step with an all-reduce over several devices cannot be compiled as one. Where it is not, it is a function of
         # its own all the same: else TensorFlow optimises the graph otherwise, which changes last bits of a gradient.
-        one_step = tf.function(functools.partial(strategy.run, self.train_step), jit_compile=self.use_xla and alone)
-        self._gradients = (
-            tf.function(self.gradients, jit_compile=True) if self.use_xla and not alone else self.gradients
+        # Only a loop over parts of a batch is for autograph to convert; to look for more in Keras takes seconds.
+        how = dict(autograph=self.parts > 1)
+        one_step = tf.function(
+            functools.partial(strategy.run, self.train_step), jit_compile=self.use_xla and alone, **how
         )
+        self._gradients = self.gradients
+        if self.use_xla and not alone:
+            self._gradients = tf.function(self.gradients, jit_compile=True, **how)
 
         @tf.function
         def steps(iterator: Iterator[Batch], count: tf.Tensor, stop: tf.Tensor) -> dict[str, tf.Tensor]:
