@@ -82,7 +82,10 @@ def test_draws_of_any_parts_are_the_draws_of_the_whole(sizes, rest, seed):
 def test_a_layer_drops_the_same_in_parts_as_in_the_whole(make, parts):
     layer = make()
     whole, after = _whole_and_reset(layer, TOKENS)
-    np.testing.assert_array_equal(_in_parts(layer, TOKENS, parts), whole)
+    in_parts = _in_parts(layer, TOKENS, parts)
+    np.testing.assert_array_equal(in_parts == 0, whole == 0)
+    # A CPU without AVX-512 sums a product of fewer rows in another order; measured 5e-7 there, and 0 with AVX-512.
+    np.testing.assert_allclose(in_parts, whole, rtol=2e-6, atol=2e-7)
     np.testing.assert_array_equal([s.numpy() for s in _seeds(layer)], after)
     whole, _ = _whole_and_reset(layer, TOKENS)
     assert np.abs(_in_parts(layer, TOKENS, parts, told=False) - whole).max() > 0.01  # what it would be otherwise

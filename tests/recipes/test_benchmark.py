@@ -92,7 +92,7 @@ def test_jax_needs_no_tensorflow(tmp_path):
             "batch_sizes: must be different whole numbers of at least 1, separated by commas,",
         ),
         ("--batch_sizes=", "batch_sizes: must be different whole numbers of at least 1, separated by commas, got ''"),
-        ("--model=b17", "model: 'b17' is unknown; did you mean b16 or "),
+        ("--model=b17", "model: 'b17' is unknown; did you mean b16?"),
         ("--mode=test", "mode: must be inference, training or both, got 'test'."),
         ("--compile=fast", "compile: must be graph, xla or both, got 'fast'."),
         ("--precision=float16", "precision: must be float32, mixed_bfloat16 or bfloat16, got 'float16'."),

@@ -192,7 +192,10 @@ def test_the_authors_trajectory_through_the_recipe(golden, tmp_path):
         (["--seeds=0,1"], "seeds: needs --sweep; without it use --seed"),
         (["--development_fraction=1.5", "--development"], "development_fraction: must be in (0, 1), got 1.5"),
         (["--sweep", "--learning_rates=0.1,fast"], "learning_rates: must be different numbers"),
-        (["--sweep", "--seeds=1,1"], "seeds: must be different numbers"),
+        (
+            ["--sweep", "--seeds=1,1"],
+            "seeds: must be different whole numbers of at least 0, separated by commas, got '1,1'",
+        ),
         (["--crop=middle"], "crop: must be 'resmall' or 'resize', got 'middle'"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",

@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 import tiny
 from conftest import ROOT
-from test_weights import timm_layout
+from test_checkpoint import timm_layout
 
 import keras_mixer
 
