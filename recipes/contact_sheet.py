@@ -33,7 +33,7 @@ def run(settings: Settings) -> None:
     source = inputs.open_source(settings, training=True)
     with inputs.naming_unreadable_files(source):
         images, labels = next(iter(inputs.train_batches(settings, source, settings.step)))
-    path = pathlib.Path(settings.workdir) / f"step_{settings.step:08d}.png"
+    path = pathlib.Path(settings.workdir).expanduser() / f"step_{settings.step:08d}.png"
     title = f"{source.name}: step {settings.step}, seed {settings.seed}, {settings.image_size} px"
     grids.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")

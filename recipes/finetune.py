@@ -70,7 +70,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     result = training.train_and_evaluate(
         settings, trainer, train_source, eval_source, steps, crop=settings.crop, started_from=started_from
     )
-    folder = pathlib.Path(settings.workdir)
+    folder = pathlib.Path(settings.workdir).expanduser()
     if result or not (folder / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
             with strategy.scope():
@@ -143,7 +143,7 @@ def report(settings: Settings, model: keras.Model, eval_source: Source, strategy
     predictions = predict_images(model, batches, losses.get_loss(settings.loss), probabilities, strategy)
     if not strategies.is_chief(strategy):
         return
-    folder = pathlib.Path(settings.workdir)
+    folder = pathlib.Path(settings.workdir).expanduser()
     written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
     print(
         "\n".join(f"  {path}" for path in written)
