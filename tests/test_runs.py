@@ -82,7 +82,10 @@ def test_a_bad_image_costs_itself_alone(run, photos, tmp_path):
     assert [bool(best) for best in found] == [True, False, False, True]
     assert "bad.png: image cannot be decoded" in str(caught[0].message)
     assert "image: must be a path, the bytes of a file, a uint8 array" in str(caught[1].message)
-    assert found[3] == run.predict(photos / "1.png")[0]
+    alone = run.predict(photos / "1.png")[0]
+    assert [best.name for best in found[3]] == [best.name for best in alone]
+    # A CPU without AVX-512 sums a product of one row in another order; measured 4e-7.
+    np.testing.assert_allclose([p for *_, p in found[3]], [p for *_, p in alone], rtol=2e-6)
     with pytest.raises(ValueError, match=r"bad\.png: has no prediction, since it could not be read"):
         _ = found[1].name
 

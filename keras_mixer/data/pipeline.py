@@ -71,7 +71,6 @@ def train_batches(
 
     mixed = _batch_mixer(augmentation, pixels.channels, seed)
 
-    @tf.autograph.experimental.do_not_convert
     def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = mixed(step, *data)
         return (images, labels) if rows is None else (images[own], labels[own])

@@ -85,7 +85,10 @@ def test_tables_and_pictures_are_of_the_same_images(run, finished):
 
 def test_published_accuracy_is_of_this_checkpoint_and_this_dataset():
     code = (
-        "import sys, json; sys.path.insert(0, 'recipes'); import evaluate; p = evaluate.published_accuracy;"
+        "import json; from keras_mixer.recipes import evaluate\n"
+        "def p(weights, model, dataset, split, real):\n"
+        "    settings = evaluate.Settings(weights=weights, model=model, dataset=dataset, eval_split=split)\n"
+        "    return evaluate.published_accuracy(settings, real)\n"
         "print(json.dumps([p('imagenet', 'b16', 'imagenet2012', None, False),"
         " p('imagenet1k', 'l16', 'imagenet2012_real', 'validation', True),"
         " p('imagenet1k', 'b16', 'imagenet2012', 'train[:1%]', False), p('gsam', 'b16', 'imagenet2012', None, False),"
@@ -176,7 +179,7 @@ def test_a_folder_without_labels_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--crop=centre"], "crop: must be 'resmall' or 'resize', got 'centre'"),
+        (["--crop=centre"], "crop: must be resmall, resize or none, got 'centre'"),
         (["--loss=mse"], "loss: must be 'softmax' or 'sigmoid', got 'mse'"),
         (["--image_size=18"], "the image height 18 is not a positive multiple of the patch size 4"),
         (["--real_labels=nowhere.json"], "real_labels: cannot read nowhere.json (No such file or directory)"),

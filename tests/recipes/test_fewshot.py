@@ -91,7 +91,7 @@ def test_a_class_with_too_few_images_is_named(finished, tmp_path):
             ["--shots=1,many"],
             "whole numbers of at least 1, separated by commas, got '1,many'; write --shots=1,5,10,25",
         ),
-        (["--crop=centre"], "crop: must be 'resmall' or 'resize', got 'centre'"),
+        (["--crop=centre"], "crop: must be resmall, resize or none, got 'centre'"),
         (["--batch_size=3", "--strategy=mirrored", "--num_devices=2"], "shared evenly by 2 devices"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
