@@ -17,6 +17,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 TINY: dict[str, Any] = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 MODELS = {"tiny": TINY, **VARIANTS}
 
+
+def usual_size(model: str) -> int:
+    """Return the side in pixels of the images that a model of `MODELS` is for."""
+    return 16 if model == "tiny" else 224
+
+
 # What a model was pre-trained on.
 I1K, I21K, JFT, WEAK = "ImageNet", "ImageNet-21k", "JFT-300M", "unlabelled or weakly labelled"
 

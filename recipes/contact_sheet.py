@@ -14,6 +14,7 @@ import pathlib
 from keras_mixer.cli import entry, inputs
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Batches, Results
+from keras_mixer.paper import usual_size
 from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
@@ -29,7 +30,7 @@ class Settings(Batches, Results):
 def run(settings: Settings) -> None:
     """Write the picture of a batch."""
     new_figure(1, 1)  # says at once where matplotlib is missing
-    settings = settings.filled(image_size=inputs.usual_size(settings.model))
+    settings = settings.filled(image_size=usual_size(settings.model))
     source = inputs.open_source(settings, training=True)
     with inputs.naming_unreadable_files(source):
         images, labels = next(iter(inputs.train_batches(settings, source, settings.step)))

@@ -18,7 +18,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mixer import starting_point
 from keras_mixer.cli import entry, inputs, sweep, trained, training, transfer
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.transfer import Settings
@@ -39,7 +38,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     transfer.check(settings)
     # A sweep's runs are processes of their own; a strategy comes before anything else of TensorFlow.
     strategy: Any = None if settings.sweep else inputs.make_strategy(settings)
-    start = starting_point.find(transfer.weights_of(settings), settings.model)
+    start = trained.find(settings)
     transfer.check_permutation(settings, start)
     task = tasks.get_task(settings.task) if settings.task else None
     given, settings = settings, settings.filled(**transfer.chosen_by(settings, task, start))

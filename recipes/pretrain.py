@@ -20,7 +20,7 @@ import keras_mixer
 from keras_mixer.cli import entry, inputs, presets, training
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Training
-from keras_mixer.paper import MODELS
+from keras_mixer.paper import MODELS, usual_size
 from keras_mixer.training import loop, losses, strategies
 
 logger = logging.getLogger("keras_mixer")
@@ -45,7 +45,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     """Pre-train as the settings say, and return what result.json holds, or None where the run was finished before."""
     # ---- Settings: by hand, then of the preset ----
     preset = presets.get_preset(settings.preset, settings.model) if settings.preset else {}
-    given, settings = settings, settings.filled(image_size=inputs.usual_size(settings.model), **preset)
+    given, settings = settings, settings.filled(image_size=usual_size(settings.model), **preset)
     losses.get_loss(settings.loss)
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)

@@ -40,7 +40,6 @@ LATE_IMPORTS = {
     ("keras_mixer.benchmark.child", "keras_mixer.benchmark.cost_model"),
     ("keras_mixer.benchmark.child", "keras_mixer.benchmark.keras_timing"),
     ("keras_mixer.benchmark.child", "keras_mixer.benchmark.peers"),
-    ("keras_mixer.benchmark.child", "keras_mixer.paper.MODELS"),
     ("keras_mixer.recipes.benchmark", "importlib.import_module(module)"),
 }
 FLAGS_AT_HOME = "keras_mixer.cli.flags"

@@ -4,6 +4,7 @@ import json
 import sys
 from typing import Any
 
+from keras_mixer import paper
 from keras_mixer.benchmark import throughput
 
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "bfloat16": "bfloat16"}
@@ -30,7 +31,7 @@ def prepare(spec: dict[str, Any]) -> throughput.Prepared:
         return keras_timing.prepare_peak(DTYPES[spec["precision"]], spec["matmul_size"])
     keras.config.set_dtype_policy(spec["precision"])
     sizes = scaled_sizes(spec)
-    side = spec["image_size"] or (16 if spec["model"] == "tiny" else 224)
+    side = spec["image_size"] or paper.usual_size(spec["model"])
     if spec.get("whole_patches"):
         side = max(1, round(side / sizes["patch_size"])) * sizes["patch_size"]
     builders = {"keras_mixer": build_mixer, "keras_vit": build_vit}
@@ -43,9 +44,7 @@ def prepare(spec: dict[str, Any]) -> throughput.Prepared:
 
 def scaled_sizes(spec: dict[str, Any]) -> dict[str, Any]:
     """Sizes of --model, with its depth or width changed; the tokens' hidden units stay."""
-    from keras_mixer.paper import MODELS
-
-    sizes = dict(MODELS[spec["model"]])
+    sizes = dict(paper.MODELS[spec["model"]])
     sizes["num_blocks"] = max(1, round(sizes["num_blocks"] * spec.get("depth_factor", 1)))
     for name in ("hidden_dim", "channels_mlp_dim"):
         sizes[name] = max(1, round(sizes[name] * spec.get("width_factor", 1)))

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_mixer.benchmark import peers, throughput
 from keras_mixer.benchmark.settings import Settings
-from keras_mixer.paper import MODELS
+from keras_mixer.paper import MODELS, usual_size
 from keras_mixer.pictures.figure import new_figure
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -87,7 +87,7 @@ def start_peak(settings: Settings, dtype: str) -> throughput.Child:
 
 def new_result(settings: Settings, what: str, model: str) -> dict[str, Any]:
     """The fields that every report has."""
-    side = settings.image_size or (16 if model == "tiny" else 224)
+    side = settings.image_size or usual_size(model)
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     cores = "1 core" if settings.cores == "1" else f"{throughput.cpu_name()}"
     busy = throughput.busy_cores()

@@ -21,19 +21,19 @@ OUT_OF_MEMORY = (
 )
 
 
-def run(settings: type[flags.S], run: Callable[[flags.S], Any], on_interrupt: str = "") -> None:
+def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt: str = "") -> None:
     """Read the command line into settings and run; bad input is one sentence and exit code 2.
 
     An error with an `exit_code`, such as a loss that is not finite, ends in its sentence and that code. A bug keeps
     its traceback, and --verbosity=1 shows that of bad input too.
     """
     try:
-        given = flags.read(settings, sys.argv, flags.doc_of(run))
+        given = flags.read(settings, sys.argv, flags.doc_of(command))
     except ValueError as error:
         stop(_sentence(error))
     _set_up_logging()
     try:
-        run(given)
+        command(given)
     except KeyboardInterrupt:
         usual = "the same command starts again, a run from its newest checkpoint"
         stop(f"interrupted; {on_interrupt or usual}.", EXIT_INTERRUPTED)

@@ -26,6 +26,7 @@ from absl import flags
 from keras_mixer.errors import InputError
 
 WIDTH = 100  # columns of --help
+END_OF_HELP = ("--helpfull says what each of them is.", "With --verbosity=1 bad input shows its traceback, too.")
 C = typing.TypeVar("C")
 
 
@@ -101,9 +102,9 @@ class Settings:
             name: [_text(v) for v in value] if isinstance(value, tuple) else value for name, value in values.items()
         }
 
-    def arguments(self, without: Sequence[str] | set[str] = ()) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the flags that give these settings to another process; what has its default is left out."""
-        given = [f for f in dataclasses.fields(self) if f.name not in without and getattr(self, f.name) != f.default]
+        given = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
         return [_argument(field.name, getattr(self, field.name)) for field in given]
 
 
@@ -160,7 +161,7 @@ def help_text(settings: type[Settings], doc: str, full: bool = False) -> str:
         elif others:
             names = " ".join(f"--{field.name}" for field in others)
             parts.append(textwrap.fill(f"{title}: {names}", WIDTH, subsequent_indent="    ", break_on_hyphens=False))
-    return "\n".join([*parts, "" if full else "--helpfull says what each of them is."]).strip()
+    return "\n".join([*parts, "\n" * full + END_OF_HELP[full]]).strip()
 
 
 def command(name: str) -> str:
@@ -261,7 +262,8 @@ def _read(field: Any, kind: tuple[type, bool], value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Return a value as a text that reads back as the same one."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _argument(name: str, value: Any) -> str:
@@ -274,7 +276,7 @@ def _groups(settings: type[Settings]) -> dict[str, list[Any]]:
     """Return title -> fields, by the class that first defines a field; its docstring's first words are the title."""
     owners = {name: c for c in settings.__mro__ for name in inspect.get_annotations(c)}
     groups: dict[str, list[Any]] = {}
-    for owner in settings.__mro__:
+    for owner in (*settings.__mro__[1:], settings):
         fields = [field for field in dataclasses.fields(settings) if owners[field.name] is owner]
         if fields:
             title = "Of this command" if owner is settings else (owner.__doc__ or "").split(".")[0].split(":")[0]
@@ -290,5 +292,7 @@ def _about(field: Any) -> str:
     name = f"--[no]{field.name}" if isinstance(default, bool) else f"--{field.name}"
     text = field.metadata["help"]
     known = default in (None, "", False, True) or re.search(r"\bdefault\b", text, re.IGNORECASE)
+    least = field.metadata["least"]
+    text += "" if least is None else f" At least {least:g}."
     text += "" if known else f" Default {shlex.quote(str(default))}."
     return textwrap.fill(f"  {name:24} {text}", WIDTH, subsequent_indent=" " * 27, break_on_hyphens=False)

@@ -23,11 +23,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def usual_size(model: str | None) -> int:
-    """Return the side in pixels of a variant's images."""
-    return 16 if model == "tiny" else 224
-
-
 def make_strategy(settings: Devices) -> tf.distribute.Strategy:
     """Return the strategy of the settings; to be made before anything else of TensorFlow."""
     return strategies.make_strategy(settings.strategy, settings.num_devices, settings.tpu)

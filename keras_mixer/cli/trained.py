@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from keras_mixer import files, starting_point
 from keras_mixer.cli.flags import command
-from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, Measuring
+from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Measuring, Model
 from keras_mixer.data import permutations, pipeline
 from keras_mixer.data.source import Source
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import strategies
 
 
-def find(settings: Checkpoint) -> StartingPoint:
+def find(settings: Model) -> StartingPoint:
     """Return the `StartingPoint` of the settings, by default the run that pretrain.py leaves."""
     if settings.weights is not None:
         return starting_point.find(settings.weights, settings.model)

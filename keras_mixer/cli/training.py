@@ -1,7 +1,6 @@
 """A training run, from a built model to result.json; pretrain and finetune share it."""
 
 import dataclasses
-import logging
 import pathlib
 from typing import Any
 
@@ -17,8 +16,6 @@ from keras_mixer.data.source import Source
 from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training import freezing, loop, lora, losses, optimizers, schedules, strategies, workdir
 from keras_mixer.training.step import Execution, Trainer
-
-logger = logging.getLogger("keras_mixer")
 
 # What may change between a run and its continuation.
 FREE = {
@@ -178,9 +175,9 @@ def _announcement(
     steps: Steps,
     strategy: tf.distribute.Strategy,
 ) -> str:
-    devices = strategy.num_replicas_in_sync
+    devices, name = strategy.num_replicas_in_sync, f"Mixer {settings.model or ''}".strip()
     return (
-        f"Mixer {settings.model}: {model.count_params():,} parameters, {settings.image_size} px. {train_source.name}: "
+        f"{name}: {model.count_params():,} parameters, {settings.image_size} px. {train_source.name}: "
         f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
         f"{eval_source.num_examples:,}. {steps.total} steps of {settings.batch_size} images on {devices} "
         f"device{'s' * (devices > 1)}."

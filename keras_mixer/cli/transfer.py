@@ -1,10 +1,9 @@
 """The settings of fine-tuning: what excludes what, and what a task or the checkpoint gives where nothing is given."""
 
-import pathlib
 from typing import Any
 
-from keras_mixer.cli.flags import changed, command, setting, settings_class
-from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Training
+from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import report_files
@@ -64,8 +63,8 @@ def check(settings: Settings) -> None:
         report_files.check_matplotlib()
     if settings.linear_probe and settings.lora_rank is not None:
         raise ValueError("lora_rank: cannot be combined with --linear_probe; leave one of them out.")
-    chosen = {"learning_rate": settings.learning_rate, "seed": settings.seed, "development": settings.development}
-    given = [name for name, value in chosen.items() if value]
+    chosen = {"learning_rate": settings.learning_rate is not None, "seed": settings.seed != 0}
+    given = [name for name, value in (chosen | {"development": settings.development}).items() if value]
     if settings.sweep and given:
         raise ValueError(f"{given[0]}: --sweep chooses it; use --learning_rates and --seeds.")
     lists = {"learning_rates": settings.learning_rates, "seeds": settings.seeds}
@@ -76,18 +75,6 @@ def check(settings: Settings) -> None:
         raise ValueError(f"development_fraction: must be in (0, 1), got {settings.development_fraction}.")
     if settings.task and any((settings.dataset, settings.train_split, settings.eval_split)):
         raise ValueError(f"task: {settings.task} sets --dataset and its splits; leave those out, or --task.")
-
-
-def weights_of(settings: Settings) -> str:
-    """Return --weights, by default the run that pretrain.py leaves."""
-    if settings.weights is not None:
-        return settings.weights
-    if not (pathlib.Path(DEFAULT_WEIGHTS) / "model.keras").exists():
-        raise ValueError(
-            f"weights: give a released name, a file or a workdir; or make {DEFAULT_WEIGHTS}, which is the default, by "
-            f"{command('pretrain')}."
-        )
-    return DEFAULT_WEIGHTS
 
 
 def check_permutation(settings: Settings, start: StartingPoint) -> None:

@@ -64,6 +64,12 @@ def test_arguments_give_the_same_settings_to_another_process():
     assert read(*arguments) == given.with_values(size=8)
 
 
+def test_no_digit_is_lost_on_the_way_to_another_process_or_into_run_json():
+    given = Run(rate=0.123456789, areas=(1e-9, 0.987654321))
+    assert read(*given.arguments()) == given
+    assert given.as_json()["areas"] == ["1e-09", "0.987654321"]
+
+
 def test_filled_takes_what_is_chosen_and_else_the_usual_value_but_never_what_was_given():
     assert Run().filled() == Run(rate=0.5, areas=(0.05, 1.0))
     assert Run(rate=0.5).filled(rate=0.7).rate == 0.5
@@ -133,7 +139,7 @@ def test_help_tells_of_what_most_need_and_names_the_rest_by_group():
     assert "\nOf this command: --kind --seeds --pictures\n" in text
     assert "\nData: --size --rate --areas\n" in text
     full = flags.help_text(Run, "What it does.", full=True)
-    for line in ("Other pixels. Default 8.", "A rate. Default 0.5.", "Two areas. Default 0.05,1.", "--[no]pictures"):
+    for line in ("Other pixels. At least 4. Default 8.", "A rate. Default 0.5.", "Two areas. Default 0.05,1.", "--[no]pictures"):
         assert line in full
 
 
