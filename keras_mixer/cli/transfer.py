@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_mixer.cli.flags import changed, setting, settings_class
-from keras_mixer.cli.settings import Training
+from keras_mixer.cli.settings import Checkpoint, Training
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import report_files
@@ -35,7 +35,8 @@ class Settings(Training):
         None, "Of the final runs of --sweep; mean and deviation are reported.", usual=(0,), least=0, distinct=True
     )
     # What fine-tuning does otherwise than pre-training.
-    model: str = changed(Training, "model", None, help=f"Variant, which a released name needs: {', '.join(MODELS)}.")
+    model: str = changed(Checkpoint, "model", None)
+    weights: str | None = changed(Checkpoint, "weights", None)
     dataset: str = changed(Training, "dataset", None, usual="digits")
     image_size: int = changed(
         Training, "image_size", None, help="Image side in pixels; default the one that the weights were trained at."

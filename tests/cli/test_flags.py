@@ -139,7 +139,8 @@ def test_help_tells_of_what_most_need_and_names_the_rest_by_group():
     assert "\nOf this command: --kind --seeds --pictures\n" in text
     assert "\nData: --size --rate --areas\n" in text
     full = flags.help_text(Run, "What it does.", full=True)
-    for line in ("Other pixels. At least 4. Default 8.", "A rate. Default 0.5.", "Two areas. Default 0.05,1.", "--[no]pictures"):
+    lines = ("Other pixels. At least 4. Default 8.", "A rate. Default 0.5.", "Two areas. Default 0.05,1.")
+    for line in (*lines, "--[no]pictures"):
         assert line in full
 
 
