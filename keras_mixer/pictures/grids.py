@@ -55,7 +55,6 @@ def write_contact_sheet(
     if not (images.min() >= -1.001 and images.max() <= 1.001):
         raise ValueError(f"images: must be in [-1, 1], got {images.min():.4g} to {images.max():.4g}.")
     captions = [caption(label, class_names) for label in labels]
-    captions = [caption(label, class_names) for label in labels]
     columns = min(columns, len(images))
     rows, lines = math.ceil(len(images) / columns), max(text.count("\n") + 1 for text in captions)
     tile = 1.5  # inches
