@@ -13,9 +13,6 @@ from keras_mixer.training import callbacks, checkpoints, signals, strategies
 from keras_mixer.training.step import CountSteps, Execution, Trainer
 from keras_mixer.types import Loss
 
-# What the others see when a worker of a multi-worker run dies.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
-
 
 class WorkerLost(RuntimeError):
     """Another worker of the cluster has gone; the message says what to do."""
@@ -194,7 +191,7 @@ def naming_lost_worker(trainer: Trainer) -> Iterator[None]:
     """Turn the error of a collective whose other end has gone into a `WorkerLost`."""
     try:
         yield
-    except _LOST as error:
+    except strategies.LOST as error:
         if not strategies.has_workers(trainer.strategy):
             raise
         raise WorkerLost(

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 TPU_PORT = 8470  # where a TPU's address names none
+# What the others see when a worker of a multi-worker run goes.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 def make_strategy(name: str, num_devices: int | None = None, tpu: str | None = None) -> tf.distribute.Strategy:
