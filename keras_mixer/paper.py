@@ -13,6 +13,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "l32": dict(patch_size=32, num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
     "h14": dict(patch_size=14, num_blocks=32, hidden_dim=1280, tokens_mlp_dim=640, channels_mlp_dim=5120),
 }
+# Table 1, in millions, at 224 px and without the head.
+PARAMETERS = {"s32": 19, "s16": 18, "b32": 60, "b16": 59, "l32": 206, "l16": 207, "h14": 431}
 # Not the paper's: for small images such as digits, 75,530 parameters at 16 px.
 TINY: dict[str, Any] = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 MODELS = {"tiny": TINY, **VARIANTS}
@@ -67,10 +69,36 @@ TABLE_3 = (
     (JFT, "Mixer-L/16", 448, 14, 86.78, 89.72, 95.13, 105, 0.45),
     (JFT, "ViT-H/14", 224, 14, 86.65, 89.56, 95.57, 87, 2.30),
     (JFT, "Mixer-H/14", 448, 14, 87.78, 90.08, 95.62, 40, 1.01),
-    (JFT, "ViT-L/16 (Polyak)", 512, 14, 87.76, 90.54, 95.63, 32, 0.65),
+    (JFT, "ViT-L/16", 512, 14, 87.76, 90.54, 95.63, 32, 0.65),
     (JFT, "BiT-R152x4", 480, 40, 87.54, 90.54, 95.33, 26, 9.90),
-    (JFT, "ViT-H/14 (Polyak)", 518, 14, 88.55, 90.72, 95.97, 15, 2.30),
+    (JFT, "ViT-H/14", 518, 14, 88.55, 90.72, 95.97, 15, 2.30),
 )
+# What the tables' models mix the places of an image with.
+FAMILIES = ("MLP", "attention", "convolution")
+# Marks of the tables' rows, and what they say.
+MARKS = {
+    "†": "fine-tuned with Polyak averaging",
+    "☎": "from the authors of ViT, by personal communication",
+    "‡": "core-days extrapolated from those of the same model on JFT-300M, without extra regularisation",
+}
+
+
+def marks_of(trained_on: str, model: str, image_size: int) -> str:
+    """Return the marks of a row of Table 3.
+
+    Example:
+        >>> marks_of(I21K, "ViT-B/16", 224)
+        '☎‡'
+    """
+    vit, extrapolated = model.startswith("ViT"), trained_on in (I1K, I21K)
+    return "☎" * (vit and extrapolated) + "†" * (vit and image_size > 500) + "‡" * extrapolated
+
+
+def family_of(model: str) -> str:
+    """Return what a model of the tables mixes patches with: one of `FAMILIES`."""
+    return FAMILIES[0 if model.startswith("Mixer") else 1 if model.startswith(("ViT", "HaloNet")) else 2]
+
+
 SPEEDS = {row[1]: row[7] for row in TABLE_3 if row[2] == 224}  # images/s/core on TPU v3
 
 # Table 4: how each model was pre-trained on each dataset; then by the model's size.

@@ -1,7 +1,7 @@
 """Draw the weights of a checkpoint as the paper does (section 3.5): hidden units of token mixing, units of the stem.
 
 A hidden unit of a token-mixing MLP has a weight for each patch, and so is an image. Without flags: of the first three
-blocks, and the stem, of the run in runs/pretrain.
+blocks, also beside each other as in Figure 4, and the stem, of the run in runs/pretrain.
 
     python recipes/visualize.py
     python recipes/visualize.py --weights=imagenet21k --model=b16 --blocks=0,5,11
@@ -64,6 +64,10 @@ def run(settings: Settings) -> None:
         path = folder / f"block_{i}.png"
         text = weights.write_token_mixing(path, kernel, (rows, columns), name, i, settings.units)
         print(f"{path}: {text.split('.')[0]}.", flush=True)
+    if len(kernels) > 1:
+        path, first = folder / "side_by_side.png", dict(list(kernels.items())[:3])
+        text = weights.write_side_by_side(path, first, (rows, columns), name, min(settings.units, 128))
+        print(f"{path}: {text.split('.')[0]}.")
     path = folder / "stem.png"
     text = weights.write_stem(path, stem, name, settings.units)
     print(f"{path}: {text.split('.')[0]}.")

@@ -53,7 +53,8 @@ def _published_2(trained_on: str, model: str, *numbers: float | None) -> Row:
 
 
 def _published_3(*row: str | float | None) -> Row:
-    return dict(zip((*_ABOUT, *_ACCURACIES, *_SPEED), row, strict=True))
+    published: Row = dict(zip((*_ABOUT, *_ACCURACIES, *_SPEED), row, strict=True))
+    return published | {"marks": paper.marks_of(*(published[key] for key in _ABOUT[:3]))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,8 @@ def rows(
 
     Returns:
         Rows with table, row ("measured", "difference" or "published"), pre_trained_on, model, image_size, epochs, for
-        each metric its percent, `*_deviation` and `*_parts`, and throughput, machine and core_days.
+        each metric its percent, `*_deviation` and `*_parts`, and throughput, machine, core_days and marks, keys of
+        `paper.MARKS`.
     """
     scores = {**scores, **({"fewshot": fewshot} if fewshot else {})}
     metrics = (*table.metrics, *(["fewshot"] if fewshot else []))
@@ -162,6 +164,7 @@ def rows(
         measured |= {"throughput": speed["images_per_second_per_core"], "machine": speed["machine"]}
     found = [measured]
     if published:
+        measured["core_days"] = published["core_days"]  # of its pre-training
         difference = {"table": table.number, "row": "difference", "model": f"less the paper's {published['model']}"}
         for metric in metrics:
             both = measured[metric] is not None and published.get(metric) is not None
@@ -172,7 +175,10 @@ def rows(
     found += [row | (machine if row["throughput"] is not None else {}) for row in theirs]
     columns = ["table", "row", *_ABOUT]
     columns += [metric + end for metric in metrics for end in ("", "_deviation", "_parts")]
-    return [{column: row.get(column) for column in (*columns, "throughput", "machine", "core_days")} for row in found]
+    return [
+        {column: row.get(column) for column in (*columns, "throughput", "machine", "core_days", "marks")}
+        for row in found
+    ]
 
 
 def markdown(table: Table, table_rows: Sequence[Row]) -> str:
@@ -182,15 +188,20 @@ def markdown(table: Table, table_rows: Sequence[Row]) -> str:
     lines = [head, ["---"] * len(head)]
     for row in table_rows:
         model = row["model"] if row["row"] == "published" else f"**{row['model']}**"
-        cells = [model + (", measured" if row["row"] == "measured" else "")]
+        marks = row["marks"] or ""
+        cells = [" ".join([model, *marks.replace("‡", "")]) + (", measured" if row["row"] == "measured" else "")]
         cells += [_text(row[key]) for key in ("pre_trained_on", "image_size", "epochs")]
         cells += [_accuracy(row, metric) for metric in metrics]
         speed, days = row["throughput"], row["core_days"]
         here = " (this machine)" if row["row"] == "measured" else ""
         cells.append("-" if speed is None else f"{speed:.4g}{here}" if here else f"{speed:,}")
-        lines.append([*cells, "-" if days is None else f"{days:.2f}k"])
+        lines.append([*cells, "-" if days is None else f"{days:.2f}k{' ‡' * ('‡' in marks)}"])
     title = f"## Table {table.number}: {table.image_size} px, crop {table.crop}"
-    return "\n".join([title, "", *(f"| {' | '.join(cells)} |" for cells in lines), ""])
+    seen = {mark for row in table_rows for mark in row["marks"] or ""}
+    notes = [f"{mark} {text}." for mark, text in paper.MARKS.items() if mark in seen]
+    return "\n".join(
+        [title, "", *(f"| {' | '.join(cells)} |" for cells in lines), "", *([" ".join(notes), ""] if notes else [])]
+    )
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 """Pictures of what a Mixer has learnt: hidden units of its token mixing, and units of its stem (paper section 3.5)."""
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,6 +140,32 @@ def write_token_mixing(path: Path, kernel: np.ndarray, grid: Grid, name: str, bl
     return text
 
 
+def write_side_by_side(path: Path, kernels: Mapping[int, np.ndarray], grid: Grid, name: str, most: int = 128) -> str:
+    """Write a PNG of the hidden units of several token-mixing MLPs beside each other, as the paper's Figure 4.
+
+    Args:
+        kernels: the number of a block -> its kernel, of `hidden_unit_images`.
+        most: units of each block, the first in the order of `pair_inverses`.
+
+    Other arguments, the result and errors are those of `write_token_mixing`.
+    """
+    figure = new_figure(1, 1)
+    from matplotlib import colormaps
+
+    panels = []
+    for kernel in kernels.values():
+        images = hidden_unit_images(kernel, grid)
+        shown = _half_scaled(images[pair_inverses(images)[0][:most]])
+        panels.append(_mosaic(colormaps["RdBu_r"](shown)[..., :3], pairs=True, across=4))
+    gap = np.ones((len(panels[0]), 2 * GAP, 3))
+    picture = np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
+    blocks, count = ", ".join(map(str, kernels)), _shown(images.shape[0], most)
+    text = f"{count} hidden units of each of the blocks {blocks}, from left to right, in pairs of opposite phase. "
+    text += "Low spatial frequency first; red is positive, blue negative, white zero."
+    _write_picture(path, figure, picture, f"Token mixing of {name}", text)
+    return text
+
+
 def write_stem(path: Path, kernel: np.ndarray, name: str, most: int = 384) -> str:
     """Write a PNG of the units of a stem (P, P, 3, C) as P x P images, low spatial frequency first; return its caption.
 
@@ -175,7 +202,11 @@ def _half_scaled(images: np.ndarray) -> np.ndarray:
 
 def _write(path: Path, figure: "Figure", tiles: np.ndarray, title: str, text: str, pairs: bool) -> None:
     """Write tiles (N, H, W, 3) in [0, 1] below a title and a text, every weight a square of whole pixels."""
-    picture = _mosaic(tiles, pairs)
+    _write_picture(path, figure, _mosaic(tiles, pairs), title, text)
+
+
+def _write_picture(path: Path, figure: "Figure", picture: np.ndarray, title: str, text: str) -> None:
+    """Write a picture (H, W, 3) in [0, 1] below a title and a text, pixel by pixel."""
     width = max(picture.shape[1] + 2 * MARGIN, NARROWEST)
     room = width - 2 * MARGIN
     heading = textwrap.wrap(title, int(room / 9.3))  # pixels of a letter, all of them in a font of fixed width
@@ -199,8 +230,11 @@ def _write(path: Path, figure: "Figure", tiles: np.ndarray, title: str, text: st
     write_png(figure, path, DPI)
 
 
-def _mosaic(tiles: np.ndarray, pairs: bool) -> np.ndarray:
-    """Return one picture (H, W, 3) of all tiles, row by row; of `pairs`, two tiles stay together."""
+def _mosaic(tiles: np.ndarray, pairs: bool, across: int | None = None) -> np.ndarray:
+    """Return one picture (H, W, 3) of all tiles, row by row; of `pairs`, two tiles stay together.
+
+    In a row are `across` tiles or pairs, or a number that makes the picture a little wider than high.
+    """
     count, rows, columns, _ = tiles.shape
     side = next(side for most, side in TILES.items() if count <= most)
     scale = max(1, side // max(rows, columns))
@@ -209,10 +243,12 @@ def _mosaic(tiles: np.ndarray, pairs: bool) -> np.ndarray:
     together = 2 if pairs else 1
     step = together * wide + (together - 1) * PAIR_GAP + GAP, high + GAP  # of a pair, across and down
     groups = -(-count // together)
-    across = round((1.6 * groups * step[1] / step[0]) ** 0.5)
-    across = min(max(across, 1), max((WIDEST - 2 * MARGIN - GAP) // step[0], 1), groups)
-    # Near it the number that leaves the last row the fullest.
-    across = min(range(-(-across * 4 // 5), across + 1), key=lambda n: (-groups % n, across - n))
+    if across is None:
+        most = round((1.6 * groups * step[1] / step[0]) ** 0.5)
+        most = min(max(most, 1), max((WIDEST - 2 * MARGIN - GAP) // step[0], 1), groups)
+        # Near it the number that leaves the last row the fullest.
+        across = min(range(-(-most * 4 // 5), most + 1), key=lambda n: (-groups % n, most - n))
+    across = min(across, groups)
     picture = np.full((-(-groups // across) * step[1] + GAP, across * step[0] + GAP, 3), BACKGROUND)
     for i, tile in enumerate(tiles):
         group, second = divmod(i, together)

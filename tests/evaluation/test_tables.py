@@ -120,12 +120,12 @@ def test_table_3_has_the_measured_row_its_difference_and_the_published_ones():
         "90.00 ± 0.00",
         "82.10 ± 0.08",
         "7.123 (this machine)",
-        "-",
+        "0.15k",  # of its pre-training, as published
     ]
     about = ["**less the paper's Mixer-B/16**", "-", "-", "-"]
     assert _cells(text, "**less") == [*about, "-0.54", "+4.20", "-10.40", "-", "-"]
     about = ["Mixer-B/16", "ImageNet", "224", "300"]
-    assert _cells(text, "Mixer-B/16") == [*about, "76.44", "82.36", "88.33", "1,384", "0.01k"]
+    assert _cells(text, "Mixer-B/16") == [*about, "76.44", "82.36", "88.33", "1,384", "0.01k ‡"]
     assert _cells(text, "BiT-R50x1")[-3:] == ["-", "2,159", "0.08k"]
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert widths == {10}
@@ -157,3 +157,15 @@ def test_csv_has_every_number_and_no_average_of_a_part():
     assert (read[0]["model"], read[0]["avg5"], read[0]["avg5_parts"]) == ("a,b", "", "1 of 5")
     mixer = next(row for row in read if row["table"] == "2" and row["model"] == "Mixer-L/16")
     assert (mixer["vtab"], mixer["vtab_natural"], mixer["machine"]) == ("74.95", "", "TPUv3")
+
+
+def test_the_marks_of_the_paper_stand_in_the_table_and_are_explained():
+    table = tables.TABLES[3]
+    text = tables.markdown(table, tables.rows(table, "mine", 224, {}))
+    assert _cells(text, "ViT-B/16 ☎ | ImageNet |")[-1] == "0.02k ‡"
+    assert _cells(text, "Mixer-B/16 | ImageNet-21k")[-1] == "0.15k ‡"
+    assert _cells(text, "Mixer-B/16 | JFT")[-1] == "0.08k"
+    assert _cells(text, "ViT-L/16 † | JFT-300M | 512")[-1] == "0.65k"
+    for said in ("† fine-tuned with Polyak averaging.", "☎ from the authors of ViT", "‡ core-days extrapolated"):
+        assert said in text.splitlines()[-1]
+    assert "‡" not in tables.markdown(tables.TABLES[2], tables.rows(tables.TABLES[2], "mine", 448, {}))

@@ -106,6 +106,21 @@ def test_the_picture_shows_each_weight_in_its_place_and_colour(tmp_path):
     assert pixels[:, -8:].min() == 255
 
 
+def test_blocks_side_by_side_each_in_its_place(tmp_path):
+    unit = np.array([[1.0, 0.0, -1.0], [0.5, 0.0, 0.0]])
+    kernels = {i: np.stack([k.ravel(), -k.ravel()], axis=1) for i, k in ((0, unit), (5, unit[:, ::-1]))}
+    text = weights.write_side_by_side(tmp_path / "a.png", kernels, (2, 3), "mine")
+    assert text.startswith("2 hidden units of each of the blocks 0, 5, from left to right")
+    pixels = _pixels(tmp_path / "a.png")
+    first = weights.MARGIN + weights.GAP
+    second = first + 2 * 96 + weights.PAIR_GAP + 4 * weights.GAP  # a pair, and the grey and white between the blocks
+    y = pixels.shape[0] - weights.MARGIN - weights.GAP - 64 + 16
+    red, blue = (103, 0, 31), (5, 48, 97)
+    for x, left, right in ((first, red, blue), (second, blue, red)):
+        assert np.abs(pixels[y, x + 16] - left).max() <= 2
+        assert np.abs(pixels[y, x + 80] - right).max() <= 2
+
+
 def test_the_stem_is_drawn_in_its_colours_zero_grey(tmp_path):
     kernel = np.zeros((2, 2, 3, 1))
     kernel[0, 0, :, 0], kernel[1, 1, :, 0] = (2, -2, -2), (1, 1, 1)

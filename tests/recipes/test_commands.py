@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 COMMANDS = [
-    *("benchmark", "contact_sheet", "evaluate", "export", "fewshot", "finetune"),
+    *("benchmark", "contact_sheet", "evaluate", "export", "fewshot", "figures", "finetune"),
     *("make_records", "plot", "predict", "pretrain", "suite", "visualize"),
 ]
 INSTALLED = pathlib.Path(sys.executable).parent / "keras-mixer"

@@ -33,9 +33,11 @@ def test_by_default_the_first_three_blocks_and_the_stem(run, tmp_path):
     assert process.stderr == ""
     assert process.stdout.splitlines() == [
         *(f"{out}/block_{i}.png: 32 hidden units, one weight for each of 4 x 4 patches." for i in range(3)),
+        f"{out}/side_by_side.png: 32 hidden units of each of the blocks 0, 1, 2, from left to right, in pairs of "
+        "opposite phase.",
         f"{out}/stem.png: 64 units, each a patch of 4 x 4 pixels in red, green and blue.",
     ]
-    assert _files(out) == ["block_0.png", "block_1.png", "block_2.png", "stem.png"]
+    assert _files(out) == ["block_0.png", "block_1.png", "block_2.png", "side_by_side.png", "stem.png"]
     for path in out.iterdir():
         with Image.open(path) as image:
             assert min(image.size) > 300
@@ -53,7 +55,7 @@ def test_any_file_and_blocks_give_the_same_pictures(run, tmp_path):
         )
         assert process.returncode == 0, process.stderr
         assert "block_1.png: 10 of 32 hidden units" in process.stdout
-        assert _files(out) == ["block_1.png", "block_3.png", "stem.png"]
+        assert _files(out) == ["block_1.png", "block_3.png", "side_by_side.png", "stem.png"]
         with Image.open(out / "block_3.png") as image:
             seen.append(np.asarray(image)[100:])  # below the name in the caption
     np.testing.assert_array_equal(*seen)

@@ -1,0 +1,51 @@
+"""`recipes/figures.py` as users run it."""
+
+import pytest
+from keras_mixer.recipes import figures
+from trained import run_recipe
+
+from keras_mixer import paper
+from keras_mixer.evaluation import tables
+
+PICTURES = ["figure_1_s32", "figure_2_left", "figure_3_left", "figure_3_right", "all_cost", "all_throughput"]
+
+
+def test_the_figures_of_a_suite_beside_the_published(tmp_path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    scores = {"imagenet": {"0": 0.801}}
+    published = tables.published_row(tables.TABLES[3], "imagenet21k", "b16", 224)
+    speed = {"images_per_second_per_core": 3.5, "machine": "CPU"}
+    rows = tables.rows(tables.TABLES[3], "imagenet21k (b16)", 224, scores, speed, published)
+    (suite / "tables.csv").write_text(tables.csv_text(rows))
+    out = tmp_path / "out"
+    process = run_recipe(
+        "figures", "--model=s32", "--notable", "--format=svg", f"--suites={suite}", f"--output={out}", check=False
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.splitlines() == [str(out / f"{name}.svg") for name in PICTURES]
+    [measured] = figures.measured_rows(str(suite))
+    [point] = figures.points_of([measured], "core_days")
+    assert point == {"model": "Mixer, imagenet21k (b16)", "accuracy": pytest.approx(80.1), "cost": 0.15}
+    assert figures.points_of([measured], "throughput")[0]["cost"] == 3.5
+
+
+def test_a_folder_that_is_no_suite_is_one_sentence(tmp_path):
+    process = run_recipe("figures", f"--suites={tmp_path}", f"--output={tmp_path / 'out'}", check=False)
+    assert process.returncode == 2
+    assert process.stderr == (
+        f"error: suites: {tmp_path}/tables.csv cannot be read; name a folder in which suite.py has written.\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_table_1_is_read_off_the_models(monkeypatch):
+    """The small variants; all of them, up to 2 GB, were printed by hand (docs/results/paper.md)."""
+    small = {name: paper.VARIANTS[name] for name in ("s32", "s16", "b16")}
+    monkeypatch.setattr(paper, "VARIANTS", small)
+    head, _, *lines = (line.strip("| ").split(" | ") for line in figures.table_1().splitlines())
+    assert head == ["Mixer-S/32", "Mixer-S/16", "Mixer-B/16"]
+    rows = {name: values for name, *values in lines}
+    assert rows["tokens S"] == ["49", "196", "196"]
+    assert rows["D_S"] == ["256", "256", "384"]
+    assert [round(float(text)) for text in rows["parameters, millions"]] == [paper.PARAMETERS[name] for name in small]
