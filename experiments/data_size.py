@@ -3,6 +3,7 @@
     apt-get install dataset-fashion-mnist
     python experiments/data_size.py
     python experiments/data_size.py --dataset=digits --output=runs/data_size_digits
+    python experiments/data_size.py --shots=5    # and 5-shot linear accuracy on digits
 
 Every finished training is kept in results.json, so that the same command goes on after a stop. Needs the extra plot.
 """
@@ -28,6 +29,7 @@ from keras_mixer import files
 from keras_mixer.data import opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source, indexed_records
+from keras_mixer.evaluation import fewshot, predictions
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import optimizers, schedules
 
@@ -120,7 +122,7 @@ def num_images(args, percent):
 
 
 def train(args, name, percent, seed, train_set, test_set):
-    """Train on so many percent of the images; return the number of parameters and top-1 on all test images."""
+    """Train on so many percent of the images; return the number of parameters, top-1 on all test images, few-shot."""
     # Smaller sets are part of larger ones, and all models see the same.
     rows = np.random.default_rng(seed).permutation(len(train_set[0]))[: num_images(args, percent)]
     source = as_source(f"{percent:g} % of {args.dataset}", *(array[rows] for array in train_set))
@@ -143,7 +145,23 @@ def train(args, name, percent, seed, train_set, test_set):
         jit_compile=False,
     )
     model.fit(batches, steps_per_epoch=args.steps, epochs=1, verbose=0, shuffle=False)
-    return model.count_params(), model.evaluate(test, verbose=0, return_dict=True)["top1"]
+    top1 = model.evaluate(test, verbose=0, return_dict=True)["top1"]
+    return model.count_params(), top1, few_shot(args, model) if args.shots else None
+
+
+def few_shot(args, model):
+    """Return the mean over three draws of the linear accuracy on scikit-learn's digits, from what the head gets."""
+    body, found = keras.Model(model.input, model.layers[-1].input), []
+    for training in (True, False):
+        source = opening.open_source("digits", training=training)
+        batches = pipeline.eval_batches(source, batch_size=250, image_size=args.image_size)
+        found.append(predictions.extract_features(body, batches))
+    (features, labels), test = found
+    scores = []
+    for seed in range(3):
+        drawn = fewshot.draw_examples(labels, args.shots, seed)
+        scores.append(fewshot.accuracy(fewshot.fit_least_squares(features[drawn], labels[drawn], 10), *test))
+    return statistics.mean(scores)
 
 
 def check(args, available):
@@ -173,7 +191,7 @@ def main(args):
             setattr(args, name, value)
     train_set, test_set = read_images(args)
     check(args, len(train_set[0]))
-    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width", "augmentation")
+    names = ("dataset", "image_size", "train_images", "batch_size", "steps", "vit_width", "augmentation", "shots")
     settings, path = {name: getattr(args, name) for name in names}, args.output / "results.json"
     trainings = finished.read(path, settings)
     tf.get_logger().setLevel("ERROR")  # every training is traced anew, of which TensorFlow warns
@@ -187,8 +205,12 @@ def main(args):
         finished.write(path, settings, trainings)
         print(f"{key}: top-1 {trainings[key][1]:.2%}, {time.perf_counter() - began:.0f} s", flush=True)
         keras.backend.clear_session()
-    plot(args, trainings)
-    print_table(args, trainings)
+    plot(args, trainings, "data_size.png", 1, "top-1, test set")
+    print_table(args, trainings, 1, "top-1")
+    if args.shots:
+        plot(args, trainings, "few_shot.png", 2, f"{args.shots}-shot linear top-1, digits")
+        print_table(args, trainings, 2, f"{args.shots}-shot linear top-1 on digits")
+    print(f"\nIn {args.output}: {'data_size.png, few_shot.png' if args.shots else 'data_size.png'}, results.json")
 
 
 def key_of(name, percent, seed):
@@ -198,9 +220,9 @@ def key_of(name, percent, seed):
 # ---- What it shows ----
 
 
-def scores(args, trainings, name):
-    """Return top-1 of one model, one list of seeds per size."""
-    return [[trainings[key_of(name, percent, s)][1] for s in range(args.seeds)] for percent in args.percents]
+def scores(args, trainings, name, which):
+    """Return a score of one model, one list of seeds per size; `which` of what `train` returns."""
+    return [[trainings[key_of(name, percent, s)][which] for s in range(args.seeds)] for percent in args.percents]
 
 
 def label_of(args, trainings, name):
@@ -208,34 +230,35 @@ def label_of(args, trainings, name):
     return f"{name}, {trainings[key_of(name, args.percents[0], 0)][0]:,} parameters"
 
 
-def plot(args, trainings):
+def plot(args, trainings, file_name, which, label):
     figure = new_figure(8, 4)
     axes = figure.subplots()
     sizes = [num_images(args, percent) for percent in args.percents]
     for name, (colour, style) in STYLES.items():
-        values = np.array(scores(args, trainings, name))
+        values = np.array(scores(args, trainings, name, which))
         axes.plot(sizes, values.mean(1), style, color=colour, label=label_of(args, trainings, name))
         axes.fill_between(sizes, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
-    axes.set(xscale="log", xlabel=f"training images ({args.dataset})", ylabel="top-1, test set")
+    axes.set(xscale="log", xlabel=f"training images ({args.dataset})", ylabel=label)
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.set_xticks([], minor=True)
     axes.set_title(f"{args.steps:,} steps of {args.batch_size} images, whatever the size", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(title=f"mean and range; seeds: {args.seeds}", loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    with files.replacing(args.output / "data_size.png") as path:
+    with files.replacing(args.output / file_name) as path:
         figure.savefig(path, format="png", dpi=120)
 
 
-def print_table(args, trainings):
+def print_table(args, trainings, which, label):
     sizes = [num_images(args, percent) for percent in args.percents]
     heads = [f"{size:,} images ({percent:g} %)" for size, percent in zip(sizes, args.percents, strict=True)]
-    print(f"\n| top-1 after {args.steps:,} steps | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
+    print(f"\n| {label} after {args.steps:,} steps | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
     for name in STYLES:
-        cells = [f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in scores(args, trainings, name)]
+        cells = [
+            f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in scores(args, trainings, name, which)
+        ]
         print(f"| {label_of(args, trainings, name)} | {' | '.join(cells)} |")
     passes = [f"{args.steps * args.batch_size / size:.3g}" for size in sizes]
     print(f"| passes over the images | {' | '.join(passes)} |")
-    print(f"\nIn {args.output}: data_size.png, results.json")
 
 
 if __name__ == "__main__":
@@ -251,6 +274,7 @@ if __name__ == "__main__":
         "--augmentation", choices=["none", "paper"], default="none", help="paper: small movements, and mixup 0.2"
     )
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--shots", type=int, default=0, help="also a linear classifier on digits, 0 for none")
     parser.add_argument("--vit_width", type=int, default=64, help="64 is the Mixer's; 48 has its number of parameters")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/data_size"))
     try:
