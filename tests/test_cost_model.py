@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer.benchmark import cost_model
+from keras_mixer import cost_model
 from keras_mixer.paper import VARIANTS
 
 SIZES = dict(patch_size=4, num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32)
