@@ -76,7 +76,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
             rescale_stochastic_depth=settings.rescale_stochastic_depth,
             rematerialize=settings.rematerialize,
         )
-        set_head_bias(settings, model, given.head_bias_init is not None)
+        set_head_bias(settings, model, given.head_bias_init)
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
@@ -92,12 +92,12 @@ def run(settings: Settings) -> dict[str, Any] | None:
     return result
 
 
-def set_head_bias(settings: Settings, model: keras.Model, by_hand: bool) -> None:
+def set_head_bias(settings: Settings, model: keras.Model, by_hand: float | None) -> None:
     """Give a new head its first bias; a head from --weights is left as it is, and takes none that is given by hand."""
     new, value = settings.weights is None or "head/bias" in model.load_report.new, settings.head_bias_init
-    if by_hand and value is not None and (not new or not abs(value) < float("inf")):
+    if by_hand is not None and (not new or not abs(by_hand) < float("inf")):
         raise ValueError(
-            f"head_bias_init: must be a finite number for a new head, got {value}"
+            f"head_bias_init: must be a finite number for a new head, got {by_hand}"
             f"{'' if new else ' and a head from --weights'}; leave it out."
         )
     if new:

@@ -61,13 +61,13 @@ def images_of(settings: Training, preset: str | None) -> Images:
     """Return the images to train on: of ImageNet as published; as they are; or as the preset's dataset is published."""
     split = settings.train_split or "train"
     if presets.is_imagenet(settings.dataset) and split.startswith("train"):
-        return _published(paper.I1K, split, "as published")
+        return _published(paper.I1K, split, "of the published number")
     try:
         source = inputs.open_source(settings, training=True)
     except ValueError as error:
         if preset is None or os.path.exists(os.path.expanduser(settings.dataset)):
             raise
-        known = f"{paper.PRE_TRAINED_ON[preset]} as published, for {error}"
+        known = f"{paper.PRE_TRAINED_ON[preset]}'s published number, for {error}"
         return _published(paper.PRE_TRAINED_ON[preset], split, known)
     size = source.num_bytes() if source.num_bytes else None
     return Images(source.num_examples, len(source.class_names), size, source.name)
@@ -103,7 +103,8 @@ def _of_table_3(settings: Training, images: Images, seen: int) -> str:
         same = settings.image_size == 224 and row.model == paper.title_of(settings.model)
         if same and alike and round(seen / images.count, 2) == row.epochs:
             return f"; published {row.published:g} (Table 3, rounded to tens)"
-    return ""
+    small = settings.model[0] == "s" or settings.model.endswith("32")
+    return "; the paper's S and /32 took two to three times what this computes" * small
 
 
 def _reading(images: Images, seen: int) -> str:

@@ -1,10 +1,13 @@
 """Every preset of every model as the flags it fills, beside the numbers of the paper and of the authors' code."""
 
 import pytest
+from keras_mixer.recipes import pretrain
 from keras_mixer.recipes.pretrain import Settings
 
+import keras_mixer
 from keras_mixer import paper
 from keras_mixer.cli import presets
+from keras_mixer.paper import MODELS
 
 # Preset, model, then epochs, rate, weight decay, RandAugment m, mixup p, stochastic depth, loss, head bias.
 ROWS = [
@@ -106,3 +109,20 @@ def test_without_a_preset_nothing_has_changed():
 def test_a_wrong_preset_is_refused(name, model, message):
     with pytest.raises(ValueError, match=message):
         presets.get_preset(name, model)
+
+
+def test_a_head_from_weights_keeps_its_bias(tmp_path):
+    """The preset's is for new heads; only one that is given by hand is refused."""
+    settings, _ = _filled("imagenet21k", "b16", weights=str(tmp_path / "start.npz"))
+    sizes = dict(MODELS["tiny"], input_shape=(16, 16, 3), classes=3)
+    pretrain.set_head_bias(settings.with_values(weights=None), new := keras_mixer.MLPMixer(**sizes), None)
+    assert (new.get_layer("head").bias.numpy() == -10).all()
+    keras_mixer.save_checkpoint(new, settings.weights)
+    old = keras_mixer.MLPMixer(**sizes, weights=settings.weights)
+    old.get_layer("head").bias.assign([1, 2, 3])
+    pretrain.set_head_bias(settings, old, None)
+    assert list(old.get_layer("head").bias.numpy()) == [1, 2, 3]
+    with pytest.raises(
+        ValueError, match="head_bias_init: must be a finite number for a new head, got -10.0 and a head"
+    ):
+        pretrain.set_head_bias(settings, old, -10.0)

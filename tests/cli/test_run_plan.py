@@ -23,7 +23,7 @@ def test_imagenet_is_planned_where_it_is_not():
     plan = _plan(preset="imagenet1k", model="b16", dataset="imagenet2012", strategy="tpu")
     assert plan["model"] == "Mixer b16, 59,880,472 parameters, 224 px"
     assert plan["preset"] == "paper Table 4, Mixer-B on ImageNet, 300 epochs; by hand: nothing"
-    assert plan["images"] == "1,268,355 of 1,000 classes: train[:99%], as published"
+    assert plan["images"] == "1,268,355 of 1,000 classes: train[:99%], of the published number"
     assert plan["steps"] == "92,897 of 4,096 images, 380,506,112 in 300 epochs"
     flop = 3 * 25_203_535_872 * 380_506_112
     assert plan["operations"] == (f"25.2 GFLOP an image forward, 75.6 with the backward pass, {flop:.3g} FLOP in all")
@@ -44,12 +44,17 @@ def test_imagenet_is_planned_where_it_is_not():
 def test_what_is_not_here_is_the_presets(preset, model, images, published):
     plan = _plan(preset=preset, model=model, dataset="/nowhere/images")
     assert _numbers(plan["images"])[0] == images
-    assert "as published, for dataset: the folder '/nowhere/images' does not exist" in plan["images"]
+    assert "'s published number, for dataset: the folder '/nowhere/images' does not exist" in plan["images"]
     assert f"published {published} (" in plan["TPU v3"]
 
 
 def test_another_number_of_epochs_has_no_published_row():
     assert "published" not in _plan(preset="imagenet1k", model="b16", dataset="imagenet2012", epochs=90)["TPU v3"]
+
+
+def test_small_models_are_said_to_take_longer_than_computed():
+    assert _plan(preset="jft300m", model="s16", dataset="/nowhere", epochs=3)["TPU v3"].endswith("what this computes")
+    assert "published 30 (" in _plan(preset="jft300m", model="s16", dataset="/nowhere")["TPU v3"]
 
 
 def test_a_checkpoint_holds_weights_slots_and_the_average():
