@@ -27,6 +27,8 @@ def usual_size(model: str) -> int:
 
 # What a model was pre-trained on.
 I1K, I21K, JFT, WEAK = "ImageNet", "ImageNet-21k", "JFT-300M", "unlabelled or weakly labelled"
+# Training images and classes; of JFT-300M both are round numbers, the paper's.
+SIZES = {I1K: (1_281_167, 1_000), I21K: (14_197_122, 21_841), JFT: (300_000_000, 18_000)}
 
 # Pre-trained on, model, ImageNet top-1, ReaL top-1, Avg 5, VTAB-1k, images/s/core, thousands of TPUv3 core-days.
 TABLE_2 = (
@@ -101,29 +103,47 @@ def family_of(model: str) -> str:
 
 SPEEDS = {row[1]: row[7] for row in TABLE_3 if row[2] == 224}  # images/s/core on TPU v3
 
-# Table 4: how each model was pre-trained on each dataset; then by the model's size.
-_ON_IMAGENET = dict(
+# Table 4: how each model was pre-trained on each dataset; then by the model's size. The loss, the first value of the
+# head's bias and, below, the splits are from the authors' code, which says nothing of JFT-300M.
+HEAD_BIAS = {I1K: -6.9, I21K: -10.0}  # for the sigmoid loss
+_ON_IMAGENET: dict[str, Any] = dict(
     epochs=300, batch_size=4096, learning_rate=1e-3, weight_decay=0.1, warmup_steps=10_000, stochastic_depth_rate=0.1
 )
+_ON_IMAGENET |= dict(loss="sigmoid")
+_ON_I1K = dict(_ON_IMAGENET, head_bias_init=HEAD_BIAS[I1K], randaugment_magnitude=15, mixup_alpha=0.5)
+_ON_I21K = dict(_ON_IMAGENET, head_bias_init=HEAD_BIAS[I21K])
 _ON_JFT = dict(batch_size=4096, weight_decay=0.03, warmup_steps=10_000, stochastic_depth_rate=0.0, mixup_alpha=0.0)
 _ON_JFT |= dict(randaugment_magnitude=0)
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "imagenet1k": {
-        "b": dict(_ON_IMAGENET, randaugment_magnitude=15, mixup_alpha=0.5),
-        "l": dict(_ON_IMAGENET, randaugment_magnitude=15, mixup_alpha=0.5),
+        "b": _ON_I1K,
+        "l": _ON_I1K,
     },
     "imagenet21k": {
-        "b": dict(_ON_IMAGENET, randaugment_magnitude=10, mixup_alpha=0.2),
-        "l": dict(_ON_IMAGENET, randaugment_magnitude=20, mixup_alpha=0.5),
+        "b": dict(_ON_I21K, randaugment_magnitude=10, mixup_alpha=0.2),
+        "l": dict(_ON_I21K, randaugment_magnitude=20, mixup_alpha=0.5),
     },
     "jft300m": {
         "s": dict(_ON_JFT, epochs=5, learning_rate=3e-3),
         "b": dict(_ON_JFT, epochs=7, learning_rate=3e-3),
-        "l": dict(_ON_JFT, epochs=14, learning_rate=1e-3),  # the paper also gives a 7-epoch row
+        "l": dict(_ON_JFT, epochs=14, learning_rate=1e-3),
         "h": dict(_ON_JFT, epochs=14, learning_rate=1e-3),
     },
+    "jft300m_7epochs": {
+        "b": dict(_ON_JFT, epochs=7, learning_rate=3e-3),  # the row above
+        "l": dict(_ON_JFT, epochs=7, learning_rate=1e-3),
+    },
+    "imagenet1k_published": {"b16": _ON_I1K},  # the authors' code; of other models it says nothing
 }
+PRE_TRAINED_ON = {
+    **{"imagenet1k": I1K, "imagenet1k_published": I1K, "imagenet21k": I21K},
+    **{"jft300m": JFT, "jft300m_7epochs": JFT},
+}
+PUBLISHED_TOP1 = {300: 76.3, 60: 70.5}  # by epochs, of imagenet1k_published; 300 took 2 h 11 min on a TPU v3-128
+# TFDS's name of a dataset -> the authors' splits of it, and what it is.
+IMAGENET = "imagenet2012"
+IMAGENET_SPLITS = dict(train_split="train[:99%]", eval_split="validation")
 
 
 def title_of(variant: str) -> str:

@@ -5,7 +5,7 @@ minute on two cores. Running the same command again continues an interrupted run
 
     python recipes/pretrain.py
     python recipes/pretrain.py --dataset=path/to/folder --model=s16 --epochs=100
-    python recipes/pretrain.py --dataset=imagenet2012 --model=b16 --preset=imagenet1k --precision=mixed_bfloat16
+    python recipes/pretrain.py --dataset=imagenet2012 --model=b16 --preset=imagenet1k --strategy=tpu --dry_run
 """
 
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
@@ -17,10 +17,10 @@ from typing import Any
 import keras
 
 import keras_mixer
-from keras_mixer.cli import entry, inputs, presets, training
+from keras_mixer.cli import entry, inputs, presets, run_plan, training
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Training
-from keras_mixer.paper import MODELS, usual_size
+from keras_mixer.paper import HEAD_BIAS, I1K, MODELS
 from keras_mixer.training import loop, losses, strategies
 
 logger = logging.getLogger("keras_mixer")
@@ -32,11 +32,13 @@ class Settings(Training):
 
     preset: str | None = setting(
         None,
-        "The paper's Table 4 row for the model: imagenet1k, imagenet21k or jft300m. Flags given by hand win.",
+        "The authors' recipe: imagenet1k, imagenet21k, jft300m, jft300m_7epochs (paper's Table 4), imagenet1k_published"
+        " (their code). It sets optimisation, loss, augmentation, ImageNet's splits; flags given by hand win.",
         common=True,
     )
+    dry_run: bool = setting(False, "Print what the run would cost, and neither train nor write.", common=True)
     head_bias_init: float | None = setting(
-        None, "First value of the head's bias; default 0, and -6.9 for --loss=sigmoid."
+        None, "First value of the head's bias; default 0, the preset's, or -6.9 for --loss=sigmoid."
     )
 
 
@@ -44,9 +46,11 @@ class Settings(Training):
 def run(settings: Settings) -> dict[str, Any] | None:
     """Pre-train as the settings say, and return what result.json holds, or None where the run was finished before."""
     # ---- Settings: by hand, then of the preset ----
-    preset = presets.get_preset(settings.preset, settings.model) if settings.preset else {}
-    given, settings = settings, settings.filled(image_size=usual_size(settings.model), **preset)
+    given, (settings, row) = settings, presets.fill(settings, settings.preset)
     losses.get_loss(settings.loss)
+    if settings.dry_run:
+        print("\n".join(run_plan.plan(settings, settings.preset, row)))
+        return None
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)
     loop.check_batch(settings.batch_size, strategy, settings.gradient_accumulation_steps)
@@ -72,11 +76,11 @@ def run(settings: Settings) -> dict[str, Any] | None:
             rescale_stochastic_depth=settings.rescale_stochastic_depth,
             rematerialize=settings.rematerialize,
         )
-        set_head_bias(settings, model)
+        set_head_bias(settings, model, given.head_bias_init)
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
-    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps)
+    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps, started_from=row)
     if result and strategies.is_chief(strategy):
         print(
             f"In Python: run = keras_mixer.load_run('{settings.workdir}') has predict, model and class_names. Next:\n"
@@ -88,17 +92,17 @@ def run(settings: Settings) -> dict[str, Any] | None:
     return result
 
 
-def set_head_bias(settings: Settings, model: keras.Model) -> None:
-    """Give a new head its first bias; a head that came from --weights is left as it is."""
+def set_head_bias(settings: Settings, model: keras.Model, by_hand: float | None) -> None:
+    """Give a new head its first bias; a head from --weights is left as it is, and takes none that is given by hand."""
     new, value = settings.weights is None or "head/bias" in model.load_report.new, settings.head_bias_init
-    if value is not None and (not new or not abs(value) < float("inf")):
+    if by_hand is not None and (not new or not abs(by_hand) < float("inf")):
         raise ValueError(
-            f"head_bias_init: must be a finite number for a new head, got {value}"
+            f"head_bias_init: must be a finite number for a new head, got {by_hand}"
             f"{'' if new else ' and a head from --weights'}; leave it out."
         )
     if new:
         bias = model.get_layer("head").bias
-        usual = -6.9 if settings.loss == "sigmoid" else 0.0
+        usual = HEAD_BIAS[I1K] if settings.loss == "sigmoid" else 0.0
         bias.assign(keras.ops.full(bias.shape, usual if value is None else value))
 
 

@@ -35,6 +35,7 @@ ROOMS = {
     "composite": (0, "model", "which parts of a layer are frozen or quantised"),
     "arguments": (None, "ground", "checks of arguments"),
     "class_names": (None, "ground", "of the released heads"),
+    "cost_model": (None, "ground", "operations and core-days"),
     "files": (None, "ground", "whole or not at all"),
     "random_draws": (None, "ground", "for a part of a batch"),
     "versions": (None, "ground", "what a result depends on"),

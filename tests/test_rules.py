@@ -37,7 +37,7 @@ SLOW_OF_OURS = ("keras_mixer.data.tfds.",)  # imports TensorFlow Datasets
 LATE_IMPORTS = {
     # A process that measures a peer loads nothing of ours, and one without TensorFlow none of it.
     ("keras_mixer.benchmark.child", "keras_mixer"),
-    ("keras_mixer.benchmark.child", "keras_mixer.benchmark.cost_model"),
+    ("keras_mixer.benchmark.child", "keras_mixer.cost_model"),
     ("keras_mixer.benchmark.child", "keras_mixer.benchmark.keras_timing"),
     ("keras_mixer.benchmark.child", "keras_mixer.benchmark.peers"),
     ("keras_mixer.recipes.benchmark", "importlib.import_module(module)"),

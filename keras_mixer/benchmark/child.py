@@ -80,7 +80,7 @@ def build_vit(sizes: dict[str, Any], side: int) -> Any:
 
 
 def vit_flop(sizes: dict[str, Any], side: int) -> Any:
-    from keras_mixer.benchmark import cost_model
+    from keras_mixer import cost_model
 
     return cost_model.vit_flop(
         side, sizes["patch_size"], sizes["num_blocks"], sizes["hidden_dim"], 4 * sizes["hidden_dim"]

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mixer.benchmark import cost_model, memory, throughput
+from keras_mixer import cost_model
+from keras_mixer.benchmark import memory, throughput
 from keras_mixer.benchmark.throughput import Prepared, Repeat
 from keras_mixer.types import Tensor
 

@@ -5,8 +5,8 @@ import statistics
 import sys
 from typing import Any
 
-from keras_mixer import files
-from keras_mixer.benchmark import cost_model, measuring, speed_report, throughput
+from keras_mixer import cost_model, files
+from keras_mixer.benchmark import measuring, speed_report, throughput
 from keras_mixer.benchmark.settings import SIDES, Settings
 
 DEPTH_FACTORS, WIDTH_FACTORS = (0.25, 0.5, 1, 2), (0.25, 0.5, 1, 2)

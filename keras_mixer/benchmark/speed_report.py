@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_mixer import files, paper
-from keras_mixer.benchmark import cost_model, throughput
+from keras_mixer import cost_model, files, paper
+from keras_mixer.benchmark import throughput
 from keras_mixer.benchmark.throughput import Row
 from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Path

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from keras_mixer.benchmark import cost_model
+from keras_mixer import cost_model
 
 Repeat = Callable[[int], None]  # computes so many times and returns when the last result is there
 Row = dict[str, Any]  # what a report says of one configuration, JSON

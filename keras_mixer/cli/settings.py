@@ -169,7 +169,7 @@ class Optimisation(Settings):
     clip_norm: float = setting(1.0, "Global norm above which the gradient of a batch is scaled down; 0 for never.")
     ema_decay: float | None = setting(None, "Keep, evaluate and save a moving average of the weights, such as 0.9999.")
     first_moment_dtype: str = setting("float32", "Or bfloat16, as the authors' code, for half the momentum.")
-    loss: str = setting("softmax", "softmax; or sigmoid, the authors' for ImageNet (summed over classes).")
+    loss: str = setting(None, "softmax; or sigmoid, the authors' for ImageNet (summed over classes).", usual="softmax")
     dropout_rate: float = setting(None, "Fraction dropped after each Dense layer of the MLPs.", usual=0.0)
     stochastic_depth_rate: float = setting(None, "Fraction of images for which the last block is dropped.", usual=0.1)
     rescale_stochastic_depth: bool = setting(False, "Divide a kept branch by 1 - rate; the authors do not.")

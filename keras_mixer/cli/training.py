@@ -19,7 +19,7 @@ from keras_mixer.training.step import Execution, Trainer
 
 # What may change between a run and its continuation.
 FREE = {
-    *("workdir", "overwrite", "checkpoint_steps", "keep_checkpoints", "log_steps", "eval_steps", "pictures"),
+    *("workdir", "overwrite", "dry_run", "checkpoint_steps", "keep_checkpoints", "log_steps", "eval_steps", "pictures"),
     *("steps_per_execution", "gradient_accumulation_steps", "rematerialize"),
     *("strategy", "num_devices", "tpu", "data_dir", "manual_dir"),
 }

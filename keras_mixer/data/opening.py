@@ -96,6 +96,7 @@ def _digits(split: str) -> Source:
         photographs=False,
         records=indexed_records(len(images), lambda i: {"image": tf.gather(images, i), "label": tf.gather(labels, i)}),
         parse=lambda record: (record["image"], record["label"]),
+        num_bytes=lambda: images.nbytes,
     )
 
 
@@ -125,4 +126,5 @@ def _image_folder(
         find_unreadable=lambda: next((path for path, _ in files if checking.read_image(path)[1]), None),
         fingerprint=hashlib.sha256(os.fsencode(contents)).hexdigest(),
         loose_files=True,
+        num_bytes=lambda: sum(os.path.getsize(path) for path, _ in files),
     )

@@ -49,12 +49,13 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
     splits = {name: value["num_examples"] for name, value in manifest["splits"].items()}
     split = split or default_split(list(splits), training, path)
     base, start, stop = select(split, splits, path)
-    shards, first = [], 0
+    shards, first, num_bytes = [], 0, 0
     for shard in manifest["splits"][base]["shards"]:
         _check_size(path / shard["file"], shard["bytes"])
         skip, end = max(start - first, 0), min(stop - first, shard["examples"])
         if end > skip:
             shards.append(Shard(str(path / shard["file"]), skip, end - skip))
+            num_bytes += shard["bytes"] * (end - skip) // shard["examples"]
         first += shard["examples"]
 
     def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,6 +70,7 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
         records=sequential_records(shards),
         parse=parse,
         find_unreadable=lambda: find_unreadable(shards, parse),
+        num_bytes=lambda: num_bytes,
     )
 
 

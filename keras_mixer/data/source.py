@@ -77,6 +77,7 @@ class Source:
         fingerprint: sha256 of the names and labels of a folder's files; other files are another run.
         loose_files: True where the images are files of a folder: of any kind that Pillow reads, and to be left out one
             by one. Else they are JPEG, PNG or what else TensorFlow decodes without Python.
+        num_bytes: returns the bytes of the files that one pass reads; itself None where that is not known.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Source:
     find_unreadable: Callable[[], str | None] | None = None
     fingerprint: str = ""
     loose_files: bool = False
+    num_bytes: Callable[[], int] | None = None
 
 
 def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) -> Records:

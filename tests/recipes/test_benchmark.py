@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_mixer.benchmark import cost_model
+from keras_mixer import cost_model
 
 TINY = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 QUICK = ("--model=tiny", "--seconds=0.01", "--rounds=1", "--matmul_size=64")

@@ -1,6 +1,7 @@
 """Floating-point operations: from sizes and from TensorFlow's own graph, which must agree exactly."""
 
 import math
+import statistics
 
 import keras
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_mixer
-from keras_mixer.benchmark import cost_model
+from keras_mixer import cost_model
 from keras_mixer.paper import VARIANTS
 
 SIZES = dict(patch_size=4, num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32)
@@ -84,6 +85,25 @@ def test_the_rest_is_small_beside_the_products():
     hidden = sizes["tokens_mlp_dim"] * sizes["hidden_dim"] + 196 * sizes["channels_mlp_dim"]
     rest = sizes["num_blocks"] * (2 * (8 + 1 + 1) * elements + (1 + 9) * hidden) + (1 + 8 + 1) * elements + 1000
     assert 0.005 < rest / _total(224, sizes) < 0.007  # docs/benchmark.md
+
+
+@pytest.mark.parametrize("name", ["s32", "l16"])
+def test_weights_are_counted_as_keras_counts_them(name):
+    sizes = VARIANTS[name] | {"num_blocks": 2}
+    model = keras_mixer.MLPMixer(**sizes, input_shape=(64, 64, 1), classes=7)
+    assert cost_model.mixer_parameters(64, sizes, 7, channels=1) == model.count_params()
+
+
+def test_core_days_are_the_papers_where_the_utilisation_is_that_of_half_its_rows():
+    rows = cost_model.table_3_core_days()
+    assert len(rows) == 12
+    ratio = {(row.trained_on, row.model, row.epochs): row.computed / row.published for row in rows}
+    assert statistics.median(ratio.values()) == pytest.approx(1, abs=0.02)
+    large = [value for (_, model, _), value in ratio.items() if model in ("Mixer-B/16", "Mixer-L/16", "Mixer-H/14")]
+    small = [value for (_, model, _), value in ratio.items() if model[6] == "S" or model.endswith("/32")]
+    assert (len(large), len(small)) == (8, 4)
+    assert 0.85 < min(large) < max(large) < 1.35
+    assert 0.34 < min(small) < max(small) < 0.53
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,11 +1,25 @@
-"""What a Mixer costs in floating-point operations, from its sizes; slopes of a cost. The standard library is enough."""
+"""What a Mixer costs in operations, weights and core-days, from its sizes; slopes of a cost. It loads no framework."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from keras_mixer import paper
 from keras_mixer.types import Sizes
 
 TRAINING_FACTOR = 3  # each product once forward, once for the gradient of its input, once for that of its kernel
+TPU_V3_CORE = 61.5e12  # FLOP/s in bfloat16, the peak of one core; a chip has two
+TPU_V3_UTILISATION = 0.43  # the median of the paper's Mixers: see `table_3_core_days`
+
+
+class CoreDays(NamedTuple):
+    """TPU v3 core-days of a row of the paper's Table 3: computed, and as published, rounded to tens there."""
+
+    trained_on: str
+    model: str
+    epochs: int
+    computed: float
+    published: float
 
 
 def mixer_flop(image_size: int, sizes: Sizes, classes: int = 1000) -> dict[str, int]:
@@ -45,6 +59,48 @@ def vit_flop(
     tokens += 1
     attention = 8 * tokens * hidden_dim**2 + 4 * tokens**2 * hidden_dim
     return stem + num_blocks * (attention + 4 * tokens * hidden_dim * mlp_dim) + 2 * hidden_dim * classes
+
+
+def mixer_parameters(image_size: int, sizes: Sizes, classes: int = 1000, channels: int = 3) -> int:
+    """Return the number of weights of a Mixer for square images.
+
+    Example:
+        >>> b16 = dict(patch_size=16, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072)
+        >>> mixer_parameters(224, b16)
+        59880472
+    """
+    width, patch = sizes["hidden_dim"], sizes["patch_size"]
+    stem, norm, head = (channels * patch**2 + 1) * width, 2 * width, (width + 1) * classes
+    inner = ((image_size // patch) ** 2, sizes["tokens_mlp_dim"]), (width, sizes["channels_mlp_dim"])
+    of_block = 2 * norm + sum(2 * outside * hidden + outside + hidden for outside, hidden in inner)
+    return stem + sizes["num_blocks"] * of_block + norm + head
+
+
+def core_days(flop: float) -> float:
+    """Return the TPU v3 core-days that so many floating-point operations take at `TPU_V3_UTILISATION` of the peak.
+
+    Example:
+        >>> round(core_days(3 * 25.2e9 * 300 * 1_281_167), 1)  # Mixer-B/16, 300 epochs of ImageNet
+        12.7
+    """
+    return flop / (TPU_V3_CORE * TPU_V3_UTILISATION) / 86_400
+
+
+def table_3_core_days() -> list[CoreDays]:
+    """Return the rows of Mixers that were trained at 224 px. Of fine-tuning at 448 px the paper counts nothing.
+
+    Example:
+        >>> row = table_3_core_days()[0]
+        >>> row.model, round(row.computed), round(row.published)
+        ('Mixer-B/16', 13, 10)
+    """
+    titles, found = {paper.title_of(name): sizes for name, sizes in paper.VARIANTS.items()}, []
+    for trained_on, model, side, epochs, *_, thousands in paper.TABLE_3:
+        if model in titles and side == 224:
+            images, classes = paper.SIZES[trained_on]
+            flop = TRAINING_FACTOR * sum(mixer_flop(side, titles[model], classes).values()) * images * epochs
+            found.append(CoreDays(trained_on, model, epochs, core_days(flop), 1000 * thousands))
+    return found
 
 
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float:
