@@ -138,6 +138,8 @@ def test_a_part_of_a_split_is_that_part_of_its_records(made, split, part):
     expected = read(opening.open_source(str(made), "train", training=True))[part]
     assert read(source) == expected
     assert source.num_examples == len(expected)
+    whole = sum(shard["bytes"] for shard in records.read_manifest(made)["splits"]["train"]["shards"])
+    assert source.num_bytes() == pytest.approx(whole * len(expected) / 24, rel=0.05)  # records of nearly one size
     assert sorted(read(source, seed=1, count=len(expected))) == sorted(expected)
 
 
