@@ -95,6 +95,15 @@ def tfds_source(
     )
 
 
+def is_prepared(name: str, data_dir: str | None) -> bool:
+    """Return whether a TFDS name can be read without downloading anything.
+
+    Raises:
+        ValueError: for a name that TFDS does not know, or cannot open.
+    """
+    return bool(_builder(name, data_dir).info.splits)
+
+
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():

@@ -101,3 +101,13 @@ def test_it_neither_trains_nor_writes(tmp_path, capsys):
 def test_what_would_be_refused_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         _plan(**given)
+
+
+def test_nothing_is_downloaded(tmp_path, monkeypatch):
+    from keras_mixer.data import tfds
+
+    monkeypatch.setattr(tfds, "_prepare", lambda *arguments: pytest.fail("it would download"))
+    with pytest.raises(ValueError, match="dataset: cifar10 is not prepared here, and --dry_run downloads nothing"):
+        _plan(dataset="cifar10", model="s32", data_dir=str(tmp_path))
+    with_preset = _plan(dataset="cifar10", model="b16", preset="imagenet21k", data_dir=str(tmp_path))
+    assert with_preset["images"].startswith("14,197,122 of 21,841 classes")
