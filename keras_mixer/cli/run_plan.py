@@ -62,27 +62,25 @@ def images_of(settings: Training, preset: str | None) -> Images:
     split = settings.train_split or "train"
     if presets.is_imagenet(settings.dataset) and split.startswith("train"):
         return _published(paper.I1K, split, "of the published number")
-    here = settings.dataset == "digits" or os.path.exists(os.path.expanduser(settings.dataset))
+    name, here = settings.dataset, os.path.exists(os.path.expanduser(settings.dataset))
     try:
-        if not here and not settings.dataset.startswith((".", "~", "/")):
-            _check_prepared(settings)
-        source = inputs.open_source(settings, training=True)
+        absent = not (here or name == "digits" or name.startswith((".", "~", "/")) or _is_prepared(settings))
+        source = None if absent else inputs.open_source(settings, training=True)
     except ValueError as error:
         if preset is None or here:
             raise
         known = f"{paper.PRE_TRAINED_ON[preset]}'s published number, for {error}"
         return _published(paper.PRE_TRAINED_ON[preset], split, known)
+    if source is None:
+        raise ValueError(f"dataset: {name} is not prepared, and --dry_run downloads nothing; give its --data_dir.")
     size = source.num_bytes() if source.num_bytes else None
     return Images(source.num_examples, len(source.class_names), size, source.name)
 
 
-def _check_prepared(settings: Training) -> None:
+def _is_prepared(settings: Training) -> bool:
     from keras_mixer.data import tfds  # takes seconds to import
 
-    if not tfds.is_prepared(settings.dataset, settings.data_dir):
-        raise ValueError(
-            f"dataset: {settings.dataset} is not prepared here, and --dry_run downloads nothing; give its --data_dir."
-        )
+    return tfds.is_prepared(settings.dataset, settings.data_dir)
 
 
 def _published(trained_on: str, split: str, known: str) -> Images:

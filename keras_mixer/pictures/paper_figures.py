@@ -96,7 +96,7 @@ def write_costs(
 
 
 def _scatter(axes: "Axes", points: Sequence[Point], colour: str, shape: str, family: str, here: bool) -> None:
-    look = dict(facecolors="none", s=140, linewidths=2.2) if here else dict(facecolors=colour, s=42)
+    look: dict[str, Any] = dict(facecolors="none", s=140, linewidths=2.2) if here else dict(facecolors=colour, s=42)
     x, y = [point["cost"] for point in points], [point["accuracy"] for point in points]
     label = f"{family}, measured here" if here else f"{family}, published"
     axes.scatter(x, y, marker=shape, edgecolors=colour, zorder=3, label=label, **look)
@@ -117,7 +117,7 @@ def _write_labels(axes: "Axes", published: Sequence[Point], measured: Sequence[P
         far = not -17 < box[1] - y < 5
         arrow = dict(arrowstyle="-", color="0.7", linewidth=0.5) if far else None
         where = (point["cost"], point["accuracy"])
-        style = dict(fontsize=6.5, fontweight="bold" if point in measured else "normal")
+        style: dict[str, Any] = dict(fontsize=6.5, fontweight="bold" if point in measured else "normal")
         axes.annotate(text, where, inside, va="bottom", arrowprops=arrow, **style)
 
 
