@@ -27,7 +27,8 @@ def write_tables(
     text.append(protocol + (f" **Not the paper's fine-tuning: {' '.join(changed)}.**" if changed else "") + "\n")
     shots = jobs["fewshot"].result() if "fewshot" in jobs else None
     for table in tables:
-        name, scores = f"table{table.number}", {}
+        name = f"table{table.number}"
+        scores: dict[str, Any] = {}
         itself = f"{name}/checkpoint/imagenet" in jobs
         for key in table.tasks:
             job = jobs[f"{name}/checkpoint/imagenet" if itself and key == "imagenet" else f"{name}/{key}"]
