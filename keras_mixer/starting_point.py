@@ -44,6 +44,11 @@ class StartingPoint:
     name: str
 
     @property
+    def is_released(self) -> bool:
+        """Whether it was given by the name of a release of the authors."""
+        return self.weights in released.NAMES
+
+    @property
     def permutation(self) -> tuple[str, int]:
         """(kind, seed) of the permutation of pixels that the weights were trained with, kind "none" without one."""
         return self.settings.get("permutation", "none"), self.settings.get("permutation_seed", 0)

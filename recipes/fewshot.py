@@ -4,7 +4,7 @@ Without flags: the features of the run in runs/pretrain, on scikit-learn's handw
 
     python recipes/fewshot.py
     python recipes/fewshot.py --weights=imagenet21k --model=b16 --dataset=path/to/folder --shots=5,10
-    python recipes/fewshot.py --weights=imagenet21k --model=b16 --dataset=cifar100 --crop=resize
+    python recipes/fewshot.py --weights=imagenet21k --model=b16 --dataset=cifar100
 """
 
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
@@ -57,7 +57,8 @@ def run(settings: Settings) -> dict[str, Any] | None:
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)
     start = trained.find(settings)
-    settings = settings.filled(crop=start.settings.get("crop") or "resmall")
+    # The authors measured theirs with `resize`; a run has a crop of its own.
+    settings = settings.filled(crop=start.settings.get("crop") or ("resize" if start.is_released else "resmall"))
     trained.check_batch(settings.batch_size, strategy)
     side = start.side(settings.image_size)
 
@@ -86,7 +87,9 @@ def run(settings: Settings) -> dict[str, Any] | None:
         fit = fewshot.fit_least_squares(train_features[rows], train_labels[rows], classes["num_classes"], settings.l2)
         return fewshot.accuracy(fit, test_features, test_labels)
 
-    print(f"\n{start.name}, {side} px, {test_source.name}: {len(test_labels):,} test images, l2 {settings.l2:g}")
+    crop = settings.crop if test_source.photographs else "none"
+    what = f"{start.name}, {side} px, crop {crop}, {test_source.name}"
+    print(f"\n{what}: {len(test_labels):,} test images, l2 {settings.l2:g}")
     results = print_table({n: [accuracy(n, seed) for seed in seeds] for n in shots}, seeds)
     summary = {
         "recipe": "fewshot",
@@ -98,6 +101,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
         "train_source": train_source.name,
         "test_source": test_source.name,
         "image_size": side,
+        "crop": crop,
         "flags": settings.as_json(),
         "versions": inputs.versions(),
     }

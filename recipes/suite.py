@@ -41,7 +41,11 @@ def run(settings: Settings) -> None:
         )
 
     # ---- Plan: short tasks first, since they show early what is wrong ----
-    jobs = {job.place: job for table in tables for job in suite_plan.plan(settings, table, keys, given)}
+    itself = {table.number: suite_plan.is_row(start, table, given) for table in tables}
+    planned = [suite_plan.plan(settings, table, keys, given, itself[table.number]) for table in tables]
+    jobs = {job.place: job for of_table in planned for job in of_table}
+    for number in filter(itself.get, itself):
+        print(f"Table {number}, {suite_plan.ITSELF}.")
     for job in jobs.values():
         if job.result():
             job.why_not = ""  # whatever has become of its data

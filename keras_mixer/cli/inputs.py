@@ -108,10 +108,11 @@ def permuted(settings: Augmentation, batches: Any, image_size: Any, patch_size: 
 def check_train_batches(settings: Batches, source: Source, given: Batches) -> None:
     """Refuse settings that `train_batches` would, before anything is written; `given` are those before `filled`."""
     PixelSettings(**settings.pixels())
-    useless = [name for name in ("crop_area", "crop_aspect", "flip_rate") if getattr(given, name) is not None]
-    none = settings.augmentation == "none"
-    if useless and (none or not source.photographs):
-        why = "--augmentation=none only resizes" if none else f"{source.name} has drawn signs"
+    whys = {"none": "--augmentation=none only resizes", "hyper_rule": "--augmentation=hyper_rule keeps the aspect"}
+    why = whys.get(settings.augmentation) or ("" if source.photographs else f"{source.name} has drawn signs")
+    names = ("crop_aspect",) if settings.augmentation == "hyper_rule" else ("crop_area", "crop_aspect", "flip_rate")
+    useless = [name for name in names if getattr(given, name) is not None]
+    if useless and why:
         raise ValueError(f"{useless[0]}: has no effect, since {why}; leave it out.")
     pipeline.check_sizes(source, settings.batch_size, settings.image_size)
     augmentation(settings)

@@ -112,7 +112,8 @@ class Augmentation(Settings):
 
     augmentation: str = setting(
         None,
-        "paper (inception crop and flip, or small moves for drawn signs), keras_cv (its RandAugment and MixUp), none.",
+        "paper (inception crop and flip, or small moves for drawn signs), keras_cv (its RandAugment and MixUp), "
+        "hyper_rule (BiT's crop and flip, for a task of VTAB-1k), none.",
         usual="paper",
     )
     crop_area: tuple[float, ...] = setting(

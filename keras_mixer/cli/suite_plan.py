@@ -8,11 +8,14 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mixer import paper
 from keras_mixer.cli import entry, jobs
 from keras_mixer.cli.flags import setting, settings_class
 from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint
 from keras_mixer.data import tasks
+from keras_mixer.starting_point import StartingPoint
 
+ITSELF = "ImageNet and ReaL: the checkpoint itself, not fine-tuned"
 REAL = "imagenet2012_real"
 REAL_MANUAL = "ILSVRC2012_img_val.tar, from image-net.org"
 # Flags of finetune.py that every child gets, and those of them that may change when a suite goes on.
@@ -92,8 +95,29 @@ def parse_flags(text: str) -> dict[str, Any]:
     return given
 
 
-def plan(settings: Settings, table: Any, keys: Sequence[str], given: dict[str, Any]) -> list[Job]:
-    """Return the `Job`s of a table."""
+def pre_training(start: StartingPoint) -> str | None:
+    """Return what a checkpoint was pre-trained on, of a run the checkpoint that it began with; None if not known."""
+    if start.is_released:
+        return paper.I21K if start.weights == "imagenet21k" else paper.I1K
+    return start.settings.get("started_from") or (paper.I1K if _of_imagenet(start) else None)
+
+
+def is_row(start: StartingPoint, table: Any, given: dict[str, Any]) -> bool:
+    """Whether a table has the ImageNet figures of the checkpoint itself: Table 3 where its head is ImageNet's.
+
+    At another size than that of its training it is fine-tuned, as any other.
+    """
+    return table.number == 3 and _of_imagenet(start) and start.image_size == full_size(table, given)
+
+
+def _of_imagenet(start: StartingPoint) -> bool:
+    dataset = (start.settings.get("dataset") or "").split(":")[0]
+    trained_on_it = start.is_released or start.settings.get("task") == "imagenet" or dataset == "imagenet2012"
+    return trained_on_it and start.num_classes == 1000
+
+
+def plan(settings: Settings, table: Any, keys: Sequence[str], given: dict[str, Any], itself: bool) -> list[Job]:
+    """Return the `Job`s of a table; `itself` where its ImageNet figures are those of the checkpoint itself."""
     place, seeds = pathlib.Path(settings.workdir).expanduser(), f"--seeds={','.join(map(str, settings.seeds))}"
     base, name = [f"--weights={settings.weights or DEFAULT_WEIGHTS}"], f"table{table.number}"
     base += [f"--model={settings.model}"] if settings.model else []
@@ -102,21 +126,34 @@ def plan(settings: Settings, table: Any, keys: Sequence[str], given: dict[str, A
     devices = [f"--{flag}={given[flag]}" for flag in PASSED_ON if flag in given]
     extra, crop = shlex.split(settings.finetune_flags), f"--crop={table.crop}"
     planned = []
+
+    def evaluation(where: str, weights: list[str], dataset: str, reason: str, needs: str | None = None) -> None:
+        own = [*weights, f"--dataset={dataset}", crop, "--nopictures", *data, *devices]
+        planned.append(Job(place, f"{name}/{where}", "evaluate", own, reason, needs))
+
     for task in sorted(map(tasks.get_task, table.tasks), key=lambda task: task.steps):
         own = [f"--task={task.key}", "--sweep", seeds]
         if task.group == "full":  # the size of a VTAB-1k task is its own
             own += [f"--image_size={table.image_size}", crop]
         splits = {part.split("[")[0] for text in (*task.develop, *task.final) for part in text.split("+")}
+        as_it_is = itself and task.key == "imagenet"
+        if as_it_is:
+            splits = {task.final[1]}
         reason = "not in --tasks"
         if task.key in keys:
             reason = missing(settings, task.dataset, tuple(sorted(splits)), task.manual)
-        planned.append(Job(place, f"{name}/{task.key}", "finetune", [*base, *data, *own, *extra], reason))
+        if as_it_is:
+            evaluation("checkpoint/imagenet", base, "imagenet2012", reason)
+        else:
+            planned.append(Job(place, f"{name}/{task.key}", "finetune", [*base, *data, *own, *extra], reason))
     if "imagenet" in keys:
         reason = missing(settings, REAL, ("validation",), REAL_MANUAL)
-        for seed in settings.seeds:
-            tuned = place / name / "imagenet" / "final" / f"seed_{seed}"
-            own = [f"--weights={tuned}", f"--dataset={REAL}", crop, "--nopictures", *data, *devices]
-            planned.append(Job(place, f"{name}/real/seed_{seed}", "evaluate", own, reason, f"{name}/imagenet"))
+        if itself:
+            evaluation("checkpoint/real", base, REAL, reason)
+        else:
+            for seed in settings.seeds:
+                tuned = place / name / "imagenet" / "final" / f"seed_{seed}"
+                evaluation(f"real/seed_{seed}", [f"--weights={tuned}"], REAL, reason, f"{name}/imagenet")
     if settings.fewshot:
         imagenet = tasks.get_task("imagenet")
         reason = missing(settings, imagenet.dataset, ("train", "validation"), imagenet.manual)

@@ -27,15 +27,20 @@ def write_tables(
     text.append(protocol + (f" **Not the paper's fine-tuning: {' '.join(changed)}.**" if changed else "") + "\n")
     shots = jobs["fewshot"].result() if "fewshot" in jobs else None
     for table in tables:
-        name, scores = f"table{table.number}", {}
+        name = f"table{table.number}"
+        scores: dict[str, Any] = {}
+        itself = f"{name}/checkpoint/imagenet" in jobs
         for key in table.tasks:
-            result = jobs[f"{name}/{key}"].result()
+            job = jobs[f"{name}/checkpoint/imagenet" if itself and key == "imagenet" else f"{name}/{key}"]
+            result = job.result()
             if result:
-                scores[key] = {seed: result["top1_by_seed"][seed] for seed in seeds}
+                by_seed = result.get("top1_by_seed")
+                scores[key] = {seed: by_seed[seed] for seed in seeds} if by_seed else {None: result["top1"]}
             row = {"table": table.number, "task": key, "title": tasks.get_task(key).title}
             row |= {name: (result or {}).get(name) for name in ("top1", "top1_deviation", "learning_rate")}
-            parts.append(row | {"why_not": jobs[f"{name}/{key}"].why_not or None})
-        real = {seed: jobs[f"{name}/real/seed_{seed}"].result() for seed in seeds if f"{name}/real/seed_{seed}" in jobs}
+            parts.append(row | {"why_not": job.why_not or None})
+        places = {None: f"{name}/checkpoint/real"} if itself else {seed: f"{name}/real/seed_{seed}" for seed in seeds}
+        real = {seed: jobs[place].result() for seed, place in places.items() if place in jobs}
         if real and all(real.values()):
             scores["real"] = {seed: result["real_top1"] for seed, result in real.items()}
         speed = jobs[f"{name}/throughput"].result() if f"{name}/throughput" in jobs else None
@@ -45,14 +50,14 @@ def write_tables(
         if shots:
             fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
         rows = paper_tables.rows(table, start.name, side, scores, speed, published, fewshot)
-        text.append(paper_tables.markdown(table, rows))
+        rows[0]["pre_trained_on"] = suite_plan.pre_training(start)
+        text += [paper_tables.markdown(table, rows), *([f"{suite_plan.ITSELF}.\n"] if itself else [])]
         if speed:
             text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
         all_rows += rows
     text += ["## Tasks\n", "| table | task | top-1 | learning rate |", "| --- | --- | --- | --- |"]
     for row in parts:
-        score = f"{row['top1']:.2%} ± {row['top1_deviation']:.2%}" if row["top1"] is not None else row["why_not"]
-        cells = (row["table"], f"{row['title']} (`{row['task']}`)", score or "-", row["learning_rate"] or "-")
+        cells = (row["table"], f"{row['title']} (`{row['task']}`)", _score(row), row["learning_rate"] or "-")
         text.append(f"| {' | '.join(map(str, cells))} |")
     others = [job for job in jobs.values() if job.recipe != "finetune" and job.why_not]
     text += ["", *(f"- {job.place}: {job.why_not}" for job in others)]
@@ -60,3 +65,10 @@ def write_tables(
     contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
         files.write_text(folder / file_name, content)
+
+
+def _score(row: dict[str, Any]) -> str:
+    """Return the accuracy of a task with its deviation, where it has one, or why there is none."""
+    if row["top1"] is None:
+        return row["why_not"] or "-"
+    return f"{row['top1']:.2%}" + ("" if row["top1_deviation"] is None else f" ± {row['top1_deviation']:.2%}")

@@ -98,6 +98,8 @@ def chosen_by(settings: Settings, task: Task | None, start: StartingPoint) -> di
     if task is not None:
         chosen |= {"dataset": task.key, "image_size": task.image_size, "augmentation": task.augmentation}
         chosen |= {"batch_size": 512}
+        if settings.augmentation == "hyper_rule":
+            chosen |= task.hyper_rule()
         if settings.epochs is None:
             chosen["total_steps"] = task.steps
             if settings.total_steps is None:  # of another number of steps a tenth is the warm-up, as without a task

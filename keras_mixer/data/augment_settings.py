@@ -5,7 +5,7 @@ import dataclasses
 from keras_mixer.data import augment, crops
 from keras_mixer.types import Range
 
-AUGMENTATIONS = ("paper", "keras_cv", "none")
+AUGMENTATIONS = ("paper", "keras_cv", "hyper_rule", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +14,13 @@ class Augmentation:
 
     Attributes:
         augmentation: "paper"; "keras_cv" to have RandAugment and mixup from keras-cv, whose draws do not follow the
-            seed; or "none" to only resize.
+            seed; "hyper_rule", BiT's: resize to a square, cut out a random part of it, flip; or "none" to only resize.
         randaugment_magnitude: the paper's m, 0 for none; always two layers. keras_cv: at most 10.
         mixup_alpha: the paper's p, 0 for none.
         cutmix_alpha: of CutMix, 0 for none; with mixup as well, each batch gets one of the two, by an even draw.
         random_erasing_rate: fraction of images of which a rectangle is replaced by noise.
         label_smoothing: fraction of each label that is spread over all classes.
-        crop_area: of photographs: smallest and largest fraction of the image that a crop shows.
+        crop_area: of photographs: smallest and largest fraction of the image that a crop shows; hyper_rule: the same.
         crop_aspect: of photographs: smallest and largest width / height of a crop.
         flip_rate: fraction of photographs that are mirrored left to right.
 
@@ -53,6 +53,11 @@ class Augmentation:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be a fraction in [0, 1), got {getattr(self, name)}.")
         crops.check_ranges(self.crop_area, self.crop_aspect)
+        if self.augmentation == "hyper_rule" and self.crop_area[0] != self.crop_area[1]:
+            raise ValueError(
+                f"crop_area: hyper_rule cuts out parts of one size, got {tuple(self.crop_area)}; give one fraction "
+                "twice, or a task of VTAB-1k, which sets it."
+            )
         if not 0 <= self.flip_rate <= 1:
             rate = self.flip_rate
             raise ValueError(f"flip_rate: must be a fraction in [0, 1], got {rate}; use 0 for no mirror images.")

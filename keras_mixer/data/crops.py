@@ -154,6 +154,24 @@ def resize_crop(image: tf.Tensor, resize_to: Size, size: Size, antialias: bool =
     return tf.image.resize_with_crop_or_pad(resize(image, sides, antialias), *size)
 
 
+def random_crop(image: tf.Tensor, seed: Seed, resize_to: Size, size: Size, antialias: bool = False) -> tf.Tensor:
+    """Resize both sides, whatever the aspect, and cut out a random part (BiT's training crop).
+
+    Args:
+        image, size, antialias: of `resize`.
+        seed: int32 (2,); the crop is a pure function of it.
+        resize_to: of `resize_crop`.
+
+    Raises:
+        ValueError: for a size that is not positive.
+
+    Example:
+        >>> random_crop(tf.zeros((50, 70, 3), tf.uint8), seed=[0, 1], resize_to=40, size=32).shape
+        TensorShape([32, 32, 3])
+    """
+    return tf.image.stateless_random_crop(resize(image, resize_to, antialias), (*sides_of("size", size), 3), seed)
+
+
 def resize(image: tf.Tensor, size: Size, antialias: bool = False) -> tf.Tensor:
     """Resize bilinearly.
 

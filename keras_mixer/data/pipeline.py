@@ -103,7 +103,11 @@ def _augmented(
 ) -> tf.Tensor:
     """Decode, crop and flip or move, and augment one image, to (height, width, 3) uint8."""
     seeds = [augment.fold_seed(key[0], key[1], i) for i in range(4)]
-    if how.augmentation == "none" or not source.photographs:
+    if how.augmentation == "hyper_rule":  # the caller says what the labels allow, photographs or not
+        larger = tuple(round(side / how.crop_area[0] ** 0.5) for side in size)
+        image = crops.random_crop(_decoded(image, source, pixels), seeds[0], larger, size, pixels.antialias)
+        image = augment.random_flip(image, seeds[1], how.flip_rate)
+    elif how.augmentation == "none" or not source.photographs:
         image = crops.resize(_decoded(image, source, pixels), size, pixels.antialias)
         if how.augmentation != "none":
             image = augment.small_affine(image, seeds[0])

@@ -17,6 +17,25 @@ FULL_RATES = (0.003, 0.01, 0.03, 0.06)
 VTAB_RATES = (0.003, 0.01, 0.03)
 VTAB_STEPS, VTAB_WARMUP_STEPS = 2500, 200
 SMALL, LARGE = 224, 448  # pixels
+# BiT's hyper-rule: the fraction of an image that a training crop shows, 128 of 160 px and 480 of 512 px on a side.
+_CROP_AREAS = {SMALL: (128 / 160) ** 2, LARGE: (480 / 512) ** 2}
+# Tasks whose label a crop may make wrong, and those whose label a mirror image makes wrong; each with the reason.
+NO_CROP = {
+    "vtab-camelyon": "the label is that of the centre",
+    "vtab-retinopathy": "the label is that of the worst lesion, wherever it is",
+    "vtab-clevr_count": "an object that is cut off counts",
+    "vtab-clevr_distance": "the nearest object may be cut off, and a part of the image makes all look nearer",
+    "vtab-dmlab": "the object may be cut off, and a part of the image makes it look nearer",
+    "vtab-kitti_distance": "the nearest vehicle may be cut off, and a part of the image makes all look nearer",
+    "vtab-dsprites_location": "the position is one in the image",
+    "vtab-dsprites_orientation": "the shape may be cut off, and its angle with it",
+}
+NO_FLIP = {
+    "vtab-svhn": "a mirrored digit is another sign or none",
+    "vtab-dsprites_location": "left becomes right",
+    "vtab-dsprites_orientation": "the angle changes its sign",
+    "vtab-smallnorb_azimuth": "the angle changes its sign",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +79,22 @@ class Task:
     label: task_labels.Label = "label"
     class_names: tuple[str, ...] = ()
     image_scale: int = 1
+
+    def hyper_rule(self) -> dict[str, Any]:
+        """Return the arguments of an `Augmentation` that is BiT's, as far as the label of the task allows it.
+
+        Raises:
+            ValueError: for a task that is not of VTAB-1k.
+
+        Example:
+            >>> get_task("vtab-clevr_count").hyper_rule()
+            {'augmentation': 'hyper_rule', 'crop_area': (1.0, 1.0), 'flip_rate': 0.5}
+        """
+        if self.group == "full":
+            raise ValueError(f"augmentation: hyper_rule is for tasks of VTAB-1k, which {self.key} is not; use paper.")
+        area = 1.0 if self.key in NO_CROP else _CROP_AREAS[self.image_size]
+        flip_rate = 0.0 if self.key in NO_FLIP else 0.5
+        return {"augmentation": "hyper_rule", "crop_area": (area, area), "flip_rate": flip_rate}
 
 
 # What TFDS cannot download.

@@ -16,7 +16,8 @@ from keras_mixer.data.tasks import TASKS
 from keras_mixer.types import Path
 
 Row = dict[str, Any]  # of a table, by column: texts, numbers, None where there is no figure
-BySeed = Mapping[Any, float]  # from a seed, a number or its text, to an accuracy as a fraction
+# From a seed, a number or its text, to an accuracy as a fraction; from None alone where no seed has a part in it.
+BySeed = Mapping[Any, float]
 Scores = Mapping[str, BySeed]  # of tasks by their keys
 
 _KEYS = {group: tuple(tasks) for group, tasks in itertools.groupby(TASKS, lambda key: TASKS[key].group)}
@@ -105,7 +106,7 @@ def average(scores: Scores, keys: Sequence[str]) -> tuple[float | None, float | 
     """Return the mean of the tasks `keys` over tasks and seeds in percent, its deviation, and such as "5 of 5".
 
     The mean is None unless every task is there. The deviation is that of the population of seeds, of the mean over
-    tasks in percent, and None with one seed.
+    tasks in percent, and None with one seed or none. A score without seeds counts with each seed of the others.
 
     Raises:
         ValueError: where tasks have other seeds than the first.
@@ -120,13 +121,15 @@ def average(scores: Scores, keys: Sequence[str]) -> tuple[float | None, float | 
     parts = f"{len(there)} of {len(keys)}"
     if len(there) < len(keys):
         return None, None, parts
-    seeds = list(scores[keys[0]])
-    for key in keys:
+    seeded = [key for key in keys if None not in scores[key]]
+    seeds: list[Any] = list(scores[seeded[0]]) if seeded else [None]
+    for key in seeded:
         if set(scores[key]) != set(seeds):
             raise ValueError(
-                f"scores: {key} has the seeds {list(scores[key])} and {keys[0]} has {seeds}; average runs of the same."
+                f"scores: {key} has the seeds {list(scores[key])} and {seeded[0]} has {seeds}; average runs of the "
+                "same."
             )
-    by_seed = [100 * statistics.mean(scores[key][seed] for key in keys) for seed in seeds]
+    by_seed = [100 * statistics.mean(scores[key][s if key in seeded else None] for key in keys) for s in seeds]
     return statistics.mean(by_seed), statistics.pstdev(by_seed) if len(seeds) > 1 else None, parts
 
 

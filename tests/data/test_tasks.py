@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from keras_mixer.data import opening, pipeline, splits, task_labels, tasks
 from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.source import Source, indexed_records
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / "docs" / "tasks.md"
 SIZES = {  # of the splits that TFDS makes
@@ -241,6 +242,38 @@ def test_vtab_images_are_taken_whole(tmp_path):
         train, batch_size=4, image_size=64, seed=0, augmentation=Augmentation(task.augmentation)
     )
     np.testing.assert_array_equal(next(iter(batches))[0], [whole] * 4)
+
+
+def test_the_hyper_rule_crops_and_mirrors_what_the_label_allows():
+    """A picture whose columns differ: a crop shows some of them, a mirror image falls where the picture rises."""
+    ramp = np.repeat(np.arange(0, 240, 4, np.uint8)[None, :, None], 60, axis=0).repeat(3, axis=2)
+    records = indexed_records(8, lambda i: {"image": tf.constant(ramp), "label": i % 2})
+    source = Source("ramp", 8, ("a", "b"), False, records, lambda r: (r["image"], r["label"]))
+    for key, crops, flips in (
+        ("vtab-dtd", True, True),
+        ("vtab-svhn", True, False),
+        ("vtab-clevr_count", False, True),
+        ("vtab-dsprites_location", False, False),
+    ):
+        rule = Augmentation(**tasks.get_task(key).hyper_rule())
+        images, _ = next(iter(pipeline.train_batches(source, batch_size=8, image_size=56, seed=0, augmentation=rule)))
+        rows = images.numpy()[:, 0, :, 0]
+        mirrored = rows[:, 0] > rows[:, -1]
+        assert (mirrored.any() and not mirrored.all()) if flips else not mirrored.any()
+        shown = abs(rows[:, -1] - rows[:, 0])
+        whole = (shown > 1.8).all()  # of a range of 236 in 255 grey levels, so 1.85 in [-1, 1]
+        assert whole != crops
+
+
+def test_the_hyper_rule_has_the_sizes_of_bit_and_is_of_vtab_only():
+    rules = [(task.image_size, task.hyper_rule()) for task in tasks.TASKS.values() if task.group != "full"]
+    sides = {round(side / rule["crop_area"][0] ** 0.5) for side, rule in rules}
+    assert sorted(sides) == [224, 280, 448, 478]  # 160 for 128, 512 for 480
+    assert {*tasks.NO_CROP, *tasks.NO_FLIP} < {*tasks.TASKS}
+    with pytest.raises(ValueError, match=r"^augmentation: hyper_rule is for tasks of VTAB-1k, which pets is not; "):
+        tasks.get_task("pets").hyper_rule()
+    with pytest.raises(ValueError, match=r"^crop_area: hyper_rule cuts out parts of one size, got \(0.05, 1.0\); give"):
+        Augmentation("hyper_rule")
 
 
 def test_structured_tasks_are_neither_flipped_nor_cropped_in_training():

@@ -48,6 +48,12 @@ def test_one_seed_has_no_deviation():
     assert tables.average({"pets": {"0": 0.25}}, ("pets",)) == (25.0, None, "1 of 1")
 
 
+def test_a_score_without_seeds_counts_with_each_of_the_others_and_alone_has_no_deviation():
+    scores = {"pets": {"0": 0.5, "1": 0.75}, "imagenet": {None: 0.5}}
+    assert tables.average(scores, ("imagenet", "pets")) == (56.25, 6.25, "2 of 2")
+    assert tables.average(scores, ("imagenet",)) == (50.0, None, "1 of 1")
+
+
 def test_runs_of_different_seeds_are_not_averaged():
     with pytest.raises(ValueError, match=r"^scores: flowers has the seeds \['1'\] and pets has \['0'\]; average runs"):
         tables.average({"pets": {"0": 0.5}, "flowers": {"1": 0.5}}, ("pets", "flowers"))

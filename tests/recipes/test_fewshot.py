@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from trained import ROOT, run_recipe, trained_run
+from trained import ROOT, environment, run_recipe, trained_run
 
 import keras_mixer
 from keras_mixer.data import opening, pipeline
 from keras_mixer.evaluation import fewshot, predictions
+from keras_mixer.paper import VARIANTS
+from keras_mixer.weights import layouts
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +71,38 @@ def test_two_devices_give_the_same_table(finished, tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["results"] == finished[3]["results"]
 
 
-def test_a_class_with_too_few_images_is_named(finished, tmp_path):
+def _write_images(folder):
     for name, count in (("cat", 5), ("dog", 3)):
-        (tmp_path / "images" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for i in range(count):
             png = tf.io.encode_png(np.full((9, 9, 3), 20 * i, np.uint8)).numpy()
-            (tmp_path / "images" / name / f"{i}.png").write_bytes(png)
+            (folder / name / f"{i}.png").write_bytes(png)
+
+
+def test_photographs_are_cropped_as_the_authors_do_for_released_weights_and_as_the_run_does_for_its_own(
+    finished, tmp_path
+):
+    _write_images(tmp_path / "images")
+    (tmp_path / "gsam").mkdir()
+    shapes = layouts.released_shapes(VARIANTS["s32"], tokens=49, classes=1000)
+    arrays = {name: np.full(shape, 0.01, np.float32) for name, shape in shapes.items()}
+    np.savez(tmp_path / "gsam" / "Mixer-S_32.npz", **arrays)
+    env = environment(KERAS_MIXER_WEIGHTS=str(tmp_path))
+    released = ["--weights=gsam", "--model=s32"]
+    for weights, crop in (
+        (released, "resize"),
+        ([*released, "--crop=resmall"], "resmall"),
+        ([f"--weights={finished[0]}"], "resmall"),
+    ):
+        flags = [*weights, f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'work'}", "--shots=1"]
+        process = run_recipe("fewshot", *flags, "--seeds=0", "--batch_size=8", env=env)
+        assert json.loads((tmp_path / "work" / "result.json").read_text())["crop"] == crop
+        assert f" px, crop {crop}, {tmp_path}" in process.stdout
+    assert finished[3]["crop"] == "none"  # digits are drawn signs
+
+
+def test_a_class_with_too_few_images_is_named(finished, tmp_path):
+    _write_images(tmp_path / "images")
     flags = [f"--weights={finished[0]}", f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'work'}"]
     result = run_recipe("fewshot", *flags, "--shots=1,4", check=False)
     assert result.returncode == 2

@@ -5,13 +5,20 @@ ones. What the tables say is checked in tests/evaluation/test_tables.py.
 """
 
 import csv
+import json
 import signal
 import time
 
 import numpy as np
 import pytest
+import tiny
 from tiny import write_checkpoint
 from trained import run_recipe, start_recipe
+
+from keras_mixer import paper
+from keras_mixer.cli import suite_plan
+from keras_mixer.evaluation import tables as paper_tables
+from keras_mixer.starting_point import StartingPoint
 
 TINY = "--image_size=32 --total_steps=2 --batch_size=8 --learning_rates=0.05 --log_steps=1 --warmup_steps=0"
 SIZES = {"imagenet2012:5.*.*": {"train": 104, "validation": 9}, "imagenet2012_real": {"validation": 9}}
@@ -189,3 +196,68 @@ def test_the_folder_of_one_dataset_is_no_data_dir(tmp_path, data_dir, weights):
     )
     assert result.returncode == 2
     assert "holds one dataset; give the folder in which TFDS keeps them all" in result.stderr
+
+
+def _run_on_imagenet(weights, folder, **settings):
+    """Make a checkpoint the workdir of a finished run on ImageNet, whose head always says class 3."""
+    from keras_mixer.class_names import imagenet_classes
+
+    model = tiny.build(classes=1000, weights=weights, name="mixer")
+    head = model.get_layer("head")
+    head.kernel.assign(np.zeros(head.kernel.shape))
+    head.bias.assign(np.eye(1000)[3])
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    names = [wordnet_id for wordnet_id, _ in imagenet_classes("imagenet1k")]
+    (folder / "run.json").write_text(json.dumps({"settings": {"class_names": names, **settings}}))
+    return folder
+
+
+def test_a_checkpoint_with_the_head_of_imagenet_is_its_own_row_of_table_3(tmp_path, data_dir, weights):
+    run = _run_on_imagenet(weights, tmp_path / "run", task="imagenet", started_from="b16 imagenet21k")
+    flags = [f"--weights={run}", f"--data_dir={data_dir}", "--tables=3", "--seeds=0,1", "--nothroughput"]
+    flags += [f"--workdir={tmp_path / 'suite'}", "--tasks=imagenet,pets"]
+    said = "ImageNet and ReaL: the checkpoint itself, not fine-tuned"
+
+    dry = run_recipe("suite", *flags, "--dry_run").stdout
+    assert said not in dry  # the table is of 224 px and the checkpoint of 32: another size is fine-tuned
+    assert "run  table3/imagenet: " in dry
+    flags.append(f"--finetune_flags={TINY}")
+    dry = run_recipe("suite", *flags, "--dry_run").stdout
+    assert f"Table 3, {said}.\n" in dry
+    lines = {line.split(":")[0]: line for line in dry.splitlines()}
+    line = lines["run  table3/checkpoint/imagenet"]
+    assert f" evaluate --weights={run} --dataset=imagenet2012 --crop=resmall" in line
+    assert "run  table3/checkpoint/real" in lines
+    assert not any("table3/imagenet" in line or "seed_" in line for line in lines)
+
+    result = run_recipe("suite", *flags)
+    assert f"Table 3, {said}.\n" in result.stdout
+    text = (tmp_path / "suite" / "tables.md").read_text()
+    assert f"**{run}**, measured | b16 imagenet21k | 32 | - | 66.67 | 71.43 | 1 of 5 tasks |" in text
+    assert f"\n{said}.\n" in text
+    assert "| 3 | ImageNet (`imagenet`) | 66.67% | - |" in text
+    with open(tmp_path / "suite" / "tables.csv", newline="") as file:
+        measured = next(csv.DictReader(file))
+    assert (measured["imagenet_deviation"], measured["real_deviation"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("weights", "side", "classes", "settings", "expected"),
+    [
+        ("imagenet1k", 224, 1000, {}, (True, "ImageNet")),
+        ("gsam", 224, 1000, {}, (True, "ImageNet")),
+        ("imagenet21k", 224, 21843, {}, (False, "ImageNet-21k")),
+        ("runs/x", 224, 1000, {"dataset": "imagenet2012:5.*.*"}, (True, "ImageNet")),
+        ("runs/x", 192, 1000, {"dataset": "imagenet2012"}, (False, "ImageNet")),
+        ("runs/x", 224, 1000, {"dataset": "imagenet2012_subset/10pct"}, (False, None)),
+        ("runs/x", 224, 1000, {"task": "imagenet", "started_from": "b16 imagenet21k"}, (True, "b16 imagenet21k")),
+        ("runs/x", 224, 37, {"task": "pets", "started_from": "b16 imagenet1k"}, (False, "b16 imagenet1k")),
+        ("mixer_b16.npz", 224, 1000, {}, (False, None)),
+    ],
+)
+def test_which_checkpoints_are_rows_themselves(weights, side, classes, settings, expected):
+    start = StartingPoint(weights, paper.VARIANTS["b16"], side, 3, classes, None, settings, weights)
+    three, two = (suite_plan.is_row(start, paper_tables.TABLES[number], {}) for number in (3, 2))
+    assert (three, suite_plan.pre_training(start)) == expected
+    assert not two
