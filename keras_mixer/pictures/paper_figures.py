@@ -111,14 +111,14 @@ def _write_labels(axes: "Axes", published: Sequence[Point], measured: Sequence[P
         wide, high = 4.9 * len(text), 11.0  # pixels of a name at 100 dots per inch
         places = [(x + dx, y + dy) for dy in (-6, 4, -16, 14, -26, 24, -36, 34) for dx in (7, -7 - wide)]
         boxes = [(left, low, left + wide, low + high) for left, low in places]
-        box = next((box for box in boxes if not any(map(lambda other, box=box: _overlap(box, other), taken))), boxes[0])
+        box = next((box for box in boxes if not any(_overlap(box, other) for other in taken)), boxes[0])
         taken.append(box)
-        inside = axes.transData.inverted().transform(box[:2])
+        left, low = axes.transData.inverted().transform(box[:2])
         far = not -17 < box[1] - y < 5
         arrow = dict(arrowstyle="-", color="0.7", linewidth=0.5) if far else None
         where = (point["cost"], point["accuracy"])
         style: dict[str, Any] = dict(fontsize=6.5, fontweight="bold" if point in measured else "normal")
-        axes.annotate(text, where, inside, va="bottom", arrowprops=arrow, **style)
+        axes.annotate(text, where, (left, low), va="bottom", arrowprops=arrow, **style)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
