@@ -20,14 +20,13 @@ import finished
 import keras
 import numpy as np
 import tensorflow as tf
-from data_size import as_source, read_idx
+from data_size import as_source, compile_model, read_idx
 from keras import layers, ops
-from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY
+from permutations import MIXUP_ALPHA
 
 from keras_mixer import MixerBlock, MlpBlock, PatchEmbed
 from keras_mixer.data import pipeline
 from keras_mixer.data.augment_settings import Augmentation
-from keras_mixer.training import optimizers, schedules
 
 PATCH_SIZE, BLOCKS, WIDTH, TOKENS_MLP, CHANNELS_MLP = 4, 4, 64, 32, 128  # the tiny Mixer of the recipes
 GROUPS = VIEWS = 4
@@ -126,14 +125,7 @@ def train(args, kind, seed, train_set, test_set):
 
     keras.utils.set_random_seed(seed)
     model = make_model(kind, args.image_size)
-    schedule = schedules.WarmupDecay(LEARNING_RATE, args.steps, args.steps // 10, "linear")
-    model.compile(
-        optimizers.make_optimizer("adamw", schedule, model, weight_decay=WEIGHT_DECAY, clip_norm=1.0),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
-        steps_per_execution=math.gcd(args.steps, 10),
-        jit_compile=False,
-    )
+    compile_model(model, args.steps)
     times = []
     ended = lambda batch, logs: times.append(time.perf_counter())
     model.fit(

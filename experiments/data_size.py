@@ -136,17 +136,22 @@ def train(args, name, percent, seed, train_set, test_set):
 
     keras.utils.set_random_seed(seed)
     model = make_model(args, name, classes)
-    schedule = schedules.WarmupDecay(LEARNING_RATE, args.steps, args.steps // 10, "linear")
+    compile_model(model, args.steps)
+    model.fit(batches, steps_per_epoch=args.steps, epochs=1, verbose=0, shuffle=False)
+    top1 = model.evaluate(test, verbose=0, return_dict=True)["top1"]
+    return model.count_params(), top1, few_shot(args, model) if args.shots else None
+
+
+def compile_model(model, steps):
+    """Give a model of logits the optimiser of recipes/pretrain.py for so many steps, and top-1."""
+    schedule = schedules.WarmupDecay(LEARNING_RATE, steps, steps // 10, "linear")
     model.compile(
         optimizers.make_optimizer("adamw", schedule, model, weight_decay=WEIGHT_DECAY, clip_norm=1.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
-        steps_per_execution=math.gcd(args.steps, 10),
+        steps_per_execution=math.gcd(steps, 10),
         jit_compile=False,
     )
-    model.fit(batches, steps_per_epoch=args.steps, epochs=1, verbose=0, shuffle=False)
-    top1 = model.evaluate(test, verbose=0, return_dict=True)["top1"]
-    return model.count_params(), top1, few_shot(args, model) if args.shots else None
 
 
 def few_shot(args, model):
