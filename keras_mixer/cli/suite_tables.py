@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from keras_mixer import files
+from keras_mixer import cost_model, files
 from keras_mixer.cli import suite_plan
 from keras_mixer.cli.suite_plan import Job, Settings
 from keras_mixer.data import tasks
@@ -50,7 +50,10 @@ def write_tables(
         if shots:
             fewshot = dict(zip(map(str, shots["seeds"]), shots["results"][0]["top1_by_seed"], strict=True))
         rows = paper_tables.rows(table, start.name, side, scores, speed, published, fewshot)
-        rows[0]["pre_trained_on"] = suite_plan.pre_training(start)
+        rows[0] |= {
+            "pre_trained_on": suite_plan.pre_training(start),
+            "core_days": rows[0]["core_days"] or _core_days(start),
+        }
         text += [paper_tables.markdown(table, rows), *([f"{suite_plan.ITSELF}.\n"] if itself else [])]
         if speed:
             text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
@@ -65,6 +68,16 @@ def write_tables(
     contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
         files.write_text(folder / file_name, content)
+
+
+def _core_days(start: StartingPoint) -> float | None:
+    """Return what a pre-training run would take on a TPU v3, in thousands of core-days, from its operations."""
+    done = start.settings
+    if not done.get("total_steps") or done.get("weights") or done.get("started_from"):
+        return None  # no run, or one that began with weights of unknown cost
+    forward = sum(cost_model.mixer_flop(done["image_size"], start.sizes, start.num_classes or 0).values())
+    flop = forward * cost_model.TRAINING_FACTOR * done["total_steps"] * done["batch_size"]
+    return cost_model.core_days(flop) / 1000
 
 
 def _score(row: dict[str, Any]) -> str:

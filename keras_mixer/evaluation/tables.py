@@ -198,7 +198,9 @@ def markdown(table: Table, table_rows: Sequence[Row]) -> str:
         speed, days = row["throughput"], row["core_days"]
         here = " (this machine)" if row["row"] == "measured" else ""
         cells.append("-" if speed is None else f"{speed:.4g}{here}" if here else f"{speed:,}")
-        lines.append([*cells, "-" if days is None else f"{days:.2f}k{' ‡' * ('‡' in marks)}"])
+        lines.append(
+            [*cells, "-" if days is None else f"{days:{'.2g' if days < 0.005 else '.2f'}}k{' ‡' * ('‡' in marks)}"]
+        )
     title = f"## Table {table.number}: {table.image_size} px, crop {table.crop}"
     seen = {mark for row in table_rows for mark in row["marks"] or ""}
     notes = [f"{mark} {text}." for mark, text in paper.MARKS.items() if mark in seen]
