@@ -22,7 +22,7 @@ class CoreDays(NamedTuple):
     published: float
 
 
-def mixer_flop(image_size: int, sizes: Sizes, classes: int = 1000) -> dict[str, int]:
+def mixer_flop(image_size: int, sizes: Sizes, classes: int = 1000, channels: int = 3) -> dict[str, int]:
     """Return the floating-point operations of one square image's forward pass in matrix products, by part of a Mixer.
 
     A product of (m, k) and (k, n) counts 2 m k n. With S = (image_size / P)^2: 6 S P^2 C for the stem, 4 S C times
@@ -38,7 +38,7 @@ def mixer_flop(image_size: int, sizes: Sizes, classes: int = 1000) -> dict[str, 
     tokens = (image_size // patch) ** 2
     of_unit = sizes["num_blocks"] * 4 * tokens * width  # of all blocks, for each hidden unit
     return {
-        "stem": 6 * tokens * patch**2 * width,
+        "stem": 2 * channels * tokens * patch**2 * width,
         "token_mixing": of_unit * sizes["tokens_mlp_dim"],
         "channel_mixing": of_unit * sizes["channels_mlp_dim"],
         "head": 2 * width * classes,

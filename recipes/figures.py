@@ -10,7 +10,6 @@ them. Figure 2 (right) is an experiment (docs/data_size.md), Figure 4 is `visual
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
-import csv
 import pathlib
 from typing import Any
 
@@ -18,7 +17,7 @@ import keras
 
 import keras_mixer
 from keras_mixer import files, paper
-from keras_mixer.cli import entry
+from keras_mixer.cli import entry, suite_tables
 from keras_mixer.cli.flags import Settings as BaseSettings
 from keras_mixer.cli.flags import setting, settings_class
 from keras_mixer.pictures import mixer_drawing, paper_figures
@@ -32,7 +31,9 @@ class Settings(BaseSettings):
     model: str = setting(
         "b16", f"Variant of Figure 1: {', '.join(paper.MODELS)}.", choices=tuple(paper.MODELS), common=True
     )
-    suites: tuple[str, ...] = setting((), "Folders of suite.py, whose measured rows are drawn, too.", common=True)
+    suites: tuple[str, ...] | None = setting(
+        None, "Folders of suite.py, whose measured rows are drawn, too.", distinct=True, common=True
+    )
     table: bool = setting(True, "Build all variants and print Table 1 from them; the largest takes 2 GB.", common=True)
     format: str = setting("png", "png, svg or pdf.", choices=("png", "svg", "pdf"), common=True)
     output: str = setting("runs/figures", "Folder of the pictures; those of the same names are replaced.", common=True)
@@ -41,7 +42,8 @@ class Settings(BaseSettings):
 def run(settings: Settings) -> list[pathlib.Path]:
     """Write what the settings name; return the paths of the files."""
     new_figure(1, 1)  # says at once where matplotlib is missing
-    measured = [row for folder in settings.suites for row in measured_rows(folder)]
+    suites = [suite_tables.measured_points(folder) for folder in settings.suites or ()]
+    days, rates = ([point for points in suites for point in points[cost]] for cost in suite_tables.COSTS)
     folder, written = files.open_folder(settings.output), []
 
     # ---- Figure 1 ----
@@ -50,19 +52,25 @@ def run(settings: Settings) -> list[pathlib.Path]:
     written.append(drawing)
 
     # ---- Figures 2 (left) and 3 ----
-    days, rates = points_of(measured, "core_days"), points_of(measured, "throughput")
-    on_jft = lambda points: [p for p in points if p["pre_trained_on"] == paper.JFT and p.get("image_size") == 224]
-    of_days, of_rates = (paper_figures.points_of_both(cost) for cost in ("core_days", "throughput"))
+    of_figure_3 = lambda points: [p for p in points if paper_figures.is_on_jft(p) and p["image_size"] == 224]
+    table_3 = [of_figure_3(paper_figures.points_of_table_3(cost)) for cost in suite_tables.COSTS]
+    title, both = "Figure 3, {}: JFT-300M, 224 px", [paper_figures.points_of_both(cost) for cost in suite_tables.COSTS]
     pictures = (
-        ("figure_2_left", "Figure 2, left: accuracy against training cost", paper_figures.points_of_table_2(), days),
-        ("figure_3_left", "Figure 3, left: JFT-300M, 224 px", on_jft(of_days), days),
-        ("figure_3_right", "Figure 3, right: JFT-300M, 224 px", on_jft(of_rates), rates),
-        ("all_cost", "Tables 2 and 3: accuracy against training cost", of_days, days),
-        ("all_throughput", "Tables 2 and 3: accuracy against throughput", of_rates, rates),
+        (
+            "figure_2_left",
+            "Figure 2, left: accuracy against cost",
+            paper_figures.points_of_figure_2(),
+            days,
+            "core_days",
+        ),
+        ("figure_3_left", title.format("left"), table_3[0], of_figure_3(days), "core_days"),
+        ("figure_3_right", title.format("right"), table_3[1], of_figure_3(rates), "throughput"),
+        ("all_cost", "Tables 2 and 3: accuracy against training cost", both[0], days, "core_days"),
+        ("all_throughput", "Tables 2 and 3: accuracy against throughput", both[1], rates, "throughput"),
     )
-    for name, title, published, here in pictures:
-        cost = paper_figures.RATE if here is rates else paper_figures.CORE_DAYS
-        if here is rates and here:
+    for name, title, published, here, kind in pictures:
+        cost = paper_figures.RATE if kind == "throughput" else paper_figures.CORE_DAYS
+        if kind == "throughput" and here:
             cost += "; those measured here: of this machine"
         path = folder / f"{name}.{settings.format}"
         paper_figures.write_costs(path, title, published, here, cost, frontier=name == "figure_2_left")
@@ -122,24 +130,6 @@ def table_1() -> str:
     lines = [["", *map(name_of, columns)], ["---"] * (len(columns) + 1)]
     lines += [[head, *map(str, values)] for head, *values in zip(heads, *columns.values(), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def measured_rows(folder: str) -> list[dict[str, str]]:
-    """Return the measured rows of a suite's tables.csv, as texts by column."""
-    path = pathlib.Path(folder).expanduser() / "tables.csv"
-    try:
-        rows = list(csv.DictReader(path.read_text().splitlines()))
-    except OSError:
-        raise ValueError(f"suites: {path} cannot be read; name a folder in which suite.py has written.") from None
-    return [row for row in rows if row.get("row") == "measured"]
-
-
-def points_of(rows: list[dict[str, str]], cost: str) -> list[dict[str, Any]]:
-    """Return the points of the rows that have both an accuracy on ImageNet and the cost."""
-    there = [row for row in rows if row.get("imagenet") and row.get(cost)]
-    return [
-        dict(model=f"Mixer, {row['model']}", accuracy=float(row["imagenet"]), cost=float(row[cost])) for row in there
-    ]
 
 
 if __name__ == "__main__":

@@ -28,10 +28,8 @@ def get_preset(name: str, model: str, dataset: str = paper.IMAGENET) -> dict[str
     rows = paper.PRESETS[name]
     row = None if model == "tiny" else rows.get(model, rows.get(model[0]))
     if row is None:
-        sizes = ", ".join(size.upper() for size in rows)
-        raise ValueError(
-            f"preset: the paper pre-trained only {sizes} models on {name}, not {model}; choose another --model."
-        )
+        sizes = ", ".join(paper.title_of(key) if len(key) > 1 else f"Mixer-{key.upper()}" for key in rows)
+        raise ValueError(f"preset: {name} is a recipe for {sizes} only, not for {model}; choose another --model.")
     of_imagenet = paper.PRE_TRAINED_ON[name] == paper.I1K and is_imagenet(dataset)
     return COMMON | row | (paper.IMAGENET_SPLITS if of_imagenet else {})
 

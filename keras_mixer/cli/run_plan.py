@@ -4,11 +4,16 @@ import dataclasses
 import os
 from typing import Any
 
+import keras
+import tensorflow as tf
+
 from keras_mixer import arguments, cost_model, paper
 from keras_mixer.cli import inputs, presets, training
 from keras_mixer.cli.settings import Training
+from keras_mixer.data import opening
+from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.splits import select
-from keras_mixer.training import schedules
+from keras_mixer.training import loop
 
 A100, A100_UTILISATION = 312e12, 0.4  # FLOP/s in bfloat16, its maker's; the share of it is assumed
 # Of an image's file, on average, where the files are not here: assumed, and of ImageNet-21k the published 1.31 TB.
@@ -41,7 +46,10 @@ def plan(settings: Training, preset: str | None, row: dict[str, Any]) -> list[st
     arguments.check_grid(settings.image_size, settings.image_size, sizes["patch_size"])
     images = images_of(settings, preset)
     steps = training.steps_of_run(settings, images.count)
-    schedules.WarmupDecay(settings.learning_rate, steps.total, steps.warmup, settings.schedule)
+    loop.check_batch(settings.batch_size, tf.distribute.get_strategy(), settings.gradient_accumulation_steps)
+    training.optimizer_of(settings, keras.Sequential(), steps)
+    inputs.augmentation(settings)
+    PixelSettings(**settings.pixels())
     overridden = ", ".join(row.get("preset_overridden", ()))
     parameters = cost_model.mixer_parameters(settings.image_size, sizes, images.classes, settings.channels)
     seen = steps.total * settings.batch_size
@@ -64,7 +72,9 @@ def images_of(settings: Training, preset: str | None) -> Images:
         return _published(paper.I1K, split, "of the published number")
     name, here = settings.dataset, os.path.exists(os.path.expanduser(settings.dataset))
     try:
-        absent = not (here or name == "digits" or name.startswith((".", "~", "/")) or _is_prepared(settings))
+        absent = not (
+            here or name == "digits" or name.startswith((".", "~", "/")) or opening.is_prepared(name, settings.data_dir)
+        )
         source = None if absent else inputs.open_source(settings, training=True)
     except ValueError as error:
         if preset is None or here:
@@ -77,22 +87,22 @@ def images_of(settings: Training, preset: str | None) -> Images:
     return Images(source.num_examples, len(source.class_names), size, source.name)
 
 
-def _is_prepared(settings: Training) -> bool:
-    from keras_mixer.data import tfds  # takes seconds to import
-
-    return tfds.is_prepared(settings.dataset, settings.data_dir)
-
-
 def _published(trained_on: str, split: str, known: str) -> Images:
     count, classes = paper.SIZES[trained_on]
     places = [select(part, {"train": count}, trained_on) for part in split.split("+")]
     used = sum(stop - start for _, start, stop in places)
+    if used < 1:
+        raise ValueError(f"train_split: {split!r} has no images; give another part, such as train[:99%].")
     return Images(used, classes, used * FILE_BYTES[trained_on], f"{split}, {known}", True)
 
 
 def _computing(settings: Training, images: Images, seen: int) -> dict[str, str]:
     """Return the lines about operations, and what they take on a TPU and on a GPU."""
-    forward = sum(cost_model.mixer_flop(settings.image_size, paper.MODELS[settings.model], images.classes).values())
+    forward = sum(
+        cost_model.mixer_flop(
+            settings.image_size, paper.MODELS[settings.model], images.classes, settings.channels
+        ).values()
+    )
     factor = cost_model.TRAINING_FACTOR + settings.rematerialize  # which computes the forward pass again
     total = forward * factor * seen
     of_peak, peak = cost_model.TPU_V3_UTILISATION, cost_model.TPU_V3_CORE
@@ -112,7 +122,8 @@ def _of_table_3(settings: Training, images: Images, seen: int) -> str:
         alike = abs(images.count / paper.SIZES[row.trained_on][0] - 1) < 0.02  # but for a split for evaluation
         same = settings.image_size == 224 and row.model == paper.title_of(settings.model)
         if same and alike and round(seen / images.count, 2) == row.epochs:
-            return f"; published {row.published:g} (Table 3, rounded to tens)"
+            extrapolated = ", extrapolated" * ("‡" in paper.marks_of(row.trained_on, row.model, 224))
+            return f"; published {row.published:g} (Table 3, rounded to tens{extrapolated})"
     small = settings.model[0] == "s" or settings.model.endswith("32")
     return "; the paper's S and /32 took two to three times what this computes" * small
 

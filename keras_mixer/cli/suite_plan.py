@@ -99,7 +99,8 @@ def pre_training(start: StartingPoint) -> str | None:
     """Return what a checkpoint was pre-trained on, of a run the checkpoint that it began with; None if not known."""
     if start.is_released:
         return paper.I21K if start.weights == "imagenet21k" else paper.I1K
-    return start.settings.get("started_from") or (paper.I1K if _of_imagenet(start) else None)
+    began_with = start.settings.get("started_from") or start.settings.get("weights")
+    return began_with or (paper.I1K if _of_imagenet(start) else None)
 
 
 def is_row(start: StartingPoint, table: Any, given: dict[str, Any]) -> bool:

@@ -1,5 +1,7 @@
-"""The tables of a suite, written from the results that are there."""
+"""The tables of a suite, written from the results that are there, and read again for pictures."""
 
+import csv
+import math
 import pathlib
 from typing import Any
 
@@ -9,6 +11,8 @@ from keras_mixer.cli.suite_plan import Job, Settings
 from keras_mixer.data import tasks
 from keras_mixer.evaluation import tables as paper_tables
 from keras_mixer.starting_point import StartingPoint
+
+COSTS = ("core_days", "throughput")
 
 
 def write_tables(
@@ -75,7 +79,9 @@ def _core_days(start: StartingPoint) -> float | None:
     done = start.settings
     if not done.get("total_steps") or done.get("weights") or done.get("started_from"):
         return None  # no run, or one that began with weights of unknown cost
-    forward = sum(cost_model.mixer_flop(done["image_size"], start.sizes, start.num_classes or 0).values())
+    forward = sum(
+        cost_model.mixer_flop(done["image_size"], start.sizes, start.num_classes or 0, start.channels).values()
+    )
     flop = forward * cost_model.TRAINING_FACTOR * done["total_steps"] * done["batch_size"]
     return cost_model.core_days(flop) / 1000
 
@@ -85,3 +91,39 @@ def _score(row: dict[str, Any]) -> str:
     if row["top1"] is None:
         return row["why_not"] or "-"
     return f"{row['top1']:.2%}" + ("" if row["top1_deviation"] is None else f" ± {row['top1_deviation']:.2%}")
+
+
+def measured_points(folder: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the measured points of a suite's tables.csv, by cost: "core_days" and "throughput".
+
+    Raises:
+        ValueError: for a file that cannot be read, or is not what suite.py writes.
+    """
+    path = pathlib.Path(folder).expanduser() / "tables.csv"
+    fault = f"suites: {path} {{}}; name a folder in which suite.py has written."
+    try:
+        lines = list(csv.DictReader(path.read_text().splitlines()))
+    except (OSError, ValueError, csv.Error):
+        raise ValueError(fault.format("cannot be read")) from None
+    rows, points = [row for row in lines if row.get("row") == "measured"], {}
+    if not rows or not {"model", "image_size", "imagenet", *COSTS} <= set(rows[0]):
+        raise ValueError(fault.format("has no measured row of a table"))
+    for cost in COSTS:
+        try:
+            points[cost] = [_point(row, cost) for row in rows if row["imagenet"] and row[cost]]
+        except ValueError:
+            raise ValueError(fault.format(f"has another {cost}, image_size or imagenet than a number")) from None
+    if not any(points.values()):
+        print(f"suites: {path} has no accuracy on ImageNet yet; nothing of it is drawn.")
+    return points
+
+
+def _point(row: dict[str, str], cost: str) -> dict[str, Any]:
+    """Return the point of a row."""
+    accuracy, value, side = float(row["imagenet"]), float(row[cost]), int(row["image_size"])
+    if not (0 <= accuracy <= 100 and 0 < value < math.inf):
+        raise ValueError
+    trained_on = row.get("pre_trained_on", "")
+    return dict(
+        model=f"Mixer, {row['model']}", pre_trained_on=trained_on, image_size=side, accuracy=accuracy, cost=value
+    )

@@ -38,9 +38,11 @@ class Steps:
 def steps_of_run(settings: Training, num_examples: int) -> Steps:
     """Return the `Steps` of settings for so many training images."""
     total = settings.total_steps
+    if settings.batch_size < 1:
+        raise ValueError(f"batch_size: must be a positive number of images, got {settings.batch_size}.")
     if total is None:
         epochs = settings.epochs or 0
-        if not 0 < epochs < float("inf"):
+        if not 0 < epochs * num_examples < float("inf"):
             raise ValueError(f"epochs: must be a positive number, got {settings.epochs}.")
         total = round(epochs * num_examples / settings.batch_size)
     epoch = max(1, num_examples // settings.batch_size)
@@ -64,15 +66,7 @@ def trainer_of(settings: Training, model: keras.Model, strategy: tf.distribute.S
     """Freeze what is to be frozen, and return the trainer of the settings."""
     freezing.freeze(model, list(settings.freeze))
     with strategy.scope():
-        optimizer = optimizers.make_optimizer(
-            settings.optimizer,
-            schedules.WarmupDecay(settings.learning_rate, steps.total, steps.warmup, decay=settings.schedule),
-            model,
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            ema_decay=settings.ema_decay,
-            first_moment_dtype=settings.first_moment_dtype,
-        )
+        optimizer = optimizer_of(settings, model, steps)
     return loop.make_trainer(
         model,
         optimizer,
@@ -80,6 +74,19 @@ def trainer_of(settings: Training, model: keras.Model, strategy: tf.distribute.S
         strategy,
         settings.batch_size,
         Execution(settings.steps_per_execution, settings.gradient_accumulation_steps),
+    )
+
+
+def optimizer_of(settings: Training, model: keras.Model, steps: Steps) -> keras.optimizers.Optimizer:
+    """Return the optimizer of the settings, or refuse them."""
+    return optimizers.make_optimizer(
+        settings.optimizer,
+        schedules.WarmupDecay(settings.learning_rate, steps.total, steps.warmup, decay=settings.schedule),
+        model,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        ema_decay=settings.ema_decay,
+        first_moment_dtype=settings.first_moment_dtype,
     )
 
 

@@ -77,6 +77,13 @@ def open_source(
     return source
 
 
+def is_prepared(name: str, data_dir: str | None) -> bool:
+    """Return whether a TFDS name can be read without a download; a ValueError for a name that TFDS does not know."""
+    from keras_mixer.data import tfds  # takes seconds to import
+
+    return tfds.is_prepared(name, data_dir)
+
+
 def _digits(split: str) -> Source:
     try:
         from sklearn.datasets import load_digits

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PATCH, TOKENS, CHANNELS, PLAIN = "#f3d9a4", "#f5b8cc", "#b9d4f4", "#ececec"
-MOST_CELLS = 14  # of an image's side; more would be a grey square
+MOST_CELLS = 28  # of an image's side; more would be a grey square
 
 
 def write_drawing(path: Path, name: str, shapes: Mapping[str, int]) -> None:
@@ -77,7 +77,8 @@ def _draw_block(axes: "Axes", n: Mapping[str, int]) -> None:
         axes.text(x + 50, 16, "+", ha="center", va="center", bbox=dict(boxstyle="circle", fc="white", ec="0.3"))
         for start, end in ((x - 1, x + 4.5), (x + 13.5, x + 16.5), (x + 43.5, x + 48), (x + 52, x + 58)):
             _arrow(axes, (start, 16), (end, 16))
-        axes.plot([x + 2, x + 2, x + 50, x + 50], [16, 27, 27, 18.5], color="0.3", linewidth=1)
+        axes.plot([x + 2, x + 2, x + 50], [16, 27, 27], color="0.3", linewidth=1)
+        _arrow(axes, (x + 50, 27), (x + 50, 17.8))
         _text(axes, x + 26, 29, "unchanged")
     _text(axes, 60, 4, "One block. The table keeps its shape, and LayerNorm is over channels.")
 

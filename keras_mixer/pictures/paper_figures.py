@@ -10,7 +10,7 @@ from keras_mixer.types import Path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Point = dict[str, Any]  # model, accuracy in percent, cost, and measured: whether it was here
+Point = dict[str, Any]  # model, accuracy in percent, cost; of most also pre_trained_on, image_size and epochs
 LOOKS = dict(zip(paper.FAMILIES, (("#d6336c", "o"), ("#1c6dd0", "s"), ("#e39a00", "^")), strict=True))
 ACCURACY = "ImageNet top-1, %"
 CORE_DAYS, RATE = "pre-training, thousands of TPUv3 core-days", "images/s/core, TPUv3"
@@ -33,24 +33,40 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def points_of_table_2() -> list[Point]:
-    """Return the points of Figure 2, left: Table 2, and what its caption adds from Table 3; cost in core-days."""
-    rows = [(*row[:3], row[7]) for row in paper.TABLE_2]
-    rows += [(row[0], row[1], row[4], row[8]) for row in paper.TABLE_3 if row[0] == paper.JFT and row[1:3] in CONTEXT]
-    rows = [row for row in dict.fromkeys(rows) if None not in row]
-    return [dict(pre_trained_on=on, model=model, accuracy=top1, cost=days) for on, model, top1, days in rows]
+def points_of_table_2(cost: str = "core_days") -> list[Point]:
+    """Return the rows of Table 2 that have a `cost`, "core_days" or "throughput"; its Mixers are of 448 px."""
+    side = lambda model: 448 if model.startswith("Mixer") else None  # the table's caption; of others it says nothing
+    place = {"core_days": 7, "throughput": 6}[cost]
+    points = [
+        dict(pre_trained_on=row[0], model=row[1], image_size=side(row[1]), accuracy=row[2], cost=row[place])
+        for row in paper.TABLE_2
+    ]
+    return [point for point in points if point["cost"] is not None]
+
+
+def points_of_table_3(cost: str = "core_days") -> list[Point]:
+    """Return the rows of Table 3 with their `cost`, "core_days" or "throughput"."""
+    place = {"core_days": 8, "throughput": 7}[cost]
+    keys = ("pre_trained_on", "model", "image_size", "epochs", "accuracy")
+    return [dict(zip(keys, row, strict=False)) | {"cost": row[place]} for row in paper.TABLE_3]
+
+
+def points_of_figure_2() -> list[Point]:
+    """Return the points of Figure 2, left: Table 2, and what its caption adds from Table 3."""
+    added = (p for p in points_of_table_3() if (p["model"], p["image_size"]) in CONTEXT and is_on_jft(p))
+    return [*points_of_table_2(), *added]
 
 
 def points_of_both(cost: str) -> list[Point]:
-    """Return the rows of Tables 3 and 2, each once, with their `cost`, "core_days" or "throughput"."""
-    place = {"core_days": 8, "throughput": 7}[cost]
-    keys = ("pre_trained_on", "model", "image_size", "epochs", "accuracy")
-    points = [dict(zip(keys, row, strict=False)) | {"cost": row[place]} for row in paper.TABLE_3]
+    """Return the rows of Tables 3 and 2, each once."""
+    points = points_of_table_3(cost)
     known = {(point["pre_trained_on"], point["accuracy"]) for point in points}
-    for row in paper.TABLE_2:
-        if (row[0], row[2]) not in known and row[place - 1] is not None:
-            points.append(dict(pre_trained_on=row[0], model=row[1], accuracy=row[2], cost=row[place - 1]))
-    return points
+    return points + [p for p in points_of_table_2(cost) if (p["pre_trained_on"], p["accuracy"]) not in known]
+
+
+def is_on_jft(point: Point) -> bool:
+    """Return whether a model was pre-trained on JFT-300M."""
+    return point["pre_trained_on"] == paper.JFT
 
 
 def write_costs(
@@ -105,11 +121,11 @@ def _scatter(axes: "Axes", points: Sequence[Point], colour: str, shape: str, fam
 def _write_labels(axes: "Axes", published: Sequence[Point], measured: Sequence[Point]) -> None:
     """Name each point, at the first place beside it that no earlier name and no point takes."""
     place_of = lambda point: axes.transData.transform((point["cost"], point["accuracy"]))
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in map(place_of, (*published, *measured))]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in map(place_of, (*published, *measured))]
     for point in sorted((*measured, *published), key=lambda point: -point["accuracy"]):
         (x, y), text = place_of(point), _name(point)
         wide, high = 4.9 * len(text), 11.0  # pixels of a name at 100 dots per inch
-        places = [(x + dx, y + dy) for dy in (-6, 4, -16, 14, -26, 24, -36, 34) for dx in (7, -7 - wide)]
+        places = [(x + dx, y + dy) for dy in (-6, 4, -16, 14, -26, 24, -36, 34) for dx in (8, -8 - wide)]
         boxes = [(left, low, left + wide, low + high) for left, low in places]
         box = next((box for box in boxes if not any(_overlap(box, other) for other in taken)), boxes[0])
         taken.append(box)
@@ -118,7 +134,7 @@ def _write_labels(axes: "Axes", published: Sequence[Point], measured: Sequence[P
         arrow = dict(arrowstyle="-", color="0.7", linewidth=0.5) if far else None
         where = (point["cost"], point["accuracy"])
         style: dict[str, Any] = dict(fontsize=6.5, fontweight="bold" if point in measured else "normal")
-        axes.annotate(text, where, (left, low), va="bottom", arrowprops=arrow, **style)
+        axes.annotate(text, where, (left, low), va="bottom", arrowprops=arrow, parse_math=False, **style)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -126,6 +142,6 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _name(point: Point) -> str:
-    text = point["model"] + (f" {point['image_size']}px" if (point.get("image_size") or 224) > 224 else "")
+    text = point["model"][:60] + (f" {point['image_size']}px" if (point.get("image_size") or 224) > 224 else "")
     text += {paper.I1K: ", I1k", paper.I21K: ", I21k"}.get(point.get("pre_trained_on", ""), "")
     return text + (", 7 epochs" if point.get("epochs") == 7 and point["model"] == "Mixer-L/16" else "")

@@ -152,16 +152,21 @@ def write_side_by_side(path: Path, kernels: Mapping[int, np.ndarray], grid: Grid
     figure = new_figure(1, 1)
     from matplotlib import colormaps
 
-    panels = []
+    panels, units = [], {kernel.shape[-1] for kernel in kernels.values()}
+    if len(units) != 1:
+        raise ValueError(f"kernels: must be one or more of equally many units, got {sorted(units)}.")
+    count = _shown(units.pop(), most)
     for kernel in kernels.values():
         images = hidden_unit_images(kernel, grid)
         shown = _half_scaled(images[pair_inverses(images)[0][:most]])
         panels.append(_mosaic(colormaps["RdBu_r"](shown)[..., :3], pairs=True, across=4))
     gap = np.ones((len(panels[0]), 2 * GAP, 3))
     picture = np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
-    blocks, count = ", ".join(map(str, kernels)), _shown(images.shape[0], most)
-    text = f"{count} hidden units of each of the blocks {blocks}, from left to right, in pairs of opposite phase. "
-    text += "Low spatial frequency first; red is positive, blue negative, white zero."
+    blocks = ", ".join(map(str, kernels))
+    text = (
+        f"{count} hidden units of each of the blocks {blocks}, from left to right, each beside the one closest to its "
+    )
+    text += "inverse. Low spatial frequency first; red is positive, blue negative, white zero."
     _write_picture(path, figure, picture, f"Token mixing of {name}", text)
     return text
 

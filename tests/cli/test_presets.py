@@ -101,9 +101,9 @@ def test_without_a_preset_nothing_has_changed():
             "b16",
             "preset: must be one of imagenet1k, imagenet21k, jft300m, jft300m_7epochs, imagenet1k_published",
         ),
-        ("jft300m_7epochs", "h14", "preset: the paper pre-trained only B, L models on jft300m_7epochs, not h14"),
-        ("imagenet1k_published", "b32", "preset: the paper pre-trained only B16 models"),
-        ("imagenet1k", "tiny", "preset: the paper pre-trained only B, L models on imagenet1k, not tiny"),
+        ("jft300m_7epochs", "h14", "preset: jft300m_7epochs is a recipe for Mixer-B, Mixer-L only, not for h14"),
+        ("imagenet1k_published", "b32", "preset: imagenet1k_published is a recipe for Mixer-B/16 only, not for b32"),
+        ("imagenet1k", "tiny", "preset: imagenet1k is a recipe for Mixer-B, Mixer-L only, not for tiny"),
     ],
 )
 def test_a_wrong_preset_is_refused(name, model, message):

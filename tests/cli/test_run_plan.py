@@ -27,7 +27,10 @@ def test_imagenet_is_planned_where_it_is_not():
     assert plan["steps"] == "92,897 of 4,096 images, 380,506,112 in 300 epochs"
     flop = 3 * 25_203_535_872 * 380_506_112
     assert plan["operations"] == (f"25.2 GFLOP an image forward, 75.6 with the backward pass, {flop:.3g} FLOP in all")
-    assert plan["TPU v3"] == "12.6 core-days at 43% of 61.5 TFLOP/s a core; published 10 (Table 3, rounded to tens)"
+    assert (
+        plan["TPU v3"]
+        == "12.6 core-days at 43% of 61.5 TFLOP/s a core; published 10 (Table 3, rounded to tens, extrapolated)"
+    )
     assert plan["GPU"] == f"{flop / 312e12 / 0.4 / 3600:.3g} hours of one A100 at 40% of 312 TFLOP/s, bfloat16, assumed"
     assert plan["reading"] == "41,856 GB, 110 kB an image, assumed"
     assert plan["checkpoints"] == "187 of 0.719 GB, 134 GB written, 2 kept"
@@ -64,7 +67,7 @@ def test_a_checkpoint_holds_weights_slots_and_the_average():
 
 
 MOMENTS = {"adamw": {}, "average": {"ema_decay": 0.9}, "bfloat16": {"first_moment_dtype": "bfloat16"}}
-MOMENTS["sgd"] = {"optimizer": "sgd"}
+MOMENTS["sgd"] = {"optimizer": "sgd", "weight_decay": 0.0}  # it has none
 
 
 def test_files_that_are_here_are_measured(tmp_path):
@@ -110,3 +113,26 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch):
     for preset in (None, "imagenet21k"):
         with pytest.raises(ValueError, match="dataset: cifar10 is not prepared, and --dry_run downloads nothing"):
             _plan(dataset="cifar10", model="b16", preset=preset, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(batch_size=0), "batch_size: must be a positive number of images, got 0."),
+        (dict(batch_size=-4, total_steps=9), "batch_size: must be a positive number of images, got -4."),
+        (dict(epochs=1e308), "epochs: must be a positive number, got 1e"),
+        (dict(train_split="train[:0%]", dataset="imagenet2012"), "train_split: 'train\\[:0%]' has no images"),
+        (dict(train_split="train[50%:20%]", dataset="imagenet2012"), "train_split|split"),
+        (dict(optimizer="foo"), "optimizer: must be 'adamw' or 'sgd', got 'foo'"),
+        (dict(first_moment_dtype="float8"), "first_moment_dtype: must be"),
+        (dict(channels=7), "channels: must be"),
+        (dict(gradient_accumulation_steps=7), "gradient_accumulation_steps: the 64 images"),
+        (dict(crop_area=(2.0, 1.0)), "crop_area: "),
+        (dict(augmentation="foo"), "augmentation: must be"),
+        (dict(mixup_alpha=-1.0), "mixup_alpha: "),
+        (dict(label_smoothing=2.0), "label_smoothing: "),
+    ],
+)
+def test_no_plan_of_a_run_that_would_be_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        _plan(**given)

@@ -18,7 +18,7 @@ def _figures(monkeypatch):
 
 def test_the_frontier_is_the_one_that_the_paper_names():
     """The caption of Figure 2: Mixer sits on it with HaloNet, ViT, NFNet and MPL."""
-    best = paper_figures.pareto(paper_figures.points_of_table_2())
+    best = paper_figures.pareto(paper_figures.points_of_figure_2())
     assert [p["model"] for p in best] == ["HaloNet", "Mixer-L/16", "ViT-L/16", "Mixer-H/14", "NFNet-F4+", "MPL"]
 
 

@@ -5,6 +5,7 @@ from keras_mixer.recipes import figures
 from trained import run_recipe
 
 from keras_mixer import paper
+from keras_mixer.cli import suite_tables
 from keras_mixer.evaluation import tables
 
 PICTURES = ["figure_1_s32", "figure_2_left", "figure_3_left", "figure_3_right", "all_cost", "all_throughput"]
@@ -24,10 +25,33 @@ def test_the_figures_of_a_suite_beside_the_published(tmp_path):
     )
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [str(out / f"{name}.svg") for name in PICTURES]
-    [measured] = figures.measured_rows(str(suite))
-    [point] = figures.points_of([measured], "core_days")
-    assert point == {"model": "Mixer, imagenet21k (b16)", "accuracy": pytest.approx(80.1), "cost": 0.15}
-    assert figures.points_of([measured], "throughput")[0]["cost"] == 3.5
+    points = suite_tables.measured_points(str(suite))
+    about = {"model": "Mixer, imagenet21k (b16)", "pre_trained_on": "", "image_size": 224}
+    accuracy = pytest.approx(80.1)
+    assert points == {
+        "core_days": [{**about, "accuracy": accuracy, "cost": 0.15}],
+        "throughput": [{**about, "accuracy": accuracy, "cost": 3.5}],
+    }
+
+
+HEAD = "row,model,image_size,imagenet,core_days,throughput"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"\xfd\x00", "cannot be read"),
+        (b"", "has no measured row of a table"),
+        (b"row,model\nmeasured,a\n", "has no measured row of a table"),
+        (f"{HEAD}\nmeasured,a,224,abc,1,1\n".encode(), "has another core_days, image_size or imagenet than a number"),
+        (f"{HEAD}\nmeasured,a,224,80,0,1\n".encode(), "has another core_days, image_size or imagenet than a number"),
+        (f"{HEAD}\nmeasured,a,224,nan,1,1\n".encode(), "has another core_days, image_size or imagenet than a number"),
+    ],
+)
+def test_a_spoiled_table_is_one_sentence_that_names_it(tmp_path, content, fault):
+    (tmp_path / "tables.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"suites: {tmp_path}/tables.csv {fault}; name a folder in which suite.py has"):
+        suite_tables.measured_points(str(tmp_path))
 
 
 def test_a_folder_that_is_no_suite_is_one_sentence(tmp_path):

@@ -198,7 +198,7 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
         (["--batch_size=many"], "batch_size"),
         (["train"], "'train' is not a flag; flags are written --name=value"),
         (["--loss=mse"], "loss: must be 'softmax' or 'sigmoid', got 'mse'"),
-        (["--preset=imagenet1k"], "preset: the paper pre-trained only B, L models on imagenet1k, not tiny"),
+        (["--preset=imagenet1k"], "preset: imagenet1k is a recipe for Mixer-B, Mixer-L only, not for tiny"),
         (["--strategy=tpus"], "strategy: must be one of auto, one_device, mirrored, multi_worker, tpu, got 'tpus'"),
         (["--precision=float16"], "precision: must be float32 or mixed_bfloat16, got 'float16'"),
         (["--warmup_steps=99", "--total_steps=9"], "warmup_steps: 99 must be at least 0 and less than total_steps, 9"),

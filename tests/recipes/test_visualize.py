@@ -33,8 +33,8 @@ def test_by_default_the_first_three_blocks_and_the_stem(run, tmp_path):
     assert process.stderr == ""
     assert process.stdout.splitlines() == [
         *(f"{out}/block_{i}.png: 32 hidden units, one weight for each of 4 x 4 patches." for i in range(3)),
-        f"{out}/side_by_side.png: 32 hidden units of each of the blocks 0, 1, 2, from left to right, in pairs of "
-        "opposite phase.",
+        f"{out}/side_by_side.png: 32 hidden units of each of the blocks 0, 1, 2, from left to right, each beside the "
+        "one closest to its inverse.",
         f"{out}/stem.png: 64 units, each a patch of 4 x 4 pixels in red, green and blue.",
     ]
     assert _files(out) == ["block_0.png", "block_1.png", "block_2.png", "side_by_side.png", "stem.png"]
