@@ -79,9 +79,9 @@ def open_source(
 
 def is_prepared(name: str, data_dir: str | None) -> bool:
     """Return whether a TFDS name can be read without a download; a ValueError for a name that TFDS does not know."""
-    from keras_mixer.data import tfds  # takes seconds to import
+    from keras_mixer.data.tfds import has_splits  # takes seconds to import
 
-    return tfds.is_prepared(name, data_dir)
+    return has_splits(name, data_dir)
 
 
 def _digits(split: str) -> Source:

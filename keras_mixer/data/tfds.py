@@ -95,7 +95,7 @@ def tfds_source(
     )
 
 
-def is_prepared(name: str, data_dir: str | None) -> bool:
+def has_splits(name: str, data_dir: str | None) -> bool:
     """Return whether a TFDS name can be read without downloading anything.
 
     Raises:
