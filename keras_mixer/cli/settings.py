@@ -164,7 +164,9 @@ class Optimisation(Settings):
         None, "Highest learning rate; it rises linearly, then decays.", usual=3e-3, common=True
     )
     optimizer: str = setting("adamw", "adamw; or sgd, the heavy ball of the authors' fine-tuning.")
-    schedule: str = setting("linear", "linear or cosine decay of the learning rate after its warm-up.")
+    schedule: str = setting(
+        "linear", "linear or cosine decay of the learning rate after its warm-up.", choices=("linear", "cosine")
+    )
     weight_decay: float = setting(None, "adamw: fraction of each kernel removed per step at rate 1.", usual=0.1)
     warmup_steps: int | None = setting(None, "Steps of the linear rise; default a tenth of the run, at most 10,000.")
     clip_norm: float = setting(1.0, "Global norm above which the gradient of a batch is scaled down; 0 for never.")

@@ -218,7 +218,7 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
         (["--tpu=local"], "tpu: 'local' needs --strategy=tpu, got auto"),
         (["--optimizer=adam"], "optimizer: must be 'adamw' or 'sgd', got 'adam'"),
         (["--optimizer=sgd"], "weight_decay: heavy-ball SGD is used without, got 0.1; use 0"),
-        (["--schedule=step"], "decay: must be 'linear' or 'cosine', got 'step'"),
+        (["--schedule=step"], "schedule: must be linear or cosine, got 'step'"),
         (["--clip_norm=-1"], "clip_norm: must be a number that is not negative, got -1.0; use 0 for never"),
         (["--clip_norm=nan"], "clip_norm: must be a number that is not negative, got nan"),
         (["--ema_decay=1"], "ema_decay: must be a fraction in (0, 1), got 1.0; leave it out for no average"),
