@@ -61,6 +61,17 @@ def vit_flop(
     return stem + num_blocks * (attention + 4 * tokens * hidden_dim * mlp_dim) + 2 * hidden_dim * classes
 
 
+def training_flop(images: int, image_size: int, sizes: Sizes, classes: int = 1000, channels: int = 3) -> int:
+    """Return the floating-point operations of training a Mixer on so many images, each counted every time it is seen.
+
+    Example:
+        >>> b16 = dict(patch_size=16, num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072)
+        >>> f"{training_flop(300 * 1_281_167, 224, b16):.3g}"  # 300 epochs of ImageNet
+        '2.91e+19'
+    """
+    return TRAINING_FACTOR * images * sum(mixer_flop(image_size, sizes, classes, channels).values())
+
+
 def mixer_parameters(image_size: int, sizes: Sizes, classes: int = 1000, channels: int = 3) -> int:
     """Return the number of weights of a Mixer for square images.
 
@@ -98,7 +109,7 @@ def table_3_core_days() -> list[CoreDays]:
     for trained_on, model, side, epochs, *_, thousands in paper.TABLE_3:
         if model in titles and side == 224:
             images, classes = paper.SIZES[trained_on]
-            flop = TRAINING_FACTOR * sum(mixer_flop(side, titles[model], classes).values()) * images * epochs
+            flop = training_flop(images * epochs, side, titles[model], classes)
             found.append(CoreDays(trained_on, model, epochs, core_days(flop), 1000 * thousands))
     return found
 

@@ -146,6 +146,16 @@ IMAGENET = "imagenet2012"
 IMAGENET_SPLITS = dict(train_split="train[:99%]", eval_split="validation")
 
 
+def is_imagenet(dataset: str) -> bool:
+    """Return whether a name is TFDS's of ImageNet, with or without a version.
+
+    Example:
+        >>> is_imagenet("imagenet2012:5.1.0"), is_imagenet("imagenet2012_real")
+        (True, False)
+    """
+    return dataset.split(":")[0] == IMAGENET
+
+
 def title_of(variant: str) -> str:
     """Return the paper's name of a variant, such as "Mixer-B/16" of "b16"."""
     return f"Mixer-{variant[0].upper()}/{variant[1:]}"

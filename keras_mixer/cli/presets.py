@@ -30,13 +30,8 @@ def get_preset(name: str, model: str, dataset: str = paper.IMAGENET) -> dict[str
     if row is None:
         sizes = ", ".join(paper.title_of(key) if len(key) > 1 else f"Mixer-{key.upper()}" for key in rows)
         raise ValueError(f"preset: {name} is a recipe for {sizes} only, not for {model}; choose another --model.")
-    of_imagenet = paper.PRE_TRAINED_ON[name] == paper.I1K and is_imagenet(dataset)
+    of_imagenet = paper.PRE_TRAINED_ON[name] == paper.I1K and paper.is_imagenet(dataset)
     return COMMON | row | (paper.IMAGENET_SPLITS if of_imagenet else {})
-
-
-def is_imagenet(dataset: str) -> bool:
-    """Return whether a name is TFDS's of ImageNet, with or without a version."""
-    return dataset.split(":")[0] == paper.IMAGENET
 
 
 def fill(settings: T, name: str | None) -> tuple[T, dict[str, Any]]:

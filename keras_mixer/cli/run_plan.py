@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer import arguments, cost_model, paper
-from keras_mixer.cli import inputs, presets, training
+from keras_mixer.cli import inputs, training
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import opening
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -46,6 +46,7 @@ def plan(settings: Training, preset: str | None, row: dict[str, Any]) -> list[st
     arguments.check_grid(settings.image_size, settings.image_size, sizes["patch_size"])
     images = images_of(settings, preset)
     steps = training.steps_of_run(settings, images.count)
+    # What the run would refuse before its first step.
     loop.check_batch(settings.batch_size, tf.distribute.get_strategy(), settings.gradient_accumulation_steps)
     training.optimizer_of(settings, keras.Sequential(), steps)
     inputs.augmentation(settings)
@@ -66,23 +67,17 @@ def plan(settings: Training, preset: str | None, row: dict[str, Any]) -> list[st
 
 
 def images_of(settings: Training, preset: str | None) -> Images:
-    """Return the images to train on: of ImageNet as published; as they are; or as the preset's dataset is published."""
-    split = settings.train_split or "train"
-    if presets.is_imagenet(settings.dataset) and split.startswith("train"):
+    """Return the images to train on: of ImageNet, and of a preset whose folder is not here, as published."""
+    name, split = settings.dataset, settings.train_split or "train"
+    if paper.is_imagenet(name) and split.startswith("train"):
         return _published(paper.I1K, split, "of the published number")
-    name, here = settings.dataset, os.path.exists(os.path.expanduser(settings.dataset))
-    try:
-        absent = not (
-            here or name == "digits" or name.startswith((".", "~", "/")) or opening.is_prepared(name, settings.data_dir)
-        )
-        source = None if absent else inputs.open_source(settings, training=True)
-    except ValueError as error:
-        if preset is None or here:
-            raise
-        known = f"{paper.PRE_TRAINED_ON[preset]}'s published number, for {error}"
-        return _published(paper.PRE_TRAINED_ON[preset], split, known)
-    if source is None:
+    here = name == "digits" or os.path.exists(os.path.expanduser(name))
+    if preset and not here and opening.is_path(name):
+        trained_on = paper.PRE_TRAINED_ON[preset]
+        return _published(trained_on, split, f"{trained_on}'s published number, since {name} is not here")
+    if name and not here and not opening.is_path(name) and not opening.is_prepared(name, settings.data_dir):
         raise ValueError(f"dataset: {name} is not prepared, and --dry_run downloads nothing; give its --data_dir.")
+    source = inputs.open_source(settings, training=True)
     size = source.num_bytes() if source.num_bytes else None
     return Images(source.num_examples, len(source.class_names), size, source.name)
 
@@ -98,11 +93,8 @@ def _published(trained_on: str, split: str, known: str) -> Images:
 
 def _computing(settings: Training, images: Images, seen: int) -> dict[str, str]:
     """Return the lines about operations, and what they take on a TPU and on a GPU."""
-    forward = sum(
-        cost_model.mixer_flop(
-            settings.image_size, paper.MODELS[settings.model], images.classes, settings.channels
-        ).values()
-    )
+    sizes = paper.MODELS[settings.model]
+    forward = sum(cost_model.mixer_flop(settings.image_size, sizes, images.classes, settings.channels).values())
     factor = cost_model.TRAINING_FACTOR + settings.rematerialize  # which computes the forward pass again
     total = forward * factor * seen
     of_peak, peak = cost_model.TPU_V3_UTILISATION, cost_model.TPU_V3_CORE

@@ -112,8 +112,8 @@ def is_row(start: StartingPoint, table: Any, given: dict[str, Any]) -> bool:
 
 
 def _of_imagenet(start: StartingPoint) -> bool:
-    dataset = (start.settings.get("dataset") or "").split(":")[0]
-    trained_on_it = start.is_released or start.settings.get("task") == "imagenet" or dataset == "imagenet2012"
+    trained_on_it = start.is_released or start.settings.get("task") == "imagenet"
+    trained_on_it |= paper.is_imagenet(start.settings.get("dataset") or "")
     return trained_on_it and start.num_classes == 1000
 
 
@@ -144,7 +144,7 @@ def plan(settings: Settings, table: Any, keys: Sequence[str], given: dict[str, A
         if task.key in keys:
             reason = missing(settings, task.dataset, tuple(sorted(splits)), task.manual)
         if as_it_is:
-            evaluation("checkpoint/imagenet", base, "imagenet2012", reason)
+            evaluation("checkpoint/imagenet", base, paper.IMAGENET, reason)
         else:
             planned.append(Job(place, f"{name}/{task.key}", "finetune", [*base, *data, *own, *extra], reason))
     if "imagenet" in keys:

@@ -79,10 +79,8 @@ def _core_days(start: StartingPoint) -> float | None:
     done = start.settings
     if not done.get("total_steps") or done.get("weights") or done.get("started_from"):
         return None  # no run, or one that began with weights of unknown cost
-    forward = sum(
-        cost_model.mixer_flop(done["image_size"], start.sizes, start.num_classes or 0, start.channels).values()
-    )
-    flop = forward * cost_model.TRAINING_FACTOR * done["total_steps"] * done["batch_size"]
+    seen, classes = done["total_steps"] * done["batch_size"], start.num_classes or 0
+    flop = cost_model.training_flop(seen, done["image_size"], start.sizes, classes, start.channels)
     return cost_model.core_days(flop) / 1000
 
 
@@ -102,7 +100,7 @@ def measured_points(folder: str) -> dict[str, list[dict[str, Any]]]:
     path = pathlib.Path(folder).expanduser() / "tables.csv"
     fault = f"suites: {path} {{}}; name a folder in which suite.py has written."
     try:
-        lines = list(csv.DictReader(path.read_text().splitlines()))
+        lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     except (OSError, ValueError, csv.Error):
         raise ValueError(fault.format("cannot be read")) from None
     rows, points = [row for row in lines if row.get("row") == "measured"], {}

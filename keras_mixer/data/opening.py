@@ -64,7 +64,7 @@ def open_source(
         source = open_records(dataset, split, training)
     elif is_images:
         source = _image_folder(pathlib.Path(dataset), split, training, seed, on_bad_image, max_bad_fraction)
-    elif ("/" in dataset and not re.fullmatch(r"[\w]+/[\w.:-]+", dataset)) or dataset.startswith((".", "~")):
+    elif is_path(dataset):
         raise ValueError(f"dataset: the folder {dataset!r} does not exist or is not a folder.")
     else:
         from keras_mixer.data.tfds import tfds_source  # takes seconds to import
@@ -75,6 +75,16 @@ def open_source(
     if len(source.class_names) < 2:
         raise ValueError(f"dataset: {source.name} has one class, and a classifier needs two or more; give another.")
     return source
+
+
+def is_path(dataset: str) -> bool:
+    """Return whether a text is a path rather than a TFDS name, which may have a slash too.
+
+    Example:
+        >>> is_path("photos/cats/train"), is_path("./photos"), is_path("glue/cola:1.0.0")
+        (True, True, False)
+    """
+    return dataset.startswith((".", "~")) or ("/" in dataset and not re.fullmatch(r"[\w]+/[\w.:-]+", dataset))
 
 
 def is_prepared(name: str, data_dir: str | None) -> bool:

@@ -165,8 +165,8 @@ def write_side_by_side(path: Path, kernels: Mapping[int, np.ndarray], grid: Grid
     blocks = ", ".join(map(str, kernels))
     text = (
         f"{count} hidden units of each of the blocks {blocks}, from left to right, each beside the one closest to its "
+        "inverse. Low spatial frequency first; red is positive, blue negative, white zero."
     )
-    text += "inverse. Low spatial frequency first; red is positive, blue negative, white zero."
     _write_picture(path, figure, picture, f"Token mixing of {name}", text)
     return text
 

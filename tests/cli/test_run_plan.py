@@ -47,7 +47,7 @@ def test_imagenet_is_planned_where_it_is_not():
 def test_what_is_not_here_is_the_presets(preset, model, images, published):
     plan = _plan(preset=preset, model=model, dataset="/nowhere/images")
     assert _numbers(plan["images"])[0] == images
-    assert "'s published number, for dataset: the folder '/nowhere/images' does not exist" in plan["images"]
+    assert plan["images"].endswith("'s published number, since /nowhere/images is not here")
     assert f"published {published} (" in plan["TPU v3"]
 
 
@@ -111,6 +111,10 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds, "_prepare", lambda *arguments: pytest.fail("it would download"))
     for preset in (None, "imagenet21k"):
+        with pytest.raises(
+            ValueError, match="'imagnet2012' is not digits, a folder or a TFDS name; did you mean imagen"
+        ):
+            _plan(dataset="imagnet2012", model="b16", preset=preset)
         with pytest.raises(ValueError, match="dataset: cifar10 is not prepared, and --dry_run downloads nothing"):
             _plan(dataset="cifar10", model="b16", preset=preset, data_dir=str(tmp_path))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import types
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_mixer
-from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, step, workdir
+from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, signals, step, workdir
 
 STEPS = 12
 RATES = dict(dropout_rate=0.1, stochastic_depth_rate=0.2)
@@ -148,3 +149,22 @@ def test_executions_of_several_steps_are_the_same_steps(tmp_path, straight):
 def test_non_positive_intervals_are_refused(name):
     with pytest.raises(ValueError, match=f"{name}: must be a positive number of steps, got 0"):
         loop.Intervals(**{name: 0})
+
+
+@pytest.mark.parametrize(("folder", "error"), [("chief", signals.Interrupted), (None, tf.errors.UnavailableError)])
+def test_the_chief_that_has_saved_needs_no_word_of_the_others(tmp_path, monkeypatch, folder, error):
+    """A worker may be gone before the chief has heard that it, too, had come to the end of the step."""
+
+    def gone(strategy, step):
+        raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    monkeypatch.setattr(callbacks.strategies, "has_workers", lambda strategy: True)
+    monkeypatch.setattr(callbacks.strategies, "check_same_step", gone)
+    saving = callbacks.Checkpoint(folder and tmp_path / folder, 100, lambda: {"a": np.zeros(2)})
+    stopping = np.zeros((1, len(step.STATISTICS)))
+    stopping[0, step.STATISTICS.index("stop")] = 1
+    saving.set_model(types.SimpleNamespace(rows=stopping, strategy=None, step=0, total_steps=9))
+    saving.on_train_begin()
+    with pytest.raises(error):
+        saving.on_step(3)
+    assert bool(folder) == any(tmp_path.iterdir())
