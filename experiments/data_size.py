@@ -54,16 +54,16 @@ class PositionEmbedding(layers.Layer):
         return tokens + self.embedding
 
 
-def make_vit(image_size, patch_size, classes, width, depth=4):
-    """A ViT of the depth and MLP ratio of the tiny Mixer; averages over tokens as the Mixer does."""
+def make_vit(image_size, patch_size, classes, width, depth=4, heads=HEADS, mlp_ratio=2):
+    """A ViT, by default of the depth and MLP ratio of the tiny Mixer; averages over tokens as the Mixer does."""
     inputs = keras.Input((image_size, image_size, 3))
     x = layers.Conv2D(width, patch_size, patch_size)(inputs)
     x = PositionEmbedding()(layers.Reshape((-1, width))(x))
     for _ in range(depth):
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = x + layers.MultiHeadAttention(HEADS, width // HEADS)(y, y)
+        x = x + layers.MultiHeadAttention(heads, width // heads)(y, y)
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = x + layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(y))
+        x = x + layers.Dense(width)(layers.Dense(mlp_ratio * width, activation="gelu")(y))
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
     return keras.Model(inputs, layers.Dense(classes, kernel_initializer="zeros")(x))
 
@@ -142,9 +142,9 @@ def train(args, name, percent, seed, train_set, test_set):
     return model.count_params(), top1, few_shot(args, model) if args.shots else None
 
 
-def compile_model(model, steps):
+def compile_model(model, steps, learning_rate=LEARNING_RATE):
     """Give a model of logits the optimiser of recipes/pretrain.py for so many steps, and top-1."""
-    schedule = schedules.WarmupDecay(LEARNING_RATE, steps, steps // 10, "linear")
+    schedule = schedules.WarmupDecay(learning_rate, steps, steps // 10, "linear")
     model.compile(
         optimizers.make_optimizer("adamw", schedule, model, weight_decay=WEIGHT_DECAY, clip_norm=1.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),

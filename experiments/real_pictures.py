@@ -1,0 +1,262 @@
+"""S-sized models on few and many pictures, with and without RandAugment and mixup; docs/real_pictures.md.
+
+    apt-get install openclipart-png
+    python experiments/real_pictures.py
+    python experiments/real_pictures.py --steps=2000 --seeds=3 --output=runs/real_pictures_2000
+
+Every finished training is kept in results.json, so that the same command goes on after a stop. Needs the extra plot.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import pathlib
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import finished
+import keras
+import numpy as np
+import tensorflow as tf
+from data_size import STYLES, as_source, compile_model, make_vit
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+import keras_mixer
+from keras_mixer import cost_model, files, paper
+from keras_mixer.data import pipeline
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.pictures.figure import new_figure
+
+# The default of --classes: categories of 100 pictures or more that say what is shown, as "unsorted" does not.
+CLASSES = (
+    *("animals", "computer", "food", "geography", "office", "people", "recreation", "shapes", "signs_and_symbols"),
+    *("tools", "transportation"),
+)
+STORED_SIDE, TEST_PART, LEARNING_RATE = 96, 0.2, 1e-3
+PATCH_SIZE, VIT = 16, dict(width=384, depth=10)
+REGULARISATION = {
+    "crops and flips": Augmentation(),
+    "with RandAugment 10 and mixup 0.2": Augmentation(randaugment_magnitude=10, mixup_alpha=0.2),
+}
+
+
+# ---- Models of about equal cost ----
+
+
+def make_model(name, image_size, classes):
+    if name == "ViT":
+        return make_vit(image_size, PATCH_SIZE, classes, **VIT, heads=6, mlp_ratio=4)
+    make = {"Mixer": keras_mixer.MixerS16, "ResNet": keras.applications.ResNet50V2}[name]
+    return make(weights=None, input_shape=(image_size, image_size, 3), classes=classes, classifier_activation=None)
+
+
+def flop_of(name, image_size, classes):
+    """Return the operations of one picture's forward pass in matrix products and convolutions."""
+    if name == "Mixer":
+        return sum(cost_model.mixer_flop(image_size, paper.VARIANTS["s16"], classes).values())
+    if name == "ViT":
+        return cost_model.vit_flop(image_size, PATCH_SIZE, VIT["depth"], VIT["width"], 4 * VIT["width"], classes)
+    convolutions = [x for x in make_model(name, image_size, classes).layers if isinstance(x, keras.layers.Conv2D)]
+    return sum(2 * math.prod(x.kernel.shape) * math.prod(x.output.shape[1:3]) for x in convolutions)
+
+
+# ---- Pictures ----
+
+
+def read_pictures(args):
+    """Return a list of arrays (N, 96, 96, 3) uint8, one for each class: on white, padded to a square, none twice."""
+    found, seen = [], set()
+    for name in args.classes:
+        paths = [path for path in sorted((args.source / name).rglob("*.png")) if not path.is_symlink()]
+        paths = np.random.default_rng(0).permutation(paths)
+        pictures = []
+        for path in tqdm(paths, desc=name, unit=" pictures", disable=None):
+            picture = read_picture(path)
+            if picture is not None and picture.tobytes() not in seen:
+                seen.add(picture.tobytes())
+                pictures.append(picture)
+            if len(pictures) == args.images_per_class:
+                break
+        if len(pictures) < 10:
+            raise ValueError(
+                f"--source: {args.source / name} has {len(pictures)} pictures that can be used, and each class needs "
+                "10; apt-get install openclipart-png, or name other --classes."
+            )
+        found.append(np.stack(pictures))
+    return found
+
+
+def read_picture(path):
+    """Return (96, 96, 3) uint8, or None where Pillow refuses the file."""
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    shown = Image.new("RGB", picture.size, "white")
+    shown.paste(picture, mask=picture.getchannel("A"))
+    return np.asarray(ImageOps.pad(shown, (STORED_SIDE, STORED_SIDE), Image.Resampling.BOX, color="white"))
+
+
+def split(args, pictures, percent, seed):
+    """Return sources to train on and to test with. A seed draws its own pictures; smaller sets are in larger ones."""
+    parts = {"train": [], "test": []}
+    for label, of_class in enumerate(pictures):
+        rows, held = np.random.default_rng((seed, label)).permutation(of_class), round(TEST_PART * len(of_class))
+        parts["test"] += [(picture, label) for picture in rows[:held]]
+        rows = rows[held:]
+        parts["train"] += [(picture, label) for picture in rows[: round(len(rows) * percent / 100)]]
+    return [as_pictures(args, name, rows) for name, rows in parts.items()]
+
+
+def as_pictures(args, name, rows):
+    images, labels = (np.array(column) for column in zip(*rows, strict=True))
+    return dataclasses.replace(as_source(name, images, labels), class_names=tuple(args.classes), photographs=True)
+
+
+# ---- Trainings ----
+
+
+def train(args, name, percent, regularisation, seed, pictures):
+    """Return the number of parameters, and top-1 on the test pictures and on those trained on, not augmented."""
+    training, test = split(args, pictures, percent, seed)
+    size = dict(batch_size=args.batch_size, image_size=args.image_size)
+    batches = pipeline.train_batches(training, **size, seed=seed, augmentation=REGULARISATION[regularisation])
+
+    keras.utils.set_random_seed(seed)
+    model = make_model(name, args.image_size, len(args.classes))
+    compile_model(model, args.steps, LEARNING_RATE)
+    model.fit(batches, steps_per_epoch=args.steps, epochs=1, verbose=0, shuffle=False)
+    return model.count_params(), top1(args, model, test), top1(args, model, training)
+
+
+def top1(args, model, source):
+    batches = pipeline.eval_batches(source, batch_size=100, image_size=args.image_size)
+    batches = batches.map(lambda images, labels, mask: (images, tf.one_hot(labels, len(args.classes)), mask))
+    return model.evaluate(batches, verbose=0, return_dict=True)["top1"]
+
+
+def jobs_of(args):
+    """Whole experiments first, seed by seed."""
+    return [
+        (name, percent, regularisation, seed)
+        for seed in range(args.seeds)
+        for percent in args.percents
+        for regularisation in REGULARISATION
+        for name in STYLES
+    ]
+
+
+def key_of(name, percent, regularisation, seed):
+    return f"{name}, {percent:g} %, {regularisation}, seed {seed}"
+
+
+def check(args):
+    for name in ("steps", "seeds", "batch_size", "images_per_class"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: must be a positive number, got {getattr(args, name)}.")
+    if not all(0 < percent <= 100 for percent in args.percents):
+        raise ValueError(f"--percents: must be above 0 and at most 100, got {args.percents}.")
+    if args.image_size < 32 or args.image_size % PATCH_SIZE:
+        raise ValueError(f"--image_size: must be a multiple of {PATCH_SIZE} px from 32 on, got {args.image_size}.")
+    files.open_folder(args.output)
+
+
+def main(args):
+    check(args)
+    settings, path = {name: getattr(args, name) for name in SETTINGS}, args.output / "results.json"
+    trainings = finished.read(path, settings)
+    pictures = read_pictures(args)
+    tf.get_logger().setLevel("ERROR")  # every training is traced anew, of which TensorFlow warns
+    for job in tqdm(jobs_of(args), desc="trainings", disable=None):
+        if key_of(*job) in trainings:
+            continue
+        began = time.perf_counter()
+        trainings[key_of(*job)] = train(args, *job, pictures)
+        finished.write(path, settings, trainings)
+        _, test, training = trainings[key_of(*job)]
+        tqdm.write(f"{key_of(*job)}: {test:.1%}, of its own {training:.1%}; {time.perf_counter() - began:.0f} s")
+        keras.backend.clear_session()
+    plot(args, trainings, sizes_of(args, pictures))
+    print_tables(args, trainings, sizes_of(args, pictures))
+    print(f"\nIn {args.output}: real_pictures.png, results.json")
+
+
+# ---- What it shows ----
+
+
+def sizes_of(args, pictures):
+    return [split(args, pictures, percent, seed=0)[0].num_examples for percent in args.percents]
+
+
+def values(args, trainings, name, percent, regularisation, which):
+    """Return top-1 of all seeds; `which` of what `train` returns."""
+    return np.array([trainings[key_of(name, percent, regularisation, s)][which] for s in range(args.seeds)])
+
+
+def plot(args, trainings, sizes):
+    figure = new_figure(9, 4)
+    for axes, regularisation in zip(figure.subplots(1, 2, sharey=True), REGULARISATION, strict=True):
+        for name, (colour, style) in STYLES.items():
+            test = np.array([values(args, trainings, name, p, regularisation, 1) for p in args.percents])
+            axes.plot(sizes, test.mean(1), style, color=colour, label=name)
+            axes.fill_between(sizes, test.min(1), test.max(1), color=colour, alpha=0.15, linewidth=0)
+        axes.set(xscale="log", xlabel="training pictures", title=regularisation)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"top-1 after {args.steps:,} steps of {args.batch_size}")
+    figure.axes[0].legend(title=f"mean and range; seeds: {args.seeds}", fontsize=8)
+    with files.replacing(args.output / "real_pictures.png") as path:
+        figure.savefig(path, format="png", dpi=120)
+
+
+def print_tables(args, trainings, sizes):
+    print("\n| model | parameters | GFLOP per picture | pictures | regularisation | top-1, test | of its own | gap |")
+    print(f"|{'---|' * 8}")
+    for name in STYLES:
+        cost = f"{flop_of(name, args.image_size, len(args.classes)) / 1e9:.2f}"
+        for percent, size in zip(args.percents, sizes, strict=True):
+            for regularisation in REGULARISATION:
+                test, own = (values(args, trainings, name, percent, regularisation, which) for which in (1, 2))
+                parameters = trainings[key_of(name, percent, regularisation, 0)][0]
+                cells = (name, f"{parameters:,}", cost, f"{size:,}", regularisation, spread(test), spread(own))
+                print(f"| {' | '.join(cells)} | {100 * statistics.mean(own - test):.1f} |")
+    print("\n| top-1 gained, in points | from more pictures | with more pictures and regularisation | few | many |")
+    print("|---|---|---|---|---|")
+    few, many = min(args.percents), max(args.percents)
+    for name in STYLES:
+        (plain_few, strong_few), (plain_many, strong_many) = (
+            [values(args, trainings, name, percent, how, 1) for how in REGULARISATION] for percent in (few, many)
+        )
+        gains = plain_many - plain_few, strong_many - strong_few, strong_few - plain_few, strong_many - plain_many
+        print(f"| {name} | {' | '.join(spread(gain, 'points') for gain in gains)} |")
+
+
+def spread(numbers, unit="%"):
+    """The mean, and lowest to highest."""
+    show = "{:.1%}".format if unit == "%" else lambda number: f"{100 * number:+.1f}"
+    return f"{show(numbers.mean())} ({show(numbers.min())} to {show(numbers.max())})"
+
+
+SETTINGS = ("classes", "images_per_class", "image_size", "percents", "steps", "batch_size")
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=pathlib.Path, default=pathlib.Path("/usr/share/openclipart/png"))
+    parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="folders of --source")
+    parser.add_argument("--images_per_class", type=int, default=500, help="at most; a fifth of them is to test with")
+    parser.add_argument("--image_size", type=int, default=64)
+    parser.add_argument("--percents", type=float, nargs="+", default=[25, 100])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/real_pictures"))
+    try:
+        main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
