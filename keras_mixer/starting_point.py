@@ -32,6 +32,8 @@ class StartingPoint:
         class_names: of its head: names, or (WordNet id, name) of ImageNet's classes; None where they are not known.
         settings: of the run, where it is one; else empty.
         name: for people, for example "b16 imagenet21k" or "runs/pretrain".
+        data_folders: of the run, data_dir and manual_dir as they were given; they are none of its settings, since a run
+            may go on with its data in another place.
     """
 
     weights: str
@@ -42,6 +44,7 @@ class StartingPoint:
     class_names: list[Any] | None
     settings: dict[str, Any]
     name: str
+    data_folders: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_released(self) -> bool:
@@ -123,9 +126,10 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         classes = 21843 if text == "imagenet21k" else 1000
         names = list(imagenet_classes("imagenet21k" if classes == 21843 else "imagenet1k"))
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")
-    settings, path = {}, pathlib.Path(text).expanduser()
+    told: dict[str, Any] = {}
+    path = pathlib.Path(text).expanduser()
     if path.is_dir():
-        settings = _settings_of_run(path)
+        told = _run_json(path)
         path = path / "model.keras"
         finals = sorted(path.parent.glob("final/*/model.keras"))
         if not path.exists() and finals:
@@ -145,7 +149,9 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         raise ValueError(
             f"weights: {text} is of a run on permuted images; give the folder {path.parent}, which says how."
         )
-    return _of_file(str(path) if settings else text, settings, text, model)
+    start = _of_file(str(path) if told else text, told.get("settings", {}), text, model)
+    folders = {name: told.get("flags", {}).get(name) for name in ("data_dir", "manual_dir")} if told else {}
+    return dataclasses.replace(start, data_folders=folders)
 
 
 def _of_file(file: str, settings: dict[str, Any], name: str, model: str | None) -> StartingPoint:
@@ -167,14 +173,15 @@ def _of_file(file: str, settings: dict[str, Any], name: str, model: str | None) 
 def _is_permuted(folder: pathlib.Path) -> bool:
     """Whether a folder is that of a run on permuted images, which a file of its weights does not say."""
     try:
-        return _settings_of_run(folder).get("permutation", "none") != "none"
+        return _run_json(folder)["settings"].get("permutation", "none") != "none"
     except ValueError:
         return False
 
 
-def _settings_of_run(folder: pathlib.Path) -> dict[str, Any]:
+def _run_json(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "run.json").read_text())["settings"]
+        told = json.loads((folder / "run.json").read_text())
+        return told | {"settings": dict(told["settings"])}
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"weights: {folder} is a folder but not the workdir of a run (run.json is missing or damaged); give a "

@@ -16,26 +16,29 @@ import pathlib
 import time
 from typing import Any
 
-import tensorflow as tf
-
 import keras_mixer
-from keras_mixer import files
+from keras_mixer import files, run_data
 from keras_mixer.cli import entry, inputs, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
-from keras_mixer.cli.settings import Measuring
+from keras_mixer.cli.settings import Data, Measuring, by_hand, left_to_run
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files
 from keras_mixer.evaluation.predictions import predict_images
 from keras_mixer.training import losses, strategies
 
+OTHERS = "use the dataset of its training, or recipes/fewshot.py"
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
 
 
 @settings_class
+@left_to_run(Data)
 class Settings(Measuring):
     """Settings of an evaluation."""
 
+    dataset: str = changed(
+        Measuring, "dataset", None, help="digits, a folder of class folders, or a TFDS name; default that of the run."
+    )
     loss: str | None = setting(None, "softmax or sigmoid: loss and probabilities; default the run's own, else softmax.")
     real_labels: str | None = setting(
         None, "The original real.json: also top-1 against several valid labels per image."
@@ -53,15 +56,19 @@ def run(settings: Settings) -> dict[str, Any]:
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)
     start = trained.find(settings)
-    settings = settings.filled(crop=start.settings.get("crop") or "resmall")
+    run_data.check_head(start, OTHERS)
+    given = by_hand(settings, Data)
+    of_run = {} if "dataset" in given else run_data.settings_of(start)
+    of_run = {name: value for name, value in of_run.items() if hasattr(settings, name)}
+    settings = settings.filled(crop=start.settings.get("crop") or "resmall", **of_run)
     trained.check_batch(settings.batch_size, strategy)
     side, pixels = start.side(settings.image_size), start.pixels(**settings.pixels())
     loss_name = settings.loss or start.settings.get("loss", "softmax")
     loss = losses.get_loss(loss_name)
 
     # ---- Data ----
-    source = inputs.open_source(settings, training=False)
-    trained.check_classes(start, source, "use the dataset of its training, or recipes/fewshot.py")
+    source = run_data.open_of_run(start, given, training=False)
+    run_data.check_classes(start, source, OTHERS)
     batches = trained.eval_batches(settings, strategy, source, start, side)
     label_sets = real_labels.find_label_sets(source, settings.dataset, settings.data_dir, settings.real_labels)
 
@@ -69,7 +76,7 @@ def run(settings: Settings) -> dict[str, Any]:
     with strategy.scope():
         model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
     folder = trained.open_results_folder(settings.workdir, strategy)
-    probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
+    probabilities = losses.get_probabilities(loss_name)
     began = time.perf_counter()
     with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
         predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)

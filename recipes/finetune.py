@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mixer import run_data
 from keras_mixer.cli import entry, inputs, sweep, trained, training, transfer
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.transfer import Settings
@@ -117,7 +118,7 @@ def build(settings: Settings, start: StartingPoint, source: Source) -> keras.Mod
         name="mixer",
     )
     if settings.keep_head:
-        trained.check_classes(start, source, "leave --keep_head out for a new head")
+        run_data.check_classes(start, source, "leave `keep_head` out for a new head")
     else:  # also where the checkpoint's happens to have as many classes
         head = model.get_layer("head")
         for variable in (head.kernel, head.bias):
@@ -138,7 +139,7 @@ def report(settings: Settings, model: keras.Model, eval_source: Source, strategy
         return inputs.permuted(settings, batches, settings.image_size, model.get_layer("stem").patch_size)
 
     batches = strategies.distribute(strategy, of_part, settings.batch_size)
-    probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[settings.loss]
+    probabilities = losses.get_probabilities(settings.loss)
     predictions = predict_images(model, batches, losses.get_loss(settings.loss), probabilities, strategy)
     if not strategies.is_chief(strategy):
         return

@@ -21,6 +21,7 @@ ROOMS = {
     ),
     "cli": (2.1, "commands", "a quiet start, flags, one training run, child processes"),
     "benchmark": (3.05, "commands", "speed, memory, scaling, start-up of models"),
+    "run_data": (1.3, "model", "the data of a run, opened again"),
     "runs": (1.3, "model", "load_run: what a run, a file or an export left behind"),
     "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX"),
     "starting_point": (0.98, "model", "a checkpoint, opened as far as its facts"),

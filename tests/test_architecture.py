@@ -18,6 +18,7 @@ FLOORS = (
     {"weights", "pictures"},
     {"models", "evaluation"},
     {"starting_point", "exported", "export"},
+    {"run_data"},
     {"runs"},
     {"cli"},
     {"benchmark"},

@@ -43,6 +43,16 @@ def test_it_knows_what_the_run_knows(run, folder):
     )
 
 
+def test_it_evaluates_on_what_it_was_evaluated_on(run):
+    found = run.evaluate()
+    assert {name: found[name] for name in ("top1", "top5", "loss", "num_examples")} == {
+        name: run.result[name] for name in ("top1", "top5", "loss", "num_examples")
+    }
+    assert run.evaluate("digits", "test[:50]", batch_size=10)["num_examples"] == 50
+    with pytest.raises(ValueError, match="batch_size: must be a positive number"):
+        run.evaluate(batch_size=0)
+
+
 def test_the_numbers_are_those_of_the_recipe(run, folder, photos):
     lines = run_recipe("predict", f"--weights={folder}", "--json", photos).stdout.splitlines()
     found = run.predict(photos)
@@ -113,6 +123,11 @@ def test_an_export_gives_the_same(run, photos, tmp_path):
     for ours, theirs in zip(exported.predict(photos), run.predict(photos), strict=True):
         assert [p.name for p in ours] == [p.name for p in theirs]
         np.testing.assert_allclose([p.probability for p in ours], [p.probability for p in theirs], atol=1e-6)
+    with pytest.raises(ValueError, match=r"dataset: .* does not say what it was trained on; give dataset"):
+        exported.evaluate()
+    found, ours = exported.evaluate("digits"), run.evaluate()
+    assert found["top1"] == ours["top1"]
+    assert found["loss"] == pytest.approx(ours["loss"], rel=1e-5)  # measured 1e-7: logarithms of its probabilities
     images = keras_mixer.preprocess_input(np.zeros((1, 16, 16, 3), np.uint8))
     np.testing.assert_allclose(
         exported.model.predict(images, verbose=0), run.model.predict(images, verbose=0), atol=1e-6

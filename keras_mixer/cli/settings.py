@@ -4,7 +4,9 @@ A field that has a `usual` value is None until `filled`: so a preset, a task or 
 """
 
 import dataclasses
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from keras_mixer.cli.flags import Settings, changed, setting, settings_class
 from keras_mixer.data import crops
@@ -13,6 +15,7 @@ from keras_mixer.paper import MODELS
 
 DEFAULT_WEIGHTS = "runs/pretrain"
 _PIXELS = PixelSettings()
+C = TypeVar("C", bound=type)
 
 
 @settings_class
@@ -52,6 +55,31 @@ class Data(Settings):
     split_seed: int = setting(0, "Chooses the tenth of a folder without splits that is held out for test.")
     on_bad_image: str = setting("stop", "stop; or skip, for a folder: check all files first, omit bad ones.")
     max_bad_fraction: float = setting(0.01, "With --on_bad_image=skip: more bad files than this fraction stop.")
+
+
+def left_to_run(*of: type) -> Callable[[C], C]:
+    """Decorate a class of settings so that a run can fill the fields of some of its bases, where none is given by hand.
+
+    What has a default there is None until `filled`, and the default what is usual. To stand below `settings_class`.
+    """
+
+    def decorate(cls: C) -> C:
+        hints = inspect.get_annotations(cls)
+        for base in of:
+            for field in dataclasses.fields(base):
+                if field.default is not None and field.name not in hints:
+                    hints[field.name] = field.type
+                    setattr(cls, field.name, changed(base, field.name, None, usual=field.default))
+        cls.__annotations__ = hints
+        return cls
+
+    return decorate
+
+
+def by_hand(settings: Settings, of: type) -> dict[str, Any]:
+    """Return name -> value of what is given in settings, of the fields of one of their bases."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(of)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @settings_class

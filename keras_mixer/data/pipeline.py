@@ -164,8 +164,8 @@ def eval_batches(
         source: a `source.Source`.
         batch_size: images in the global batch.
         image_size: side in pixels, or (height, width).
-        crop: "resmall" (short side to 8/7 of the size, centre crop) or "resize" (both sides to 8/7, centre crop) for
-            photographs; drawn signs are only resized.
+        crop: "resmall" (short side to 8/7 of the size, centre crop), "resize" (both sides to 8/7, centre crop) or
+            "none" for photographs; drawn signs are only resized.
         pixels: a `PixelSettings`, how files become pixels.
         part: as for `train_batches`. Each part has equally many batches, the last one all filling where need be.
 
@@ -217,8 +217,8 @@ def to_model_range(images: tf.Tensor) -> tf.Tensor:
 
 def check_crop(crop: str) -> None:
     """Raise a ValueError unless `crop` is one of `eval_batches`."""
-    if crop not in ("resmall", "resize"):
-        raise ValueError(f"crop: must be 'resmall' or 'resize', got {crop!r}.")
+    if crop not in crops.EVALUATION_CROPS:
+        raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
 
 
 def _decoded(image: tf.Tensor, source: Source, pixels: PixelSettings) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """The two losses of the authors' recipes, per image, on logits."""
 
+from collections.abc import Callable
+
 from keras import ops
 
 from keras_mixer.types import Loss, Tensor
@@ -29,3 +31,9 @@ def get_loss(name: str) -> Loss:
     if name not in LOSSES:
         raise ValueError(f"loss: must be 'softmax' or 'sigmoid', got {name!r}.")
     return LOSSES[name]
+
+
+def get_probabilities(name: str) -> Callable[[Tensor], Tensor]:
+    """Return what makes probabilities (B, K) of the logits (B, K) of a model trained with the loss of this name."""
+    get_loss(name)
+    return {"softmax": ops.softmax, "sigmoid": ops.sigmoid}[name]

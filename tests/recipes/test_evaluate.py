@@ -116,16 +116,25 @@ def folder_of_digits(tmp_path_factory):
     return root
 
 
+def _run_on(run, place, **settings):
+    """Copy a run, which then says that it was trained with other settings."""
+    shutil.copytree(run, place)
+    told = json.loads((place / "run.json").read_text())
+    told["settings"].update(settings)
+    (place / "run.json").write_text(json.dumps(told))
+    return place
+
+
 def test_mistakes_of_a_folder_name_the_file(run, folder_of_digits, tmp_path):
-    process = run_recipe(
-        "evaluate",
-        f"--weights={run}",
-        f"--dataset={folder_of_digits}",
-        f"--workdir={tmp_path}",
-        "--crop=resize",
-        check=False,
+    """The dataset, its split and its crop are those of the run."""
+    trained = _run_on(
+        run, tmp_path / "run", dataset=str(folder_of_digits), eval_split="test", crop="resize", on_bad_image="skip"
     )
+    process = run_recipe("evaluate", f"--weights={trained}", f"--workdir={tmp_path}", check=False)
     assert process.returncode == 0, process.stderr
+    assert _result(tmp_path)["dataset"] == f"{folder_of_digits} test"
+    found = keras_mixer.load_run(trained).evaluate()
+    assert found == {name: _result(tmp_path)[name] for name in found}
     mistakes = _rows(tmp_path / "mistakes.csv")
     result = _result(tmp_path)
     assert len(mistakes) == min(24, round((1 - result["top1"]) * 60))
@@ -184,6 +193,8 @@ def test_a_folder_without_labels_is_refused(run, tmp_path):
         (["--image_size=18"], "the image height 18 is not a positive multiple of the patch size 4"),
         (["--real_labels=nowhere.json"], "real_labels: cannot read nowhere.json (No such file or directory)"),
         (["--model=b16"], "is not of the model b16"),
+        (["--weights=imagenet1k", "--model=b16"], "dataset: b16 imagenet1k does not say what it was trained on; give"),
+        (["--eval_split=val"], "split: digits has train and test, got 'val'"),
         (["digits"], "'digits' is not a flag"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
