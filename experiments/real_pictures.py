@@ -14,6 +14,7 @@ import os
 import pathlib
 import statistics
 import time
+import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -94,7 +95,7 @@ def read_pictures(args):
 def read_picture(path):
     """Return (96, 96, 3) uint8, or None where Pillow refuses the file."""
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
             picture = opened.convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
@@ -252,7 +253,7 @@ if __name__ == "__main__":
     parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="folders of --source")
     parser.add_argument("--images_per_class", type=int, default=500, help="at most; a fifth of them is to test with")
     parser.add_argument("--image_size", type=int, default=64)
-    parser.add_argument("--percents", type=float, nargs="+", default=[25, 100])
+    parser.add_argument("--percents", type=float, nargs="+", default=[10, 100])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)

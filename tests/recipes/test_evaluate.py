@@ -194,7 +194,7 @@ def test_a_folder_without_labels_is_refused(run, tmp_path):
         (["--real_labels=nowhere.json"], "real_labels: cannot read nowhere.json (No such file or directory)"),
         (["--model=b16"], "is not of the model b16"),
         (["--weights=imagenet1k", "--model=b16"], "dataset: b16 imagenet1k does not say what it was trained on; give"),
-        (["--eval_split=val"], "split: digits has train and test, got 'val'"),
+        (["--eval_split=val"], "split: digits has no split 'val'; it has train, test"),
         (["digits"], "'digits' is not a flag"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
