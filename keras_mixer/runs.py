@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from keras_mixer import exported, run_data
 from keras_mixer.class_names import decode_predictions, imagenet_classes
-from keras_mixer.data import given_images, permutations
-from keras_mixer.data.crops import EVALUATION_CROPS
+from keras_mixer.data import crops, given_images, permutations
 from keras_mixer.data.folders import printable
 from keras_mixer.data.pipeline import to_model_range
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -155,13 +154,13 @@ class Run:
         given = {"dataset": None if dataset is None else os.fspath(dataset), "eval_split": split, "data_dir": data_dir}
         source = run_data.open_of_run(self._start, {k: v for k, v in given.items() if v is not None}, training=False)
         run_data.check_classes(self._start, source, "use the dataset of its training")
-        shown: dict[str, Any] = dict(image_size=self.image_size, crop=self.crop, pixels=self.pixels)
-        batches = run_data.eval_batches(self._start, source, batch_size=batch_size, **shown)
+        shown = dict(image_size=self.image_size, crop=self.crop, pixels=self.pixels, batch_size=batch_size)
+        batches = run_data.eval_batches(self._start, source, **shown)
         hidden = not sys.stderr.isatty() if progress is None else not progress
         with tqdm(total=source.num_examples, unit=" images", disable=hidden) as bar:
-            loss, probabilities = losses.get_loss(self._activation), losses.get_probabilities(self._activation)
             model = run_data.of_logits(self.model, self._activation)
-            return predict_images(model, batches, loss, probabilities, on_batch=bar.update).totals()
+            how = losses.get_loss(self._activation), losses.get_probabilities(self._activation)
+            return predict_images(model, batches, *how, on_batch=bar.update).totals()
 
     @functools.cached_property
     def _probabilities(self) -> Probabilities:
@@ -209,7 +208,7 @@ def load_run(
         >>> [(best.name, best.probability) for best in run.predict(["cat.jpg", "dog.png"])]  # doctest: +SKIP
         [('cat', 0.97), ('dog', 0.88)]
     """
-    if crop is not None and crop not in EVALUATION_CROPS:
+    if crop is not None and crop not in crops.EVALUATION_CROPS:
         raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
     if model is not None and model not in MODELS:
         raise ValueError(f"model: {model!r} is unknown; use one of {', '.join(MODELS)}.")
