@@ -154,10 +154,8 @@ class Run:
         given = {"dataset": None if dataset is None else os.fspath(dataset), "eval_split": split, "data_dir": data_dir}
         source = run_data.open_of_run(self._start, {k: v for k, v in given.items() if v is not None}, training=False)
         run_data.check_classes(self._start, source, "use the dataset of its training")
-        shown: dict[str, Any] = dict(
-            image_size=self.image_size, crop=self.crop, pixels=self.pixels, batch_size=batch_size
-        )
-        batches = run_data.eval_batches(self._start, source, **shown)
+        shown: dict[str, Any] = dict(image_size=self.image_size, crop=self.crop, pixels=self.pixels)
+        batches = run_data.eval_batches(self._start, source, batch_size=batch_size, **shown)
         hidden = not sys.stderr.isatty() if progress is None else not progress
         with tqdm(total=source.num_examples, unit=" images", disable=hidden) as bar:
             model = run_data.of_logits(self.model, self._activation)
