@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import buckets
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data.pixel_settings import PixelSettings
 
@@ -60,8 +61,11 @@ class Export:
 
 def find(place: str | os.PathLike[str]) -> pathlib.Path | None:
     """Return the folder of an exported version, of the newest one in a folder of versions; None for other places."""
-    base = pathlib.Path(place).expanduser()
-    if not os.fspath(place) or not base.is_dir():
+    text = os.fspath(place)
+    if not text or ("://" in text and not buckets.is_bucket(text)):
+        return None
+    base = buckets.path_of(text)
+    if not base.is_dir():
         return None
     versions = [p for p in base.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").exists()]
     return base if (base / "saved_model.pb").exists() else max(versions, key=lambda p: int(p.name), default=None)

@@ -12,9 +12,11 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+from keras_mixer import buckets
 from keras_mixer.types import Path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
@@ -41,9 +43,10 @@ def unwritable(path: Path, reason: object, kept: str = "what was saved before is
 def naming_unwritable(path: Path, kept: str = "what was saved before is kept") -> Iterator[None]:
     """Turn an OSError, such as that of a full disk, into a `SaveError` that names `path` and what is `kept`."""
     try:
-        yield
+        with buckets.as_os_errors():
+            yield
     except OSError as error:
-        raise unwritable(path, error.strerror or error, kept) from None
+        raise unwritable(path, buckets.reason(error), kept) from None
 
 
 @contextlib.contextmanager
@@ -62,10 +65,12 @@ def naming_path(owner: str, path: Path) -> Iterator[None]:
 def naming_folder(argument: str, folder: Path, other: str = "") -> Iterator[None]:
     """Turn an OSError into the sentence for a folder that `argument` names; `other` is what to choose another of."""
     try:
-        yield
+        with buckets.as_os_errors():
+            yield
     except OSError as error:
+        why = buckets.reason(error)
         raise OSError(
-            f"{argument}: cannot write to {folder} ({error.strerror}); choose another {other or f'--{argument}'}."
+            f"{argument}: cannot write to {folder} ({why}); choose another {other or f'--{argument}'}."
         ) from None
 
 
@@ -81,7 +86,7 @@ def open_folder(folder: Path, argument: str = "output") -> pathlib.Path:
     """
     if not str(folder):
         raise ValueError(f"{argument}: must name a folder, got an empty text.")
-    folder = pathlib.Path(folder).expanduser()
+    folder = buckets.path_of(folder, argument)
     with naming_folder(argument, folder):
         folder.mkdir(parents=True, exist_ok=True)
         _probe(folder / "probe")
@@ -98,7 +103,7 @@ def target_path(owner: str, path: Path, suffix: str, overwrite: bool = True) -> 
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise ValueError(f"{owner}: path must be a path that ends in {suffix}, got {type(path).__name__}.")
     text = os.fspath(path)
-    path = pathlib.Path(os.path.expanduser(text))
+    path = buckets.path_of(path)
     if path.suffix.lower() != suffix:
         raise ValueError(f"{owner}: path must end in {suffix}, got {text!r}.")
     with naming_path(owner, text):
@@ -107,6 +112,8 @@ def target_path(owner: str, path: Path, suffix: str, overwrite: bool = True) -> 
         if path.exists() and not overwrite:
             raise FileExistsError(f"{owner}: {text!r} exists; give overwrite=True to replace it, or another path.")
         folder = os.fspath(path.parent)
+        if buckets.is_bucket(path):
+            return path
         if not path.parent.exists():
             raise FileNotFoundError(
                 f"{owner}: path must be in a folder that exists, but {folder!r} of {text!r} does not; create it."
@@ -124,6 +131,8 @@ def lock(path: Path, busy: str) -> contextlib.ExitStack:
         ValueError: with the sentence `busy`, if another process has it.
         OSError: if it cannot be opened.
     """
+    if buckets.is_bucket(path):
+        return buckets.claim(buckets.path_of(path), busy)
     # An exclusive lock on NFS needs a file that is open for writing.
     descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o666)
     with contextlib.ExitStack() as stack:
@@ -163,7 +172,12 @@ def replacing(path: Path, ending: str = ".tmp") -> Iterator[pathlib.Path]:
         >>> pathlib.Path("numbers.txt").read_text()
         '1 2 3'
     """
-    path = pathlib.Path(path)
+    path = buckets.path_of(path)
+    if buckets.is_bucket(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder, f"{path.name}{ending}")
+            buckets.upload(pathlib.Path(folder, f"{path.name}{ending}"), path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path, ending)
     try:
@@ -199,7 +213,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def replacing_folder(target: Path, temporary: Path) -> Iterator[pathlib.Path]:
+def replacing_folder(target: Path, temporary: Path, marker: str) -> Iterator[pathlib.Path]:
     """Give an empty folder to fill; at the end it takes the place of `target`, on an error it is removed.
 
     An older folder stays at `target` until the new one is whole. The caller holds a lock, and names by it what a killed
@@ -208,7 +222,13 @@ def replacing_folder(target: Path, temporary: Path) -> Iterator[pathlib.Path]:
     Args:
         target: the folder, in one that exists.
         temporary: a name beside it that ends in .tmp; with .old instead it is that of the older folder in between.
+        marker: the name of the file in it that says that the folder is whole; to a bucket it is written last.
     """
+    if buckets.is_bucket(target):
+        with tempfile.TemporaryDirectory() as filled:
+            yield pathlib.Path(filled)
+            _upload_folder(pathlib.Path(filled), buckets.path_of(target), marker)
+        return
     target, temporary = pathlib.Path(target), pathlib.Path(temporary)
     former = temporary.with_suffix(".old")
     try:
@@ -236,6 +256,19 @@ def replacing_folder(target: Path, temporary: Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(former, ignore_errors=True)
 
 
+def _upload_folder(filled: pathlib.Path, target: pathlib.Path, marker: str) -> None:
+    """Copy a folder to a bucket, its marker last; what an older one had besides is removed."""
+    with buckets.as_os_errors():
+        if (target / marker).exists():
+            (target / marker).unlink()
+        names = [path.relative_to(filled) for path in filled.rglob("*") if path.is_file()]
+        for name in sorted(names, key=lambda name: (str(name) == marker, name)):
+            buckets.upload(filled / name, target / name)
+        for path in list(target.rglob("*")):
+            if not path.is_dir() and path.relative_to(target) not in names:
+                path.unlink()
+
+
 def put_back(former: pathlib.Path, target: pathlib.Path) -> None:
     """Give a folder that was moved aside its name again, or remove it where a newer one has taken its place."""
     if target.exists():
@@ -260,7 +293,7 @@ def _temporary(path: pathlib.Path, ending: str = ".tmp") -> pathlib.Path:
 
 def _probe(path: pathlib.Path) -> None:
     temporary = _temporary(path)
-    temporary.touch()
+    temporary.write_bytes(b"")
     temporary.unlink()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_mixer import exported, run_data
+from keras_mixer import buckets, exported, run_data
 from keras_mixer.class_names import decode_predictions, imagenet_classes
 from keras_mixer.data import crops, given_images, permutations
 from keras_mixer.data.folders import printable
@@ -251,7 +251,7 @@ def of_starting_point(
         crop=crop or start.crop(),
         pixels=pixels,
         settings=start.settings,
-        result=_json(pathlib.Path(start.weights).parent / "result.json") if start.settings else {},
+        result=_json(buckets.path_of(start.name) / "result.json") if start.settings else {},
         _classes=classes,
         _build=build,
         _make_probabilities=make_probabilities,

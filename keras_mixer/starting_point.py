@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mixer import buckets
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data import permutations
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -82,9 +83,10 @@ class StartingPoint:
 
     def crop(self) -> str:
         """Return how the run that made the weights was evaluated: photographs are cropped, drawn signs are not."""
-        dataset = self.settings.get("dataset")
-        drawn = dataset is not None and (dataset == "digits" or dataset.startswith("vtab-"))
-        if dataset is not None and not drawn and not os.path.isdir(os.path.expanduser(dataset)):
+        dataset = self.settings.get("dataset") or ""
+        drawn = dataset == "digits" or dataset.startswith("vtab-")
+        is_folder = buckets.is_bucket(dataset) or os.path.isdir(os.path.expanduser(dataset))
+        if dataset and not drawn and not is_folder:
             from keras_mixer.data.tfds import GLYPHS  # takes seconds to import
 
             drawn = dataset.split("/")[0].split(":")[0] in GLYPHS
@@ -127,7 +129,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         names = list(imagenet_classes("imagenet21k" if classes == 21843 else "imagenet1k"))
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")
     told: dict[str, Any] = {}
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(text).expanduser() if "://" in text and not buckets.is_bucket(text) else buckets.path_of(text)
     if path.is_dir():
         told = _run_json(path)
         path = path / "model.keras"
@@ -149,7 +151,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         raise ValueError(
             f"weights: {text} is of a run on permuted images; give the folder {path.parent}, which says how."
         )
-    start = _of_file(str(path) if told else text, told.get("settings", {}), text, model)
+    start = _of_file(str(buckets.fetched(path)) if told else text, told.get("settings", {}), text, model)
     folders = {name: told.get("flags", {}).get(name) for name in ("data_dir", "manual_dir")} if told else {}
     return dataclasses.replace(start, data_folders=folders)
 

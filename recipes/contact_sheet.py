@@ -12,9 +12,8 @@ from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow w
 
 # isort: split
 import dataclasses
-import pathlib
 
-from keras_mixer import run_data, starting_point
+from keras_mixer import buckets, run_data, starting_point
 from keras_mixer.cli import entry, inputs
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Batches, Results, TrainingData, by_hand, left_to_run
@@ -40,7 +39,7 @@ def run(settings: Settings) -> None:
     source, settings, patch_size = open_run(settings) if settings.weights else open_dataset(settings)
     with inputs.naming_unreadable_files(source):
         images, labels = next(iter(inputs.train_batches(settings, source, settings.step, patch_size=patch_size)))
-    path = pathlib.Path(settings.workdir).expanduser() / f"step_{settings.step:08d}.png"
+    path = buckets.path_of(settings.workdir, "workdir") / f"step_{settings.step:08d}.png"
     title = f"{source.name}: step {settings.step}, seed {settings.seed}, {settings.image_size} px"
     grids.write_contact_sheet(path, images, labels, source.class_names, title)
     print(f"{len(images)} images of {source.name} are in {path}")

@@ -20,7 +20,7 @@ import pathlib
 import shlex
 from typing import Any
 
-from keras_mixer import export
+from keras_mixer import buckets, export
 from keras_mixer.class_names import imagenet_classes
 from keras_mixer.cli import entry, exporting, trained
 from keras_mixer.cli.flags import setting, settings_class
@@ -111,7 +111,8 @@ def run(settings: Settings) -> None:
         entry.stop(str(error))
     if "saved_model" in settings.formats:
         print("Serve it, REST on port 8501 and gRPC on 8500; model_card.md in the folder says how to ask:")
-        print(f"  {model_card.serving_command(shlex.quote(str(output.resolve())))}")
+        there = output if buckets.is_bucket(output) else output.resolve()
+        print(f"  {model_card.serving_command(shlex.quote(str(there)))}")
 
 
 def check_output(settings: Settings) -> pathlib.Path:

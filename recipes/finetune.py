@@ -12,13 +12,12 @@ image size than the checkpoint's, such as 448 for 224, resizes the token MLPs th
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
-import pathlib
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_mixer import run_data
+from keras_mixer import buckets, run_data
 from keras_mixer.cli import entry, inputs, sweep, trained, training, transfer
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.transfer import Settings
@@ -70,7 +69,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     result = training.train_and_evaluate(
         settings, trainer, train_source, eval_source, steps, crop=settings.crop, started_from=started_from
     )
-    folder = pathlib.Path(settings.workdir).expanduser()
+    folder = buckets.path_of(settings.workdir)
     if result or not (folder / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
             with strategy.scope():
@@ -143,7 +142,7 @@ def report(settings: Settings, model: keras.Model, eval_source: Source, strategy
     predictions = predict_images(model, batches, losses.get_loss(settings.loss), probabilities, strategy)
     if not strategies.is_chief(strategy):
         return
-    folder = pathlib.Path(settings.workdir).expanduser()
+    folder = buckets.path_of(settings.workdir)
     written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
     print(
         "\n".join(f"  {path}" for path in written)

@@ -11,7 +11,7 @@ from house import FILES, imports_of, module_of, room_of
 
 # From the ground up: a file imports lower floors, its own room, and on its floor nothing.
 FLOORS = (
-    {"_version", "types", "errors", "paper"},
+    {"_version", "types", "errors", "paper", "buckets"},
     {"arguments", "cost_model", "random_draws", "versions", "files", "class_names"},
     {"composite"},
     {"layers", "data", "training"},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import buckets
 from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.starting_point import StartingPoint
@@ -24,7 +25,7 @@ def card(start: StartingPoint) -> dict[str, Any]:
         told["Trained on"] = dataset
         told["Training images"] = start.settings.get("train_images")
     try:
-        result = json.loads((pathlib.Path(start.weights).parent / "result.json").read_text())
+        result = json.loads((buckets.path_of(start.name) / "result.json").read_text())
     except (OSError, ValueError):
         result = {}
     if dataset and "top1" in result:

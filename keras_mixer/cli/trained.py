@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer import files, run_data, starting_point
+from keras_mixer import buckets, files, run_data, starting_point
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Measuring, Model
 from keras_mixer.data.source import Source
@@ -64,7 +64,7 @@ def open_results_folder(place: str, strategy: tf.distribute.Strategy) -> pathlib
     """Return --workdir as a path to a folder that holds no training run and, by the chief, can be written."""
     if not place:
         raise ValueError("workdir: must name a folder, got an empty text.")
-    folder = pathlib.Path(place).expanduser()
+    folder = buckets.path_of(place, "workdir")
     if (folder / "run.json").exists():
         raise ValueError(f"workdir: {folder} is the folder of a training run, to keep; choose another --workdir.")
     return files.open_folder(folder, "workdir") if strategies.is_chief(strategy) else folder

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import buckets
 from keras_mixer.data import checking, folders
 from keras_mixer.data.records import MANIFEST, open_records
 from keras_mixer.data.source import Source, check_paths, indexed_records
@@ -51,6 +52,11 @@ def open_source(
     if not dataset:
         raise ValueError("dataset: must be digits, a folder or a TFDS name, got an empty text.")
     check_paths(dataset=dataset, data_dir=data_dir, manual_dir=manual_dir)
+    if buckets.is_bucket(dataset) and not (buckets.path_of(dataset, "dataset") / MANIFEST).is_file():
+        raise ValueError(
+            f"dataset: {dataset} has no {MANIFEST}, so it is no folder of records, which is what a bucket holds; make "
+            "them with recipes/make_records.py, or for TFDS give --data_dir."
+        )
     dataset = os.path.expanduser(dataset)
     is_images = pathlib.Path(dataset).is_dir() and not (pathlib.Path(dataset) / MANIFEST).is_file()
     if on_bad_image == "skip" and not is_images:
@@ -60,7 +66,7 @@ def open_source(
         )
     if dataset == "digits":
         source = _digits(split or ("train" if training else "test"))
-    elif (pathlib.Path(dataset) / MANIFEST).is_file():
+    elif buckets.is_bucket(dataset) or (pathlib.Path(dataset) / MANIFEST).is_file():
         source = open_records(dataset, split, training)
     elif is_images:
         source = _image_folder(pathlib.Path(dataset), split, training, seed, on_bad_image, max_bad_fraction)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from keras_mixer import buckets
 from keras_mixer.data.source import Record, Source
 from keras_mixer.data.subsets import read_paths
 
@@ -133,7 +134,7 @@ def find_label_sets(
 
 def _tfds_features(dataset: str, data_dir: str | None) -> "tfds.features.FeaturesDict | None":
     """Return the features of a TFDS dataset that was opened before; None for what is no TFDS dataset."""
-    if dataset == "digits" or pathlib.Path(dataset).expanduser().is_dir():
+    if dataset == "digits" or buckets.is_bucket(dataset) or pathlib.Path(dataset).expanduser().is_dir():
         return None
     import tensorflow_datasets as tfds
 

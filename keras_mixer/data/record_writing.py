@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
@@ -25,6 +25,7 @@ from keras_mixer.data.splits import select
 from keras_mixer.types import File
 
 SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
+CLAIM = ".writing"  # in a bucket, of the process that writes
 CHUNK = 128  # images that are held at a time
 
 
@@ -70,8 +71,8 @@ def write_records(
         if not os.fspath(path):
             raise ValueError(f"{name}: must name a folder, got an empty text.")
     check_paths(dataset=root, output=output)
-    root, output = (pathlib.Path(os.path.expanduser(path)) for path in (root, output))
-    output = output.resolve()
+    root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
+    output = output if buckets.is_bucket(output) else output.resolve()
     checking.check_policy(on_bad_image, max_bad_fraction)
     if num_shards is not None and num_shards < 1:
         raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
@@ -95,8 +96,8 @@ def write_records(
     manifest |= {"class_names": list(class_names), "splits": {}}
     with _new_folder(output, overwrite) as folder:
         sizes = {split: sum(_size(path) for path, _ in images) for split, (images, _) in listed.items()}
-        free = shutil.disk_usage(folder).free
-        if sum(sizes.values()) > free:
+        free = None if buckets.is_bucket(folder) else shutil.disk_usage(folder).free
+        if free is not None and sum(sizes.values()) > free:
             raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
         for split, (images, bad) in listed.items():
             count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(images))
@@ -104,7 +105,7 @@ def write_records(
             num_examples = sum(shard["examples"] for shard in shards)
             manifest["splits"][split] = {"num_examples": num_examples, "converted": converted}
             manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
-        with open(folder / MANIFEST, "w", encoding="utf-8") as file:
+        with files.writing(folder / MANIFEST) as file:  # last, so that a bucket has all that it names
             json.dump(manifest, file, indent=1)
             file.write("\n")
     return manifest
@@ -122,7 +123,7 @@ def _write_split(
         for k in range(num_shards):
             path = folder / f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord"
             examples = 0
-            with tf.io.TFRecordWriter(str(path)) as writer:
+            with files.replacing(path) as written, tf.io.TFRecordWriter(str(written)) as writer:
                 for start in range(bounds[k], bounds[k + 1], CHUNK):
                     chunk = [images[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
                     # One chunk at a time: `map` submits all it is given, and would hold every image.
@@ -136,9 +137,9 @@ def _write_split(
                         examples += 1
                         labels.add(label)
                     progress.update(len(chunk))
-            shards.append(
-                {"file": path.name, "examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
-            )
+                writer.close()
+                facts = {"bytes": buckets.size_of(written), "sha256": sha256(written)}
+            shards.append({"file": path.name, "examples": examples, **facts})
     checking.check_classes_left(images, [("", label) for label in labels], split)
     return shards, converted
 
@@ -162,11 +163,14 @@ def _check_output(output: pathlib.Path, overwrite: bool) -> None:
     """Refuse to write where something is, except that `overwrite` replaces records."""
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"output: {output} is a file; choose another folder.")
-    names = sorted(os.listdir(output)) if output.exists() else []
+    names = sorted(path.name for path in output.iterdir() if path != output) if output.exists() else []
+    names = [name for name in names if name != CLAIM]
+    if buckets.is_bucket(output) and not any(name != MANIFEST and not name.endswith(".tfrecord") for name in names):
+        overwrite |= MANIFEST not in names  # what a killed process left, which no manifest names
     if names and not overwrite:
         raise FileExistsError(f"output: {output} exists; choose another folder, or overwrite to replace records.")
     strange = [name for name in names if name != MANIFEST and not name.endswith(".tfrecord")]
-    if names and (strange or MANIFEST not in names):
+    if names and (strange or (MANIFEST not in names and not buckets.is_bucket(output))):
         raise FileExistsError(
             f"output: {output} holds {(strange or names)[0]!r} and is not a folder of records, so it is not "
             "overwritten; choose another folder."
@@ -176,11 +180,19 @@ def _check_output(output: pathlib.Path, overwrite: bool) -> None:
 @contextlib.contextmanager
 def _new_folder(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
     """Give a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
+    if buckets.is_bucket(output):
+        with _explained(output), files.lock(output / CLAIM, f"output: another process writes {output}; wait for it."):
+            _check_output(output, overwrite)
+            before = [path for path in output.iterdir() if path.name.endswith((".tfrecord", MANIFEST))]
+            for path in sorted(before, key=lambda path: path.name != MANIFEST):
+                path.unlink()
+            yield output
+        return
     temporary = output.with_name(f".{output.name}.tmp")
     with _explained(output):
         temporary.mkdir(parents=True, exist_ok=True)
         lock = files.lock(temporary, f"output: another process writes {output}; wait, or choose another folder.")
-    with _explained(output), lock, files.replacing_folder(output, temporary) as folder:
+    with _explained(output), lock, files.replacing_folder(output, temporary, MANIFEST) as folder:
         _check_output(output, overwrite)  # again, now that nobody else writes
         yield folder
 

@@ -4,6 +4,7 @@ A folder of records has a manifest.json and shards such as train-00000-of-00016.
 of image/encoded (the bytes of a JPEG or PNG), image/label (int64) and image/path. `record_writing` makes them.
 """
 
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer import buckets
 from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Record, Records, Rows, Source
@@ -44,14 +46,15 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
         >>> open_records("runs/digits_records", "train[:99%]").num_examples  # doctest: +SKIP
         1423
     """
-    path = pathlib.Path(path)
+    path = buckets.path_of(path, "dataset")
     manifest = read_manifest(path)
     splits = {name: value["num_examples"] for name, value in manifest["splits"].items()}
     split = split or default_split(list(splits), training, path)
     base, start, stop = select(split, splits, path)
     shards, first, num_bytes = [], 0, 0
+    with concurrent.futures.ThreadPoolExecutor(32) as threads:  # of a bucket each size is a request
+        list(threads.map(lambda s: _check_size(path / s["file"], s["bytes"]), manifest["splits"][base]["shards"]))
     for shard in manifest["splits"][base]["shards"]:
-        _check_size(path / shard["file"], shard["bytes"])
         skip, end = max(start - first, 0), min(stop - first, shard["examples"])
         if end > skip:
             shards.append(Shard(str(path / shard["file"]), skip, end - skip))
@@ -83,7 +86,7 @@ def verify_records(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: naming each shard that is missing, or whose size or sha256 is another.
     """
-    path = pathlib.Path(path)
+    path = buckets.path_of(path, "dataset")
     manifest = read_manifest(path)
     shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
     wrong = []
@@ -103,9 +106,10 @@ def verify_records(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the checked manifest.json of a folder of records, or raise a ValueError naming what is wrong."""
-    file = pathlib.Path(path) / MANIFEST
+    file = buckets.path_of(path, "dataset") / MANIFEST
     try:
-        manifest = json.loads(file.read_bytes())
+        with buckets.as_os_errors():
+            manifest = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"dataset: {path} is not a folder of records, it has no {MANIFEST}.") from None
     except ValueError:
@@ -145,7 +149,7 @@ def _manifest_fault(manifest: dict[str, Any]) -> str | None:
 def _check_size(path: pathlib.Path, expected: int) -> None:
     if not path.is_file():
         raise ValueError(f"dataset: the shard {path} is missing; copy or make the records anew.")
-    size = path.stat().st_size
+    size = buckets.size_of(path)
     if size != expected:
         what = "truncated" if size < expected else "longer than it should be"
         raise ValueError(
@@ -233,5 +237,5 @@ def _first_damaged(shard: Shard, compression: str) -> int:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal sha256 of a file."""
-    with open(path, "rb") as file:
+    with buckets.open_binary(buckets.path_of(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

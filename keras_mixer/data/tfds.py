@@ -3,13 +3,13 @@
 import dataclasses
 import difflib
 import logging
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_mixer import buckets
 from keras_mixer.data import decode
 from keras_mixer.data.records import Shard, find_unreadable, sequential_records
 from keras_mixer.data.source import Record, Source, indexed_records
@@ -106,7 +106,7 @@ def has_splits(name: str, data_dir: str | None) -> bool:
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
-        if data_dir and (pathlib.Path(data_dir) / "dataset_info.json").exists():
+        if data_dir and (buckets.path_of(data_dir, "data_dir") / "dataset_info.json").exists():
             return tfds.builder_from_directory(data_dir)
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:

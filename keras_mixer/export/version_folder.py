@@ -6,7 +6,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 from keras_mixer.types import Path
 
 
@@ -36,7 +36,8 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
     with files.naming_folder("output", output, "folder"):
         made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
-        lock = files.lock(output, f"output: another process is exporting to {output}; wait until it has ended.")
+        place = output / ".exporting" if buckets.is_bucket(output) else output
+        lock = files.lock(place, f"output: another process is exporting to {output}; wait until it has ended.")
     target = output / str(version)
     try:
         with lock:
@@ -44,7 +45,7 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
                 _remove_leftovers(output)
             check_version(output, version, overwrite)  # again, now that nobody else writes
             temporary = output / f".{version}.{os.getpid()}.tmp"
-            with _explained(target), files.replacing_folder(target, temporary) as folder:
+            with _explained(target), files.replacing_folder(target, temporary, "saved_model.pb") as folder:
                 yield folder
     finally:
         if made and not target.exists():
@@ -56,9 +57,7 @@ def check_output(output: Path) -> pathlib.Path:
     """Return the folder of the versions as a path, with ~ expanded, or raise an error if it cannot be one."""
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise ValueError(f"output: must name a folder, got {output!r}.")
-    if "://" in str(output):
-        raise ValueError(f"output: must be a folder of this machine, got {output!r}; copy it there afterwards.")
-    path = pathlib.Path(output).expanduser()
+    path = buckets.path_of(output, "output")
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"output: {path} is a file; name a folder.")
     return path
@@ -67,11 +66,13 @@ def check_output(output: Path) -> pathlib.Path:
 def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathlib.Path:
     """Return the path of a version, or raise an error if it is not free."""
     target = output / str(version)
-    if os.path.lexists(target) and not overwrite:
+    linked = not buckets.is_bucket(target) and target.is_symlink()
+    there = target.exists() or linked
+    if there and not overwrite:
         raise FileExistsError(
             f"output: {target} exists; choose another --version, or --overwrite (overwrite=True) to replace it."
         )
-    if os.path.lexists(target) and (target.is_symlink() or not (target / "saved_model.pb").is_file()):
+    if there and (linked or not (target / "saved_model.pb").is_file()):
         raise FileExistsError(f"output: {target} is not an exported model, so it is kept; choose another version.")
     return target
 
@@ -96,6 +97,8 @@ def _explained(target: pathlib.Path) -> Iterator[None]:
 
 def _remove_leftovers(output: pathlib.Path) -> None:
     """Remove what killed processes left; an older version that one of them had moved aside is put back."""
+    if buckets.is_bucket(output):
+        return
     for path in (*output.glob(".*.old"), *output.glob(".*.tmp")):
         version = path.name.split(".")[1]
         if not version.isdecimal() or not path.is_dir():

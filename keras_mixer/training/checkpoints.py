@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 
 logger = logging.getLogger("keras_mixer")
 KEEP = 2  # the newest, and one more in case the newest is damaged
@@ -31,7 +31,7 @@ def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP
         FloatingPointError: if a weight is not finite; nothing is written.
         files.SaveError: if the disk is full or cannot be written; earlier checkpoints are untouched.
     """
-    folder = pathlib.Path(folder)
+    folder = buckets.path_of(folder)
     for name, array in arrays.items():
         if not name.startswith("log/") and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FloatingPointError(f"step {step}: {name.split('/', 2)[2]} is not finite; the state is not saved.")
@@ -52,7 +52,7 @@ def save_state(folder: pathlib.Path, arrays: Arrays, step: int, keep: int = KEEP
 
 def list_states(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the checkpoint files of a run, newest first by their step, whatever the clock said."""
-    found = pathlib.Path(folder).glob("step_*.npz")
+    found = buckets.path_of(folder).glob("step_*.npz")
     return sorted((f for f in found if re.fullmatch(r"step_\d+\.npz", f.name)), key=_step, reverse=True)
 
 
@@ -91,7 +91,7 @@ def read_newest(folder: pathlib.Path, expected: Arrays) -> tuple[int, Arrays | N
 
 
 def _read(path: pathlib.Path) -> Arrays:
-    with open(path, "rb") as file:
+    with buckets.open_binary(path) as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

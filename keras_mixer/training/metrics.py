@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 from keras_mixer.types import Path
 
 Columns = dict[str, list[float | None]]  # by name, R values, None where a row has none
@@ -45,22 +46,29 @@ class MetricsFile:
 
     def __init__(self, path: pathlib.Path, step: int) -> None:
         rows: list[dict[str, str]] = []
-        if step and os.path.exists(path):
-            with open(path, newline="") as file:
+        if step and path.exists():
+            with path.open(newline="") as file:
                 # On a full disk a row may be cut off, even inside its step.
                 rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
         with files.naming_unwritable(path), files.writing(path) as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        self._file = open(path, "a", newline="")  # noqa: SIM115 - open for the run, closed by `close`
+        self._path = path
+        # An object cannot be appended to: it is written anew with each row.
+        in_bucket = buckets.is_bucket(path)
+        self._file: Any = io.StringIO(path.read_text()) if in_bucket else open(path, "a", newline="")  # noqa: SIM115
+        self._file.seek(0, os.SEEK_END)
         self._writer = csv.DictWriter(self._file, COLUMNS)
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row and flush it."""
-        with files.naming_unwritable(self._file.name, "the newest checkpoint is kept"):
+        with files.naming_unwritable(self._path, "the newest checkpoint is kept"):
             self._writer.writerow(row)
             self._file.flush()
+            if buckets.is_bucket(self._path):
+                with files.writing(self._path) as file:
+                    file.write(self._file.getvalue())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # of the rest of a row that could not be written
@@ -130,7 +138,7 @@ def read_run(folder: Path) -> Run:
         FileNotFoundError: without the folder or its metrics.csv.
         ValueError: for a malformed row or an unknown column.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = buckets.path_of(folder, "workdirs")
     if not folder.is_dir():
         raise FileNotFoundError(f"workdirs: {folder} is not a folder; give the --workdir of a training run.")
     path = folder / "metrics.csv"

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 from keras_mixer.types import Path
 
 FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
@@ -42,7 +42,7 @@ def open_workdir(
     """
     if not str(path):
         raise ValueError("workdir: must name a folder, got an empty text.")
-    path = pathlib.Path(path).expanduser()
+    path = buckets.path_of(path, "workdir")
     if not chief:
         yield path
         return
@@ -63,7 +63,9 @@ def open_workdir(
 
 
 def _remove_leftovers(path: pathlib.Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote."""
+    """Remove the temporary files of a process that was killed while it wrote; a bucket has none."""
+    if buckets.is_bucket(path):
+        return
     for pattern in (*(f".{name}.*.tmp" for name in FILES), ".model.*.tmp.keras", "checkpoints/.step_*.npz.*.tmp"):
         for target in path.glob(pattern):
             target.unlink()

@@ -1,0 +1,177 @@
+"""Paths that may be in a bucket, gs://name/folder: TensorFlow's own client, through etils.epath, which TFDS brings.
+
+An object appears whole when its upload ends, and there is no rename. So what belongs together is written in an order:
+data first, and last the manifest or marker that names them.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SCHEME = "gs://"
+BEAT, STALE = 10.0, 35.0  # seconds between two signs of life of who holds a claim, and after which none is left
+CACHE = "~/.cache/keras_mixer/buckets"
+
+
+def is_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of an object, or of a prefix of objects, in a bucket.
+
+    Example:
+        >>> is_bucket("gs://data/records"), is_bucket("runs/records")
+        (True, False)
+    """
+    return os.fspath(path).startswith(SCHEME)
+
+
+def path_of(path: str | os.PathLike[str], argument: str = "path") -> pathlib.Path:
+    """Return a path to work with: a `pathlib.Path` with ~ expanded, or for gs:// one that reads and writes like it.
+
+    Raises:
+        ValueError: for another scheme, and a bucket without a name, naming the argument.
+
+    Example:
+        >>> path_of("runs/x") / "run.json"
+        PosixPath('runs/x/run.json')
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        return pathlib.Path(text).expanduser()
+    if not re.match(r"gs://[\w.-]+(/|$)", text):
+        raise ValueError(f"{argument}: {text!r} is neither a local path nor one of a bucket; write gs://bucket/folder.")
+    from etils import epath  # its first use of a bucket imports TensorFlow
+
+    return epath.Path(text)
+
+
+def reason(error: Exception) -> str | None:
+    """Return what a file system says is wrong, in a line; None for an error that is none of a file system's."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error).strip().split("\n")[0]
+    if type(error).__module__.startswith("tensorflow.") and hasattr(error, "error_code"):
+        told = str(getattr(error, "message", error)).strip()
+        found = re.search(r"Error executing an HTTP request: ([^']*?)(?: with body|$)", told)
+        return found[1] if found else told.split("\n")[0]
+    return None
+
+
+@contextlib.contextmanager
+def as_os_errors() -> Iterator[None]:
+    """Turn the errors of a bucket's client into OSErrors, which every other file system raises."""
+    try:
+        yield
+    except Exception as error:
+        told = reason(error)
+        if told is None or isinstance(error, OSError):
+            raise
+        raise OSError(told) from None
+
+
+def open_binary(path: pathlib.Path) -> io.BufferedReader | io.BytesIO:
+    """Open a file for reading at any place; an object is read whole."""
+    if not is_bucket(path):
+        return open(path, "rb")
+    with as_os_errors():
+        return io.BytesIO(path.read_bytes())
+
+
+def size_of(path: pathlib.Path) -> int:
+    """Return the bytes of a file."""
+    status: Any = path.stat()
+    return status.length if is_bucket(path) else status.st_size
+
+
+def upload(file: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a local file to a bucket, where it appears, or takes the place of an older one, when it is whole."""
+    with as_os_errors(), open(file, "rb") as read, target.open("wb") as written:
+        shutil.copyfileobj(read, written, 2**24)
+
+
+def fetched(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return a local copy of an object, fetched again where the object has changed; a local path as it is."""
+    there = path_of(path)
+    if not is_bucket(path):
+        return there
+    with as_os_errors():
+        status: Any = there.stat()
+        key = f"{there} {status.length} {status.mtime}"
+        folder = pathlib.Path(CACHE).expanduser() / hashlib.sha256(key.encode()).hexdigest()[:32]
+        target = folder / there.name
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f".{os.urandom(4).hex()}.tmp"
+            part.write_bytes(there.read_bytes())
+            part.replace(target)
+    return target
+
+
+# ---- A lock without a file system: an object that its holder writes anew again and again
+
+
+def claim(path: pathlib.Path, busy: str) -> contextlib.ExitStack:
+    """Return a claim on a place in a bucket, held by an object with a sign of life; it ends with its block.
+
+    What a killed process left is taken over once it has given no sign of life for `STALE` seconds.
+
+    Raises:
+        ValueError: with the sentence `busy`, if another process holds it.
+        OSError: if the object cannot be written.
+    """
+    own, beats, ended = f"{socket.gethostname()} {os.getpid()} {os.urandom(8).hex()}", 0, threading.Event()
+
+    def write() -> None:
+        with as_os_errors():
+            path.write_text(json.dumps({"holder": own, "beat": beats}))
+
+    _wait_for_silence(path, busy)
+    write()
+    time.sleep(BEAT / 10)  # of two who came at once, the one who wrote last has it
+    if own not in _read(path):
+        raise ValueError(busy)
+
+    def beat() -> None:
+        nonlocal beats
+        while not ended.wait(BEAT):
+            beats += 1
+            with contextlib.suppress(OSError):  # the next one may come through
+                write()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(Exception):  # it grows stale
+            path.unlink()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(end)
+        return stack.pop_all()
+
+
+def _wait_for_silence(path: pathlib.Path, busy: str) -> None:
+    found, since = _read(path), time.monotonic()
+    while found and time.monotonic() - since < STALE:
+        time.sleep(BEAT / 5)
+        now = _read(path)
+        if now and now != found:
+            raise ValueError(busy)
+        found = now
+
+
+def _read(path: pathlib.Path) -> str:
+    with as_os_errors():
+        try:
+            return path.read_text()
+        except FileNotFoundError:
+            return ""
