@@ -96,6 +96,19 @@ def upload(file: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copyfileobj(read, written, 2**24)
 
 
+def upload_folder(folder: pathlib.Path, target: pathlib.Path, marker: str) -> None:
+    """Copy a local folder to a bucket, its marker last; what an older one had besides is removed."""
+    with as_os_errors():
+        if (target / marker).exists():
+            (target / marker).unlink()
+        names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        for name in sorted(names, key=lambda name: (str(name) == marker, name)):
+            upload(folder / name, target / name)
+        for path in list(target.rglob("*")):
+            if path.relative_to(target) not in names and not path.is_dir():
+                path.unlink()
+
+
 def fetched(path: str | os.PathLike[str]) -> pathlib.Path:
     """Return a local copy of an object, fetched again where the object has changed; a local path as it is."""
     there = path_of(path)

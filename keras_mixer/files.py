@@ -227,7 +227,7 @@ def replacing_folder(target: Path, temporary: Path, marker: str) -> Iterator[pat
     if buckets.is_bucket(target):
         with tempfile.TemporaryDirectory() as filled:
             yield pathlib.Path(filled)
-            _upload_folder(pathlib.Path(filled), buckets.path_of(target), marker)
+            buckets.upload_folder(pathlib.Path(filled), buckets.path_of(target), marker)
         return
     target, temporary = pathlib.Path(target), pathlib.Path(temporary)
     former = temporary.with_suffix(".old")
@@ -254,19 +254,6 @@ def replacing_folder(target: Path, temporary: Path, marker: str) -> Iterator[pat
         raise
     _sync_folder(target.parent)
     shutil.rmtree(former, ignore_errors=True)
-
-
-def _upload_folder(filled: pathlib.Path, target: pathlib.Path, marker: str) -> None:
-    """Copy a folder to a bucket, its marker last; what an older one had besides is removed."""
-    with buckets.as_os_errors():
-        if (target / marker).exists():
-            (target / marker).unlink()
-        names = [path.relative_to(filled) for path in filled.rglob("*") if path.is_file()]
-        for name in sorted(names, key=lambda name: (str(name) == marker, name)):
-            buckets.upload(filled / name, target / name)
-        for path in list(target.rglob("*")):
-            if not path.is_dir() and path.relative_to(target) not in names:
-                path.unlink()
 
 
 def put_back(former: pathlib.Path, target: pathlib.Path) -> None:

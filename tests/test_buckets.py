@@ -1,10 +1,15 @@
 """Runs, records and exports in a bucket, by TensorFlow's own client against a server of its protocol on loopback."""
 
+import io
 import json
+import signal
+import time
 
 import bucket_server
+import numpy as np
 import pytest
-from trained import environment, run_recipe
+from PIL import Image
+from trained import environment, run_recipe, start_recipe
 
 QUICK = ("--total_steps=12", "--batch_size=32", "--warmup_steps=2", "--checkpoint_steps=4", "--log_steps=2")
 
@@ -43,3 +48,96 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(buckets, run, tmp_path):
     assert any(name.startswith("tensorboard/events") for name in files)
     print(run("evaluate", "--weights=gs://data/run", "--workdir=gs://data/evaluation").stdout)
     assert json.loads(buckets.objects["data"]["evaluation/result.json"])["top1"] == here["top1"]
+
+
+def test_killed_at_any_moment_a_run_in_a_bucket_goes_on_bit_for_bit(buckets, run, tmp_path):
+    env = environment(**buckets.environment, HOME=str(tmp_path))
+    flags = ("--workdir=gs://data/killed", *QUICK, "--total_steps=3000", "--checkpoint_steps=5")
+    process = start_recipe("pretrain", *flags, env=env)
+    while "killed/checkpoints/step_00000010.npz" not in buckets.objects["data"]:
+        assert process.poll() is None, process.errors_so_far()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "killed/.lock" in buckets.objects["data"]
+    # The claim of the dead is taken over once it has been silent for long enough.
+    began = time.monotonic()
+    last = max(name for name in buckets.objects["data"] if name.startswith("killed/checkpoints/step_"))
+    step = int(last[-12:-4])
+    process = start_recipe("pretrain", *flags, env=env)
+    newer = f"killed/checkpoints/step_{step + 5:08}.npz"
+    while newer not in buckets.objects["data"]:
+        assert process.poll() is None, process.errors_so_far()
+        time.sleep(0.05)
+    assert time.monotonic() - began > 30
+    assert run("pretrain", *flags, check=False).stderr == (
+        "error: workdir: another process is running in gs://data/killed; wait for it or choose another --workdir.\n"
+    )
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    assert "killed/.lock" not in buckets.objects["data"]
+    assert "continuing" in process.communicate()[0] or "step" in process.communicate()[0]
+
+    here = tmp_path / "here"
+    process = start_recipe("pretrain", f"--workdir={here}", *flags[1:], env=env)
+    while not (here / "checkpoints" / f"step_{step + 5:08}.npz").exists():
+        assert process.poll() is None, process.errors_so_far()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    with np.load(here / "checkpoints" / f"step_{step + 5:08}.npz") as straight:
+        resumed = np.load(io.BytesIO(buckets.objects["data"][newer]))
+        assert all(np.array_equal(straight[name], resumed[name]) for name in straight.files)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("gs://nothing/run", "error: workdir: cannot write to gs://nothing/run ("),
+        ("gs://sealed/run", "error: workdir: cannot write to gs://sealed/run ("),
+        ("s3://data/run", "error: workdir: 's3://data/run' is neither a local path nor one of a bucket; write gs://"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_sentence(buckets, run, place, message):
+    buckets.create("sealed")
+    buckets.read_only.add("sealed")
+    process = run("pretrain", f"--workdir={place}", *QUICK, check=False)
+    assert (process.returncode, len(process.stderr.splitlines())) == (2, 1), process.stderr
+    assert process.stderr.startswith(message)
+    assert not buckets.objects["sealed"]
+
+
+def test_what_the_network_does_is_outlived(buckets, run):
+    """Errors that pass, dropped connections and late answers cost time, and nothing else."""
+    for pattern, status in (("POST", 503), ("PUT", 429), ("GET /data/run/check", 500), ("GET .*run.json", "drop")):
+        buckets.fault(pattern, status, count=2)
+    buckets.fault("PUT", "wait 2")
+    process = run("pretrain", "--dataset=gs://data/records", "--workdir=gs://data/through", *QUICK)
+    assert not process.stderr or "error" not in process.stderr
+    objects = buckets.objects["data"]
+    through, straight = (json.loads(objects[f"{name}/result.json"]) for name in ("through", "run"))
+    assert (through["top1"], through["loss"]) == (straight["top1"], straight["loss"])
+    assert not any(fault.count for fault in buckets.faults if fault.pattern in ("POST", "PUT"))
+
+
+def test_an_export_and_images_in_a_bucket(buckets, run, tmp_path):
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(picture)
+    for name in ("photos/a.png", "photos/deep/b.png", "photos/notes.txt"):
+        buckets.put("data", name, picture.read_bytes())
+    run("export", "--weights=gs://data/run", "--output=gs://data/served", "--formats=saved_model,onnx")
+    served = [name for name in buckets.objects["data"] if name.startswith("served/")]
+    assert {"served/1/saved_model.pb", "served/1/export.json", "served/model.onnx"} <= set(served)
+    asked = [r for r in buckets.asked if r.startswith("POST") and "served/1/" in r and not r.endswith("/")]
+    assert asked[-1].endswith("name=served/1/saved_model.pb")
+    assert run("export", "--weights=gs://data/run", "--output=gs://data/served", check=False).returncode == 2
+
+    found = [
+        run("predict", f"--weights=gs://data/{weights}", "--json", *places).stdout.splitlines()
+        for weights, places in (("run", ["gs://data/photos"]), ("served", ["gs://data/photos/*.png", str(picture)]))
+    ]
+    assert [json.loads(line)["image"] for line in found[0]] == ["gs://data/photos/a.png", "gs://data/photos/deep/b.png"]
+    assert [json.loads(line)["image"] for line in found[1]] == ["gs://data/photos/a.png", str(picture)]
+    names = {tuple(p["name"] for p in json.loads(line)["predictions"]) for lines in found for line in lines}
+    assert len(names) == 1
+    assert "nothing is called 'gs://data/none'" in run("predict", "gs://data/none", check=False).stderr

@@ -11,6 +11,7 @@ from typing import TypeVar
 import tensorflow as tf
 from PIL import Image
 
+from keras_mixer import buckets
 from keras_mixer.data import decode, decode_pillow, image_limits
 from keras_mixer.data.progress import Progress
 from keras_mixer.types import File
@@ -123,13 +124,22 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         ValueError: with a sentence, where it is none, cannot be read, or has too many bytes, which are not read then.
     """
     try:
+        if buckets.is_bucket(path):
+            return _read_object(buckets.path_of(path))
         if not os.path.isfile(path):
             raise ValueError(f"{path}: is missing or no regular file; replace or remove it.")
         if os.path.getsize(path) > image_limits.MAX_BYTES:
             raise ValueError(f"{path}: {decode.BAD_IMAGE} ({image_limits.TOO_MANY_BYTES}); replace or remove it.")
         return pathlib.Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from None
+        raise ValueError(f"{path}: cannot be read ({buckets.reason(error)}); replace or remove it.") from None
+
+
+def _read_object(path: pathlib.Path) -> bytes:
+    with buckets.as_os_errors():
+        if buckets.size_of(path) > image_limits.MAX_BYTES:
+            raise ValueError(f"{path}: {decode.BAD_IMAGE} ({image_limits.TOO_MANY_BYTES}); replace or remove it.")
+        return path.read_bytes()
 
 
 def check_classes_left(files: Sequence[File], good: Sequence[File], split: str) -> None:

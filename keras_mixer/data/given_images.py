@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_mixer import buckets
 from keras_mixer.data import checking, colours, crops, decode, folders
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import check_paths
@@ -51,8 +52,10 @@ def find_images(places: Sequence[str | os.PathLike[str]]) -> list[str]:
         if not text:
             raise ValueError("image: must name a file, a folder or a pattern, got an empty text.")
         check_paths(image=text)
-        path = pathlib.Path(os.path.expanduser(text))
-        if path.is_dir():
+        path = buckets.path_of(text, "image")
+        if buckets.is_bucket(path):
+            matches, fault = _in_bucket(path), f"nothing is called {text!r}, or no image is in it"
+        elif path.is_dir():
             matches = _images_of(path)
             fault = f"the folder {text!r} has no images"
         elif os.path.lexists(path):
@@ -149,6 +152,18 @@ def _images_of(folder: str | os.PathLike[str]) -> list[str]:
     images, others = folders.list_files(folder)
     folders.warn_of_others(folder, others if images else [])
     return images
+
+
+def _in_bucket(path: pathlib.Path) -> list[str]:
+    """Return an object, or the images below a prefix, or those that match a pattern."""
+    with buckets.as_os_errors():
+        if glob.has_magic(str(path)):
+            first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+            base = buckets.path_of(str(path).split(path.parts[first])[0].rstrip("/"))
+            return sorted(str(found) for found in base.glob("/".join(path.parts[first:])) if not found.is_dir())
+        if path.is_dir():
+            return sorted(str(found) for found in path.rglob("*") if folders.is_image_name(found))
+        return [str(path)] if path.exists() else []
 
 
 def _png_of(image: Image.Image) -> bytes:
