@@ -5,6 +5,7 @@ data first, and last the manifest or marker that names them.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -74,6 +75,17 @@ def as_os_errors() -> Iterator[None]:
         if told is None or isinstance(error, OSError):
             raise
         raise OSError(told) from None
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Make a folder where it is missing; in a bucket, which needs none, look whether the bucket is there.
+
+    An upload to a bucket that is not there would be tried again and again.
+    """
+    with as_os_errors():
+        if is_bucket(path) and not path_of(f"gs://{path.parts[1]}").exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket, or none that may be seen")
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def open_binary(path: pathlib.Path) -> io.BufferedReader | io.BytesIO:

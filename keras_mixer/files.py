@@ -88,7 +88,7 @@ def open_folder(folder: Path, argument: str = "output") -> pathlib.Path:
         raise ValueError(f"{argument}: must name a folder, got an empty text.")
     folder = buckets.path_of(folder, argument)
     with naming_folder(argument, folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        buckets.make_folder(folder)
         _probe(folder / "probe")
     return folder
 

@@ -181,6 +181,8 @@ def _check_output(output: pathlib.Path, overwrite: bool) -> None:
 def _new_folder(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
     """Give a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
     if buckets.is_bucket(output):
+        with _explained(output):
+            buckets.make_folder(output)
         with _explained(output), files.lock(output / CLAIM, f"output: another process writes {output}; wait for it."):
             _check_output(output, overwrite)
             before = [path for path in output.iterdir() if path.name.endswith((".tfrecord", MANIFEST))]

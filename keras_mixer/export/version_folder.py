@@ -35,7 +35,7 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
     check_version(output, version, overwrite)
     with files.naming_folder("output", output, "folder"):
         made = not output.exists()
-        output.mkdir(parents=True, exist_ok=True)
+        buckets.make_folder(output)
         place = output / ".exporting" if buckets.is_bucket(output) else output
         lock = files.lock(place, f"output: another process is exporting to {output}; wait until it has ended.")
     target = output / str(version)

@@ -47,7 +47,7 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path, step: int) -> None:
         rows: list[dict[str, str]] = []
         if step and path.exists():
-            with path.open(newline="") as file:
+            with buckets.open_binary(path) as stored, io.TextIOWrapper(stored, "utf-8", newline="") as file:
                 # On a full disk a row may be cut off, even inside its step.
                 rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
         with files.naming_unwritable(path), files.writing(path) as file:

@@ -47,7 +47,7 @@ def open_workdir(
         yield path
         return
     with files.naming_folder("workdir", path):
-        path.mkdir(parents=True, exist_ok=True)
+        buckets.make_folder(path)
         busy = f"workdir: another process is running in {path}; wait for it or choose another --workdir."
         lock = files.lock(path / ".lock", busy)
     with lock:
