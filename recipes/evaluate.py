@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer import files
-from keras_mixer.cli import entry, inputs, trained
+from keras_mixer.cli import entry, inputs, seen, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Measuring
 from keras_mixer.data import real_labels
@@ -98,7 +98,8 @@ def run(settings: Settings) -> dict[str, Any]:
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
-        report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
+        written = report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
+        seen.show_in_tensorboard(folder, written)
         files.write_json(folder / "result.json", result)
         print_result(result, folder)
     return result

@@ -67,6 +67,9 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trained.eval_batches(settings, strategy, test_source, start, side)  # checks its arguments before the work
     labels = subsets.read_labels(train_source)
     classes: dict[str, Any] = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
+    shots, skipped = fewshot.possible_shots(labels, shots, **classes)
+    if skipped and strategies.is_chief(strategy):
+        print(skipped, flush=True)
     drawn = {seed: fewshot.draw_examples(labels, max(shots), seed, **classes) for seed in seeds}
     needed = np.unique(np.concatenate(list(drawn.values())))
     train_source = subsets.subset(train_source, needed)
