@@ -67,9 +67,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trained.eval_batches(settings, strategy, test_source, start, side)  # checks its arguments before the work
     labels = subsets.read_labels(train_source)
     classes: dict[str, Any] = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
-    shots, skipped = fewshot.possible_shots(labels, shots, **classes)
-    if skipped and strategies.is_chief(strategy):
-        print(skipped, flush=True)
+    shots = possible_shots(shots, labels, classes, strategy)
     drawn = {seed: fewshot.draw_examples(labels, max(shots), seed, **classes) for seed in seeds}
     needed = np.unique(np.concatenate(list(drawn.values())))
     train_source = subsets.subset(train_source, needed)
@@ -111,6 +109,16 @@ def run(settings: Settings) -> dict[str, Any] | None:
     files.write_json(folder / "result.json", summary)
     print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
     return summary
+
+
+def possible_shots(
+    shots: list[int], labels: Any, classes: dict[str, Any], strategy: tf.distribute.Strategy
+) -> list[int]:
+    """Return the numbers of shots that every class can fill, and say which are skipped."""
+    shots, skipped = fewshot.possible_shots(labels, shots, **classes)
+    if skipped and strategies.is_chief(strategy):
+        print(skipped, flush=True)
+    return shots
 
 
 def print_table(scores: dict[int, list[float]], seeds: list[int]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ def write_tables(
     start: StartingPoint,
     given: Any,
 ) -> str:
-    """Write tables.md, tables.csv and tasks.csv from the results that are there; return the tables as tables.md has them."""
+    """Write tables.md, tables.csv and tasks.csv from the results that are there; return the tables of tables.md."""
     seeds, drawn = list(map(str, settings.seeds)), []
     text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
     protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."

@@ -120,11 +120,11 @@ class Log(_StepCallback):
         if not terminal:
             going_on = f"going on after step {self.last_step:,}; " if self.last_step else ""
             self.say(f"{going_on}compiling the training step ...")
-        shown = self.told.preview() if self.told.preview and self.last_step == 0 else ()
+        shown = self.told.preview() if self.told.preview and self.last_step == 0 else None
         with self._naming_tensorboard(), self.writer.as_default(step=0):
             if self.told.settings:
                 hyper_parameters.hparams(dict(self.told.settings))
-            if len(shown):
+            if shown is not None:
                 tf.summary.image("training_images", shown / 2 + 0.5, max_outputs=len(shown))
 
     def on_step(self, step: int) -> None:

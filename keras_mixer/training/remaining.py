@@ -20,8 +20,9 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
+    minutes = 5 * round(minutes / 5)
     if minutes < 24 * 60:
-        hours, minutes = divmod(5 * round(minutes / 5), 60)
+        hours, minutes = divmod(minutes, 60)
         return f"{hours} h{f' {minutes} min' if minutes else ''}"
     days, hours = divmod(round(minutes / 60), 24)
     return f"{days} day{'s' * (days > 1)}{f' {hours} h' if hours else ''}"
