@@ -215,6 +215,7 @@ def _finish(
     }
     lora.merge_lora(trainer.model)
     if strategies.is_chief(trainer.strategy):
+        print(f"saving {at / 'model.keras'} ...", flush=True)
         workdir.save_model(at / "model.keras", trainer.model)
         files.write_json(at / "result.json", result)
         print(
