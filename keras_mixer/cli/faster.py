@@ -1,5 +1,6 @@
 """What is faster than hours of training without a GPU or TPU, as commands for the same images."""
 
+import dataclasses
 import pathlib
 import shlex
 from collections.abc import Callable
@@ -17,7 +18,7 @@ SHORT = 1200.0  # seconds of the shorter run that is named
 SMALL = {"weights": "gsam", "model": "s32"}  # the smallest model that was released
 # What a command names again; each is left out where it has its default.
 DATA = ("dataset", "data_dir", "manual_dir", "train_split", "eval_split")
-RUN = (*DATA, "task", "preset", "image_size", "batch_size", "channels")
+RUN = (*DATA, "task", "preset", "image_size", "batch_size", "channels", "total_steps")
 
 
 def advice_for(settings: Training, total_steps: int) -> Callable[[float], list[str]]:
@@ -49,7 +50,8 @@ def commands(settings: Training, steps: int) -> list[str]:
     if recipe == "pretrain":
         given = {"weights": settings.weights, "model": settings.model}
     names = [name for name in RUN if name not in (DATA[:1] + DATA[3:] if task else ())]
-    same = {name: known[name] for name in names if known.get(name) is not None}
+    usual = {field.name: (field.default, field.metadata["usual"]) for field in dataclasses.fields(settings)}
+    same = {name: known[name] for name in names if name in known and known[name] not in (None, *usual[name])}
     place, lines = settings.workdir.rstrip("/"), []
 
     def line(what: str, about: str, **values: object) -> None:
