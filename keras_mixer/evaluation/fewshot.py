@@ -66,7 +66,7 @@ def possible_shots(
 
     Example:
         >>> possible_shots([0, 0, 0, 1, 1], (1, 2, 5, 10), 2, ["cat", "dog"])
-        ([1, 2], "shots 5, 10 are skipped: class 'dog' has 2 training images.")
+        ([1, 2], "skipped shots 5, 10: class 'dog' has 2 training images.")
     """
     counts = np.bincount(np.asarray(labels), minlength=num_classes)
     k = int(counts.argmin())
@@ -76,10 +76,7 @@ def possible_shots(
     if not left:
         remedy = f"use at most --shots={counts[k]}, or add images" if counts[k] else "add images, or remove the class"
         raise ValueError(f"shots: {has}, fewer than {min(shots)}; {remedy}.")
-    many = (
-        f"shots {', '.join(map(str, skipped))} are" if len(skipped) > 1 else f"shots {skipped[0]} is" if skipped else ""
-    )
-    return left, f"{many} skipped: {has}." if skipped else ""
+    return left, f"skipped shots {', '.join(map(str, skipped))}: {has}." if skipped else ""
 
 
 def fit_least_squares(features: ArrayLike, labels: ArrayLike, num_classes: int, l2: float = 1024.0) -> Fit:

@@ -137,8 +137,8 @@ def test_bad_input_is_one_sentence(change, message):
     ("counts", "shots", "left", "sentence"),
     [
         ([9, 9], (5, 1), [1, 5], ""),
-        ([9, 4], (10, 1, 5), [1], "shots 5, 10 are skipped: class 'dog' has 4 training images."),
-        ([1, 9], (1, 2), [1], "shots 2 is skipped: class 'cat' has 1 training image."),
+        ([9, 4], (10, 1, 5), [1], "skipped shots 5, 10: class 'dog' has 4 training images."),
+        ([1, 9], (1, 2), [1], "skipped shots 2: class 'cat' has 1 training image."),
     ],
 )
 def test_shots_that_a_class_cannot_fill_are_skipped(counts, shots, left, sentence):

@@ -112,7 +112,7 @@ def test_shots_that_a_class_cannot_fill_are_skipped(finished, tmp_path):
     )
     assert not (tmp_path / "work").exists()
     result = run_recipe("fewshot", *flags, "--seeds=0")
-    assert "shots 5, 10, 25 are skipped: class 'dog' has 2 training images.\n" in result.stdout
+    assert "skipped shots 5, 10, 25: class 'dog' has 2 training images.\n" in result.stdout
     assert [row["shots"] for row in json.loads((tmp_path / "work" / "result.json").read_text())["results"]] == [1]
 
 
