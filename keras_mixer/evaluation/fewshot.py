@@ -74,7 +74,7 @@ def possible_shots(
     skipped = sorted(set(shots) - set(left))
     has = f"class {class_names[k]!r} has {counts[k] or 'no'} training image{'' if counts[k] == 1 else 's'}"
     if not left:
-        remedy = f"use at most --shots={counts[k]}, or add images" if counts[k] else "add images, or remove the class"
+        remedy = f"use at most {counts[k]}, or add images" if counts[k] else "add images, or remove the class"
         raise ValueError(f"shots: {has}, fewer than {min(shots)}; {remedy}.")
     return left, f"skipped shots {', '.join(map(str, skipped))}: {has}." if skipped else ""
 

@@ -149,7 +149,7 @@ def test_shots_that_a_class_cannot_fill_are_skipped(counts, shots, left, sentenc
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([9, 1], "shots: class 'dog' has 1 training image, fewer than 2; use at most --shots=1, or add images."),
+        ([9, 1], "shots: class 'dog' has 1 training image, fewer than 2; use at most 1, or add images."),
         ([9, 0], "shots: class 'dog' has no training images, fewer than 2; add images, or remove the class."),
     ],
 )

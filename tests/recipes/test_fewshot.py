@@ -108,7 +108,7 @@ def test_shots_that_a_class_cannot_fill_are_skipped(finished, tmp_path):
     result = run_recipe("fewshot", *flags, "--shots=3,4", check=False)
     assert result.returncode == 2
     assert result.stderr == (
-        "error: shots: class 'dog' has 2 training images, fewer than 3; use at most --shots=2, or add images.\n"
+        "error: shots: class 'dog' has 2 training images, fewer than 3; use at most 2, or add images.\n"
     )
     assert not (tmp_path / "work").exists()
     result = run_recipe("fewshot", *flags, "--seeds=0")
