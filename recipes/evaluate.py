@@ -71,7 +71,8 @@ def run(settings: Settings) -> dict[str, Any]:
     folder = trained.open_results_folder(settings.workdir, strategy)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
     began = time.perf_counter()
-    with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
+    progress = Progress("evaluated", source.num_examples, "images", quiet=not strategies.is_chief(strategy))
+    with inputs.naming_unreadable_files(source), progress:
         predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 

@@ -157,8 +157,8 @@ def features_of(
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             print(f"{source.name}: {path} is damaged and is replaced")
-    label = f"{source.name}: features of"
-    with inputs.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
+    label, quiet = f"{source.name}: features of", not strategies.is_chief(strategy)
+    with inputs.naming_unreadable_files(source), Progress(label, source.num_examples, "images", quiet) as progress:
         batches = trained.eval_batches(settings, strategy, source, start, side)
         values, labels = extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):

@@ -139,10 +139,11 @@ def report(settings: Settings, model: keras.Model, eval_source: Source, strategy
 
     batches = strategies.distribute(strategy, of_part, settings.batch_size)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[settings.loss]
-    with Progress("predicted", eval_source.num_examples, "images") as progress:
+    other = not strategies.is_chief(strategy)
+    with Progress("predicted", eval_source.num_examples, "images", quiet=other) as progress:
         loss = losses.get_loss(settings.loss)
         predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
-    if not strategies.is_chief(strategy):
+    if other:
         return
     folder = pathlib.Path(settings.workdir).expanduser()
     written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)

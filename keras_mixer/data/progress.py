@@ -19,12 +19,13 @@ class Progress:
         verified 2 of 2 shards
     """
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int, unit: str, quiet: bool = False) -> None:
         from tqdm import tqdm
 
+        self.quiet = quiet  # such as for all workers but the first
         self.label, self.total, self.unit, self.done, self.bar = label, total, unit, 0, None
         self.began = self.said = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             self.bar = tqdm(total=total, desc=label, unit=f" {unit}")
 
     def __enter__(self) -> Self:
@@ -49,4 +50,5 @@ class Progress:
 
     def _say(self) -> None:
         self.said = time.monotonic()
-        print(f"{self.label} {self.done:,} of {self.total:,} {self.unit}", flush=True)
+        if not self.quiet:
+            print(f"{self.label} {self.done:,} of {self.total:,} {self.unit}", flush=True)
