@@ -83,7 +83,7 @@ def make_folder(path: pathlib.Path) -> None:
     An upload to a bucket that is not there would be tried again and again.
     """
     with as_os_errors():
-        if is_bucket(path) and not path_of(f"gs://{path.parts[1]}").exists():
+        if is_bucket(path) and not path_of(SCHEME + str(path).split("/")[2]).exists():
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket, or none that may be seen")
         path.mkdir(parents=True, exist_ok=True)
 

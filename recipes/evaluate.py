@@ -18,7 +18,7 @@ from typing import Any
 
 import keras_mixer
 from keras_mixer import files, run_data
-from keras_mixer.cli import entry, inputs, trained
+from keras_mixer.cli import entry, inputs, seen, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Data, Measuring, by_hand, left_to_run
 from keras_mixer.data import real_labels
@@ -78,7 +78,8 @@ def run(settings: Settings) -> dict[str, Any]:
     folder = trained.open_results_folder(settings.workdir, strategy)
     probabilities = losses.get_probabilities(loss_name)
     began = time.perf_counter()
-    with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
+    progress = Progress("evaluated", source.num_examples, "images", quiet=not strategies.is_chief(strategy))
+    with inputs.naming_unreadable_files(source), progress:
         predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
     seconds = time.perf_counter() - began
 
@@ -105,7 +106,8 @@ def run(settings: Settings) -> dict[str, Any]:
     if strategies.is_chief(strategy):
         (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
-        report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
+        written = report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
+        seen.show_in_tensorboard(folder, written)
         files.write_json(folder / "result.json", result)
         print_result(result, folder)
     return result

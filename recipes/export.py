@@ -79,6 +79,7 @@ def run(settings: Settings) -> None:
     options = dict(classes=start.num_classes, classifier_activation=start.activation, name=model_name(start))
     model = start.build(side, pixels.channels, **options)
     print(f"{start.name}: {model.count_params():,} parameters, {side} px, {start.num_classes:,} classes, crop {crop}")
+    print(f"writing and checking {', '.join(settings.formats)} ...")
     try:
         if "saved_model" in settings.formats:
             classes = start.names()

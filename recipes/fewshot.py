@@ -67,6 +67,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trained.eval_batches(settings, strategy, test_source, start, side)  # checks its arguments before the work
     labels = subsets.read_labels(train_source)
     classes: dict[str, Any] = dict(num_classes=len(train_source.class_names), class_names=train_source.class_names)
+    shots = possible_shots(shots, labels, classes, strategy)
     drawn = {seed: fewshot.draw_examples(labels, max(shots), seed, **classes) for seed in seeds}
     needed = np.unique(np.concatenate(list(drawn.values())))
     train_source = subsets.subset(train_source, needed)
@@ -110,6 +111,16 @@ def run(settings: Settings) -> dict[str, Any] | None:
     return summary
 
 
+def possible_shots(
+    shots: list[int], labels: Any, classes: dict[str, Any], strategy: tf.distribute.Strategy
+) -> list[int]:
+    """Return the numbers of shots that every class can fill, and say which are skipped."""
+    shots, skipped = fewshot.possible_shots(labels, shots, **classes)
+    if skipped and strategies.is_chief(strategy):
+        print(skipped, flush=True)
+    return shots
+
+
 def print_table(scores: dict[int, list[float]], seeds: list[int]) -> list[dict[str, Any]]:
     """Print mean and deviation of the accuracies for each number of shots, and return them as rows."""
     print(f"{'shots':>5}  {'top-1':>8}  {'deviation':>9}  of seeds {', '.join(map(str, seeds))}")
@@ -146,8 +157,8 @@ def features_of(
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             print(f"{source.name}: {path} is damaged and is replaced")
-    label = f"{source.name}: features of"
-    with inputs.naming_unreadable_files(source), Progress(label, source.num_examples, "images") as progress:
+    label, quiet = f"{source.name}: features of", not strategies.is_chief(strategy)
+    with inputs.naming_unreadable_files(source), Progress(label, source.num_examples, "images", quiet) as progress:
         batches = trained.eval_batches(settings, strategy, source, start, side)
         values, labels = extract_features(model, batches, strategy, progress.update)
     if strategies.is_chief(strategy):

@@ -18,11 +18,11 @@ import keras
 import tensorflow as tf
 
 from keras_mixer import buckets, run_data
-from keras_mixer.cli import entry, inputs, sweep, trained, training, transfer
-from keras_mixer.cli.flags import command
+from keras_mixer.cli import entry, inputs, seen, sweep, trained, training, transfer
 from keras_mixer.cli.transfer import Settings
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import report_files
@@ -139,16 +139,16 @@ def report(settings: Settings, model: keras.Model, eval_source: Source, strategy
 
     batches = strategies.distribute(strategy, of_part, settings.batch_size)
     probabilities = losses.get_probabilities(settings.loss)
-    predictions = predict_images(model, batches, losses.get_loss(settings.loss), probabilities, strategy)
-    if not strategies.is_chief(strategy):
+    other = not strategies.is_chief(strategy)
+    with Progress("predicted", eval_source.num_examples, "images", quiet=other) as progress:
+        loss = losses.get_loss(settings.loss)
+        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
+    if other:
         return
     folder = buckets.path_of(settings.workdir)
     written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
-    print(
-        "\n".join(f"  {path}" for path in written)
-        + f"\nNext:\n  {command('predict')} --weights={settings.workdir} path/to/images\n"
-        f"  {command('plot')} --workdirs={settings.workdir}"
-    )
+    seen.show_in_tensorboard(folder, written, settings.total_steps or 0)
+    print("\n".join([*(f"  {path}" for path in written), seen.next_lines(settings, eval_source)]))
 
 
 if __name__ == "__main__":

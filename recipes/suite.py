@@ -62,16 +62,21 @@ def run(settings: Settings) -> None:
     # ---- Run what is not there yet; write the tables anew after each ----
     more = {name: value for name, value in given.items() if name not in suite_plan.FREE}
     fixed = {"recipe": "suite", "weights": start.name, "seeds": seeds, "finetune_flags": more}
+    todo = [job for job in jobs.values() if not job.why_not and not job.result()]
     with open_folder(settings, fixed) as folder:
-        for job in jobs.values():
-            if job.why_not or job.result():
-                continue
+
+        def write() -> str:
+            return suite_tables.write_tables(settings, folder, tables, jobs, start, given)
+
+        print(f"{write()}\n\n{len(todo)} parts to run; {folder / 'tables.md'} is written anew after each.", flush=True)
+        for number, job in enumerate(todo, start=1):
             if job.needs and not jobs[job.needs].result():
                 job.why_not = f"needs {job.needs}, which is not finished"
                 continue
-            suite_plan.run(job)
-            suite_tables.write_tables(settings, folder, tables, jobs, start, given)
-        suite_tables.write_tables(settings, folder, tables, jobs, start, given)
+            suite_plan.run(job, number, len(todo))
+            write()
+        if todo:
+            print(f"\n{write()}\n")
     for job in jobs.values():
         if job.why_not:
             print(f"{'FAILED' if job.failed else 'skipped'} {job.place}: {job.why_not}")

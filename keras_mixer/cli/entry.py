@@ -3,6 +3,7 @@
 It imports no framework. A command that needs TensorFlow imports `quiet_tensorflow` before anything else.
 """
 
+import io
 import logging
 import sys
 import warnings
@@ -32,6 +33,8 @@ def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt
     except ValueError as error:
         stop(_sentence(error))
     _set_up_logging()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log that is no terminal gets each line when it is said
     try:
         command(given)
     except KeyboardInterrupt:

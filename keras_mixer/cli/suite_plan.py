@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import shlex
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from keras_mixer.cli.flags import setting, settings_class
 from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint
 from keras_mixer.data import tasks
 from keras_mixer.starting_point import StartingPoint
+from keras_mixer.training.remaining import duration
 
 ITSELF = "ImageNet and ReaL: the checkpoint itself, not fine-tuned"
 REAL = "imagenet2012_real"
@@ -193,10 +195,12 @@ def missing(settings: Settings, dataset: str, splits: Any, manual: Any) -> str:
     return "" if settings.download else f"{where}; prepare it there, or give --download"
 
 
-def run(job: Job) -> None:
-    """Run a job to its end; a signal ends the suite with it."""
-    print(f"\n==== {job.place}", flush=True)
+def run(job: Job, number: int, of: int) -> None:
+    """Run a job to its end, with a line when it starts and when it ends; a signal ends the suite with it."""
+    name = f"[{number} of {of}] {job.place}"
+    print(f"\n{name}: {job.recipe} ...", flush=True)
     job.folder.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     code, errors, signum = jobs.run(job.command(), keep_errors=True)
     if signum:
         entry.stop("stopped; the same command continues.", 128 + signum)
@@ -208,3 +212,17 @@ def run(job: Job) -> None:
         job.failed = "TFDS could not download and prepare" not in job.why_not
         if job.failed:
             job.why_not = f"exit code {code}: {job.why_not}"
+    print(f"{name}: {outcome(job)}, {duration(time.monotonic() - began)}", flush=True)
+
+
+def outcome(job: Job) -> str:
+    """Return in a few words what a job that has ended has found."""
+    result = job.result()
+    if job.why_not or not result:
+        return "failed" if job.failed else "skipped"
+    if job.recipe == "fewshot":
+        return ", ".join(f"{row['shots']} shots {row['top1']:.1%}" for row in result["results"])
+    if job.recipe == "suite":
+        return f"{result['images_per_second_per_core']:.3g} images/s/core"
+    names = {"real_top1": "ReaL top-1", "top1": "top-1"}
+    return ", ".join(f"{name} {result[key]:.1%}" for key, name in names.items() if key in result)

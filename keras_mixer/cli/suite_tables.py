@@ -22,9 +22,9 @@ def write_tables(
     jobs: dict[str, Job],
     start: StartingPoint,
     given: Any,
-) -> None:
-    """Write tables.md, tables.csv and tasks.csv from the results that are there."""
-    seeds = list(map(str, settings.seeds))
+) -> str:
+    """Write tables.md, tables.csv and tasks.csv from the results that are there; return the tables of tables.md."""
+    seeds, drawn = list(map(str, settings.seeds)), []
     text, all_rows, parts = [f"# {start.name}, beside the figures of the paper\n"], [], []
     protocol = f"Mean of seeds {', '.join(seeds)} (± population deviation); rate from each task's grid."
     changed = [f"--{name}={value}" for name, value in given.items() if name not in suite_plan.PASSED_ON]
@@ -58,7 +58,8 @@ def write_tables(
             "pre_trained_on": suite_plan.pre_training(start),
             "core_days": rows[0]["core_days"] or _core_days(start),
         }
-        text += [paper_tables.markdown(table, rows), *([f"{suite_plan.ITSELF}.\n"] if itself else [])]
+        drawn.append(paper_tables.markdown(table, rows))
+        text += [drawn[-1], *([f"{suite_plan.ITSELF}.\n"] if itself else [])]
         if speed:
             text.append(f"This machine: {speed['machine']}, batch {speed['batch_size']}.\n")
         all_rows += rows
@@ -72,6 +73,7 @@ def write_tables(
     contents |= {"tables.csv": paper_tables.csv_text(all_rows), "tasks.csv": paper_tables.csv_text(parts)}
     for file_name, content in contents.items():
         files.write_text(folder / file_name, content)
+    return "\n".join(drawn).rstrip()
 
 
 def _core_days(start: StartingPoint) -> float | None:

@@ -58,6 +58,7 @@ def measure_throughput(settings: Settings, start: StartingPoint, side: int, give
         except tf.errors.ResourceExhaustedError:
             break
         rate = steps * batch_size * replicas / (time.perf_counter() - began)
+        print(f"batch {batch_size}: {rate / cores:.4g} images/s/core", flush=True)
         if rate < 0.9 * best[0]:
             break
         best = max(best, (rate, batch_size))

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer import files
-from keras_mixer.cli import inputs
+from keras_mixer.cli import faster, inputs, seen
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -16,6 +16,7 @@ from keras_mixer.data.source import Source
 from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training import freezing, loop, lora, losses, optimizers, schedules, strategies, workdir
 from keras_mixer.training.step import Execution, Trainer
+from keras_mixer.training.telling import Telling
 
 # What may change between a run and its continuation.
 FREE = {
@@ -134,6 +135,9 @@ def train_and_evaluate(
         few = settings.with_values(batch_size=min(16, settings.batch_size))
         return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))[0]
 
+    told = Telling(
+        preview, _hyper_parameters(settings), eval_source.num_examples, faster.advice_for(settings, steps.total)
+    )
     fixed, details = _description(settings, model, train_source, eval_source, steps)
     with workdir.open_workdir(settings.workdir, fixed | (started_from or {}), details, settings.overwrite, chief) as at:
         with loop.naming_lost_worker(trainer):
@@ -153,7 +157,7 @@ def train_and_evaluate(
                 steps.total,
                 loop.Intervals(settings.checkpoint_steps, steps.log, steps.evaluation, settings.keep_checkpoints),
                 evaluate=make_evaluator(model, distributed, trainer.image_loss, strategy),
-                preview=preview,
+                told=told,
             )
         return _finish(settings, trainer, eval_source, steps, summary, at)
 
@@ -172,6 +176,12 @@ def _description(
     }
     details = {"flags": settings.as_json(), "num_parameters": model.count_params(), "versions": inputs.versions()}
     return fixed, details
+
+
+def _hyper_parameters(settings: Training) -> dict[str, bool | int | float | str]:
+    """Return what TensorBoard compares between runs: what determines a run, in its types; None is left out."""
+    values = {name: ",".join(v) if isinstance(v, list) else v for name, v in settings.as_json(FREE).items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _announcement(
@@ -205,11 +215,14 @@ def _finish(
     }
     lora.merge_lora(trainer.model)
     if strategies.is_chief(trainer.strategy):
+        print(f"saving {at / 'model.keras'} ...", flush=True)
         workdir.save_model(at / "model.keras", trainer.model)
         files.write_json(at / "result.json", result)
         print(
             f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
             f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
-            f"{summary['images_per_second'] or 0:.0f} images/s."
+            f"{summary['images_per_second'] or 0:.0f} images/s.",
+            flush=True,
         )
+        seen.write_curves(at, settings)
     return result

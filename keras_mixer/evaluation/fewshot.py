@@ -50,6 +50,35 @@ def draw_examples(
     return np.concatenate([np.random.default_rng([seed, k]).permutation(g)[:shots] for k, g in enumerate(groups)])
 
 
+def possible_shots(
+    labels: ArrayLike, shots: Sequence[int], num_classes: int, class_names: Sequence[str]
+) -> tuple[list[int], str]:
+    """Return those of `shots` that every class can fill, ascending, and a sentence about the others, "" for none.
+
+    Args:
+        labels: (N,) whole numbers from 0.
+        shots: numbers of examples per class.
+        num_classes: K.
+        class_names: K names for the sentence.
+
+    Raises:
+        ValueError: where none is left.
+
+    Example:
+        >>> possible_shots([0, 0, 0, 1, 1], (1, 2, 5, 10), 2, ["cat", "dog"])
+        ([1, 2], "skipped shots 5, 10: class 'dog' has 2 training images.")
+    """
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    k = int(counts.argmin())
+    left = sorted(n for n in shots if n <= counts[k])
+    skipped = sorted(set(shots) - set(left))
+    has = f"class {class_names[k]!r} has {counts[k] or 'no'} training image{'' if counts[k] == 1 else 's'}"
+    if not left:
+        remedy = f"use at most {counts[k]}, or add images" if counts[k] else "add images, or remove the class"
+        raise ValueError(f"shots: {has}, fewer than {min(shots)}; {remedy}.")
+    return left, f"skipped shots {', '.join(map(str, skipped))}: {has}." if skipped else ""
+
+
 def fit_least_squares(features: ArrayLike, labels: ArrayLike, num_classes: int, l2: float = 1024.0) -> Fit:
     """Return what minimises |X W - Y|^2 + l2 |W|^2, in float64.
 

@@ -1,6 +1,5 @@
 """Curves of training runs, drawn over each other."""
 
-import pathlib
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_mixer import files
+from keras_mixer import buckets, files
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.training import metrics
 from keras_mixer.training.metrics import Run
@@ -37,6 +36,8 @@ PANELS = (
     ("norm: gradient solid, weight dotted", {"gradient_norm": EXACT, "weight_norm": OTHER}),
 )
 SMOOTHED = ("train_loss", "train_top1", "images_per_second", "gradient_norm")
+MEANS = SMOOTHED  # what a row holds the mean of, since the row before
+SHORT_ROW = 0.5  # of the steps of the row before; a last row of fewer is not drawn
 FROM_ZERO = ("learning rate", "images/s")
 FEW_POINTS = 25  # up to so many are marked
 MOST_SETTINGS, LONGEST_LINE = 5, 130  # of the title, lines and characters
@@ -81,7 +82,7 @@ def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = 
         ValueError: for a value outside these, a folder given twice, or without matplotlib.
         OSError: where the file cannot be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = buckets.path_of(path, "output")
     names = metrics.run_names([run.folder for run in runs])
     smoothed([], smooth)  # checks the weight
     if x not in AXES:
@@ -103,7 +104,7 @@ def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = 
     for axes, (title, styles) in zip(grid, panels, strict=False):
         for run, colour in zip(runs, colours, strict=True):
             for column, style in styles.items():
-                at, values = run.series(column, x)
+                at, values = _curve(run, column, x)
                 weight = smooth if column in SMOOTHED else 0
                 style = style | dict(color=colour, marker="." if len(at) <= FEW_POINTS else "")
                 if weight:
@@ -126,6 +127,19 @@ def write_curves(path: Path, runs: Sequence[Run], smooth: float = 0.0, x: str = 
     except RuntimeError as error:  # .pgf without LaTeX
         raise ValueError(f"output: matplotlib cannot write {path} ({error}); choose .png, .svg or .pdf.") from None
     return names
+
+
+def _curve(run: Run, column: str, x: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a curve: of what is a mean over steps, without a last row of few steps.
+
+    Where the last step is no multiple of those between rows, the last row is a mean over what was left, perhaps a
+    single batch: beside the rows before it is noise, and nearly above them.
+    """
+    at, values = run.series(column, x)
+    steps = run.series(column)[0]
+    if column in MEANS and len(steps) > 2 and steps[-1] - steps[-2] < SHORT_ROW * (steps[-2] - steps[-3]):
+        return at[:-1], values[:-1]
+    return at, values
 
 
 def _colours(number: int) -> list[Colour]:

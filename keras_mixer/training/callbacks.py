@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hyper_parameters
 from tqdm import tqdm
 
 from keras_mixer import files
-from keras_mixer.training import checkpoints, ema, signals, strategies
+from keras_mixer.training import checkpoints, ema, remaining, signals, strategies, telling
 from keras_mixer.training.metrics import MetricsFile
 from keras_mixer.training.step import STATISTICS
+from keras_mixer.training.telling import Telling
 from keras_mixer.types import Tensor
 
 logger = logging.getLogger("keras_mixer")
 SCORES = ("loss", "top1", "top5")
 Evaluate = Callable[[], dict[str, float]]  # loss, top1, top5 and num_examples of the present weights
-Preview = Callable[[], tf.Tensor]  # images (N, H, W, 3) in [-1, 1]
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -72,7 +73,7 @@ class Log(_StepCallback):
         log_steps: steps between two rows.
         eval_steps: steps between two evaluations.
         evaluate: what is asked every `eval_steps`; None for no evaluation while training.
-        preview: gives images to show in TensorBoard at the first step; None for none.
+        told: what else it shows and says.
 
     Attributes:
         running: sums since the last row and the number of their steps, which belong to a checkpoint.
@@ -86,10 +87,10 @@ class Log(_StepCallback):
         log_steps: int,
         eval_steps: int,
         evaluate: Evaluate | None,
-        preview: Preview | None = None,
+        told: Telling = Telling(),  # noqa: B008 - it is frozen
     ) -> None:
         super().__init__()
-        self.workdir, self.batch_size, self.preview = workdir, batch_size, preview
+        self.workdir, self.batch_size, self.told = workdir, batch_size, told
         self.log_steps, self.eval_steps, self.evaluate = log_steps, eval_steps, evaluate
         self.running = np.zeros(len(STATISTICS) + 1)
         self.evaluation: dict[str, float] = {}
@@ -103,6 +104,9 @@ class Log(_StepCallback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         super().on_train_begin(logs)
+        passes = 2 if self.model.optimizer.use_ema else 1
+        images = passes * self.told.eval_images if self.evaluate else 0
+        self.remaining = remaining.Remaining(self.total_steps, self.batch_size, self.eval_steps, images)
         if self.workdir is None:
             return
         self.metrics = MetricsFile(self.workdir / "metrics.csv", self.last_step)
@@ -113,16 +117,22 @@ class Log(_StepCallback):
             total=self.total_steps, initial=self.last_step, unit="step", disable=not terminal, dynamic_ncols=True
         )
         self.say: Callable[[str], None] = tqdm.write if terminal else lambda text: print(text, flush=True)
-        if self.preview is not None and self.last_step == 0:
-            images = self.preview()
-            with self._naming_tensorboard(), self.writer.as_default(step=0):
-                tf.summary.image("training_images", images / 2 + 0.5, max_outputs=len(images))
+        if not terminal:
+            going_on = f"going on after step {self.last_step:,}; " if self.last_step else ""
+            self.say(f"{going_on}compiling the training step ...")
+        shown = self.told.preview() if self.told.preview and self.last_step == 0 else None
+        with self._naming_tensorboard(), self.writer.as_default(step=0):
+            if self.told.settings:
+                hyper_parameters.hparams(dict(self.told.settings))
+            if shown is not None:
+                tf.summary.image("training_images", shown / 2 + 0.5, max_outputs=len(shown))
 
     def on_step(self, step: int) -> None:
         if self.clock is None:  # the first execution traces and compiles
             self.clock = time.perf_counter()
         else:
             self.window += step - self.last_step
+        self._foresee(step)
         self.running += [*self.model.rows.sum(axis=0, dtype=np.float64), len(self.model.rows)]
         evaluating = self.evaluate is not None and self.due(step, self.eval_steps)
         logging = evaluating or self.due(step, self.log_steps)
@@ -150,10 +160,23 @@ class Log(_StepCallback):
             "images_per_second": round(speed, 1),
         }
         if evaluating:
+            began, expected = time.perf_counter(), self.remaining.evaluation_seconds()
+            if expected > telling.LONG_EVALUATION and self.workdir is not None:
+                self.say(f"evaluating: about {remaining.duration(expected)} ...")
             row |= self.evaluate_now()
+            self.remaining.paused(time.perf_counter() - began)
         if self.metrics is not None:
             self._write(row)
         self.clock, self.window = time.perf_counter(), 0
+
+    def _foresee(self, step: int) -> None:
+        """Say once how long the run will take, where it takes long; on a terminal the bar says it."""
+        seconds = self.remaining.executed(step, time.perf_counter())
+        if seconds is None or seconds < remaining.WORTH_SAYING or self.workdir is None:
+            return
+        advice = list(self.told.advice(seconds)) if self.told.advice else []
+        if advice or not sys.stderr.isatty():
+            self.say("\n".join([self.remaining.sentence(step, seconds), *advice]))
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the weights, and their average where there is one; return the row's values."""
@@ -175,7 +198,7 @@ class Log(_StepCallback):
             for name, value in row.items():
                 if name != "step":
                     tf.summary.scalar(name, value)
-        self.say(_line(row, self.total_steps))
+        self.say(telling.line(row, self.total_steps))
 
     def close(self) -> None:
         """Close the files; to be called however training ends."""
@@ -210,15 +233,6 @@ def _reason(error: tf.errors.OpError) -> str:
 def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Tensor:
     schedule = optimizer._learning_rate
     return schedule(step) if callable(schedule) else optimizer.learning_rate
-
-
-def _line(row: dict[str, float], total_steps: int) -> str:
-    parts = [f"step {row['step']}/{total_steps}", f"lr {row['learning_rate']:.2e}", f"loss {row['train_loss']:.4f}"]
-    if "eval_top1" in row:
-        parts += [f"eval loss {row['eval_loss']:.4f}", f"eval top1 {row['eval_top1']:.2%}"]
-    if "ema_top1" in row:
-        parts += [f"ema top1 {row['ema_top1']:.2%}"]
-    return "  ".join([*parts, f"{row['images_per_second']:.0f} images/s"])
 
 
 class Checkpoint(_StepCallback):

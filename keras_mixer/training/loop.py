@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_mixer.training import callbacks, checkpoints, signals, strategies
 from keras_mixer.training.step import CountSteps, Execution, Trainer
+from keras_mixer.training.telling import Telling
 from keras_mixer.types import Loss
 
 
@@ -108,7 +109,7 @@ def train(
     intervals: Intervals = Intervals(),
     *,
     evaluate: callbacks.Evaluate | None = None,
-    preview: callbacks.Preview | None = None,
+    told: Telling = Telling(),  # noqa: B008 - it is frozen
 ) -> dict[str, Any]:
     """Train to `total_steps`, from the newest checkpoint in the workdir if it has one.
 
@@ -121,7 +122,7 @@ def train(
         total_steps: of the whole run.
         intervals: when to save, to log and to evaluate.
         evaluate: from `evaluation.predictions.make_evaluator`; None for no evaluation.
-        preview: gives images in [-1, 1] that TensorBoard shows as an example of a training batch.
+        told: what the run shows in TensorBoard and says beside its numbers.
 
     Returns:
         dict of start_step; evaluation, the last one, empty without `evaluate`; and of this process, without evaluation
@@ -135,7 +136,7 @@ def train(
         files.SaveError: if the disk is full; the checkpoints before are on disk.
     """
     written, each = workdir if strategies.is_chief(trainer.strategy) else None, intervals
-    log = callbacks.Log(written, trainer.batch_size, each.log_steps, each.eval_steps, evaluate, preview)
+    log = callbacks.Log(written, trainer.batch_size, each.log_steps, each.eval_steps, evaluate, told)
     state = lambda: trainer.state() | {"log/running": log.running}
     saving = callbacks.Checkpoint(
         written and written / "checkpoints", each.checkpoint_steps, state, each.keep_checkpoints

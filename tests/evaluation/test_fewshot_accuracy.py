@@ -131,3 +131,28 @@ def test_bad_input_is_one_sentence(change, message):
     arguments = dict(train_features=F, train_labels=L, test_features=F, test_labels=L, shots=2) | change
     with pytest.raises(ValueError, match=message):
         _accuracy(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("counts", "shots", "left", "sentence"),
+    [
+        ([9, 9], (5, 1), [1, 5], ""),
+        ([9, 4], (10, 1, 5), [1], "skipped shots 5, 10: class 'dog' has 4 training images."),
+        ([1, 9], (1, 2), [1], "skipped shots 2: class 'cat' has 1 training image."),
+    ],
+)
+def test_shots_that_a_class_cannot_fill_are_skipped(counts, shots, left, sentence):
+    labels = np.repeat([0, 1], counts)
+    assert fewshot.possible_shots(labels, shots, 2, ["cat", "dog"]) == (left, sentence)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([9, 1], "shots: class 'dog' has 1 training image, fewer than 2; use at most 1, or add images."),
+        ([9, 0], "shots: class 'dog' has no training images, fewer than 2; add images, or remove the class."),
+    ],
+)
+def test_where_no_shots_are_left_it_says_why(counts, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fewshot.possible_shots(np.repeat([0, 1], counts), (5, 2), 2, ["cat", "dog"])

@@ -135,6 +135,18 @@ def test_the_picture_shows_each_run_in_its_colour_and_replaces_an_older_one(tmp_
     assert [p.name for p in path.parent.iterdir()] == ["curves.png"]
 
 
+def test_a_last_row_of_few_steps_is_no_spike_at_the_end(tmp_path):
+    """The mean of a single batch; evaluations, and means over as many steps as before, are drawn."""
+    rows = [HEADER, *(f"{n},0.1,{2 - n / 100},0.5,{2 - n / 100},0.5,1.0,100.0" for n in (20, 40, 60))]
+    for name, last, points in (("short", 61, [20, 40, 60]), ("whole", 70, [20, 40, 60, 70])):
+        run = _run(tmp_path / name, [*rows, f"{last},0.1,9.0,0.0,1.2,0.5,1.0,900.0"])
+        for column in ("train_loss", "train_top1", "images_per_second"):
+            assert curves._curve(run, column, "step")[0].tolist() == points
+        assert curves._curve(run, "train_loss", "images")[0].tolist() == [10 * n for n in points]
+        assert curves._curve(run, "eval_loss", "step")[0].tolist() == [20, 40, 60, last]
+        assert curves._curve(run, "learning_rate", "step")[0].tolist() == [20, 40, 60, last]
+
+
 @pytest.mark.parametrize("norm", ["2.5", "0"])
 def test_norms_get_a_panel_where_a_run_has_them(tmp_path, norm):
     plain = _run(tmp_path / "a")

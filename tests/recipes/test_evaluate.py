@@ -56,7 +56,9 @@ def test_it_finds_what_the_training_run_found(run, finished):
     assert 0.2 < ours["top1"] < 1
     assert ours["images_per_second"] > 0
     assert ours["published"] == {}
-    assert {path.name for path in folder.iterdir()} == FILES  # nothing temporary
+    assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}  # nothing temporary
+    events = [e for f in (folder / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
+    assert {v.tag for e in events for v in e.summary.value} == {"confusion", "mistakes"}
 
 
 def test_tables_and_pictures_are_of_the_same_images(run, finished):

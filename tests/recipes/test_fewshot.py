@@ -101,15 +101,19 @@ def test_photographs_are_cropped_as_the_authors_do_for_released_weights_and_as_t
     assert finished[3]["crop"] == "none"  # digits are drawn signs
 
 
-def test_a_class_with_too_few_images_is_named(finished, tmp_path):
+def test_shots_that_a_class_cannot_fill_are_skipped(finished, tmp_path):
+    """A tenth of each class, at least one image, is held out, so that 'dog' has 2 left."""
     _write_images(tmp_path / "images")
     flags = [f"--weights={finished[0]}", f"--dataset={tmp_path / 'images'}", f"--workdir={tmp_path / 'work'}"]
-    result = run_recipe("fewshot", *flags, "--shots=1,4", check=False)
+    result = run_recipe("fewshot", *flags, "--shots=3,4", check=False)
     assert result.returncode == 2
-    assert result.stderr == (  # a tenth of each class, at least one image, is held out
-        "error: shots: class 1, 'dog', has 2 training examples, fewer than 4 shots; use at most 2, or add examples.\n"
+    assert result.stderr == (
+        "error: shots: class 'dog' has 2 training images, fewer than 3; use at most 2, or add images.\n"
     )
     assert not (tmp_path / "work").exists()
+    result = run_recipe("fewshot", *flags, "--seeds=0")
+    assert "skipped shots 5, 10, 25: class 'dog' has 2 training images.\n" in result.stdout
+    assert [row["shots"] for row in json.loads((tmp_path / "work" / "result.json").read_text())["results"]] == [1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tiny import write_checkpoint
 from trained import ROOT, run_recipe, trained_run
 
@@ -55,7 +57,29 @@ def test_one_short_command_makes_a_classifier_of_a_folder(finished):
     for name in ("confusion.png", "mistakes.csv", "classes.csv", "model.keras"):
         assert (workdir / name).stat().st_size, name
         assert name == "model.keras" or name in process.stdout
-    assert "python recipes/predict.py" in process.stdout
+    assert "compiling the training step ..." in process.stdout
+    with Image.open(workdir / "curves.png") as picture:
+        assert picture.width > 500
+    events = [e for f in (workdir / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
+    tags = {v.tag for e in events for v in e.summary.value}
+    assert tags >= {"confusion", "mistakes", "train_loss", "_hparams_/session_start_info"}
+
+
+def test_what_it_says_to_do_next_runs(finished, tmp_path):
+    workdir, process = finished
+    lines = process.stdout.split("Next:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == ["open", "python", "python", "python", "open", "tensorboard"]
+    assert lines[0].strip() == f"open {workdir}/report.html"
+    assert lines[3].strip() == f"python recipes/export.py --weights={workdir} --formats=saved_model,web"
+    assert (workdir / "curves.png").exists()
+    assert f"open {workdir}/curves.png" in lines[4]
+    predict, evaluate = (shlex.split(line)[1:] for line in lines[1:3])
+    assert predict[0] == "recipes/predict.py"
+    assert "digit_" in run_recipe("predict", *predict[1:]).stdout  # one of the pictures of the folder
+    assert evaluate[0] == "recipes/evaluate.py"
+    run_recipe("evaluate", *evaluate[1:], f"--workdir={tmp_path}", "--nopictures")
+    results = [json.loads((folder / "result.json").read_text()) for folder in (workdir, tmp_path)]
+    assert results[0]["top1"] == results[1]["top1"]
 
 
 @pytest.mark.slow

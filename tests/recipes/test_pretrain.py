@@ -61,6 +61,19 @@ def test_all_promised_files_are_there_and_true(finished):
     assert float(rows[-1]["eval_top1"]) == pytest.approx(summary["top1"])
     events = [e for f in (folder / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
     assert {v.tag for e in events for v in e.summary.value} >= {"train_loss", "learning_rate", "eval_top1"}
+    assert {"dropout_rate": 0.1, "batch_size": 16.0}.items() <= _hyper_parameters(events).items()
+    assert "compiling the training step ..." in result.stdout
+    assert " of 12: about" not in result.stdout  # it is over sooner than it is worth saying
+
+
+def _hyper_parameters(events):
+    """What TensorBoard's plugin reads: name -> number or text."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    value = next(v for e in events for v in e.summary.value if v.tag == "_hparams_/session_start_info")
+    data = plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    values = data.session_start_info.hparams
+    return {name: getattr(values[name], values[name].WhichOneof("kind")) for name in values}
 
 
 def test_final_model_has_the_reported_accuracy_by_a_second_count(finished):

@@ -6,6 +6,7 @@ ones. What the tables say is checked in tests/evaluation/test_tables.py.
 
 import csv
 import json
+import re
 import signal
 import time
 
@@ -83,6 +84,7 @@ def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_d
     errors = process.communicate(timeout=100)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "error: stopped; the same command continues." in errors
+    assert "| not run | not run | 0 of 5 tasks |" in (folder / "tables.md").read_text()  # it is there from the start
     assert not (folder / "table3" / "imagenet" / "result.json").exists()
 
     # ---- The rest: one task fails, three have no data, and ImageNet is finished ----
@@ -94,6 +96,21 @@ def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_d
         "model.keras is not of a run of this package" in result.stdout.split("FAILED table3/cifar10: exit code 2: ")[1]
     )
     assert result.stderr.strip().splitlines()[-1] == "error: table3/cifar10 failed; the same command tries again."
+    before, *_ = result.stdout.split("[1 of 4] ")
+    assert "| not run | not run | 0 of 5 tasks |" in before  # the tables at once, and the published rows in them
+    assert "4 parts to run; " in before
+    assert result.stdout.split("[4 of 4] ")[-1].count("| 66.67 | 71.43 | 1 of 5 tasks |") == 1  # and in the end
+    lines = result.stdout.splitlines()
+    for number, place, found in (
+        (1, "cifar10", "failed"),
+        (2, "imagenet", "top-1 66.7%"),
+        (3, "real/seed_0", "ReaL top-1 71.4%"),
+        (4, "throughput", " images/s/core"),
+    ):
+        start, end = [line for line in lines if line.startswith(f"[{number} of 4] table3/{place}: ")]
+        assert start.endswith(" ...")
+        assert found in end
+        assert re.search(r", \d+ (s|min)$", end)
     for name in ("oxford_flowers102:2.*.*", "oxford_iiit_pet:4.*.*", "cifar100:3.*.*"):
         reason = f"{name} is not prepared in {data_dir}; prepare it there, or give --download"
         assert reason in result.stdout
@@ -119,7 +136,8 @@ def test_a_suite_is_killed_goes_on_past_a_failure_and_then_has_nothing_left_to_d
     before = _times(folder)
     result = run_recipe("suite", *flags, "--tasks=imagenet", check=False)
     assert result.returncode == 0, result.stderr
-    assert "====" not in result.stdout
+    assert "0 parts to run; " in result.stdout
+    assert "[1 of" not in result.stdout
     assert _times(folder) == before
     assert "| 66.67 | 71.43 | 1 of 5 tasks |" in (folder / "tables.md").read_text()
 

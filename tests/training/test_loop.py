@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import types
 
 import keras
@@ -10,7 +11,19 @@ import pytest
 import tensorflow as tf
 
 import keras_mixer
-from keras_mixer.training import callbacks, checkpoints, loop, losses, optimizers, schedules, signals, step, workdir
+from keras_mixer.training import (
+    callbacks,
+    checkpoints,
+    loop,
+    losses,
+    optimizers,
+    remaining,
+    schedules,
+    signals,
+    step,
+    telling,
+    workdir,
+)
 
 STEPS = 12
 RATES = dict(dropout_rate=0.1, stochastic_depth_rate=0.2)
@@ -35,7 +48,7 @@ class _Killed(Exception):
     pass
 
 
-def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_decay=0.9, **kwargs):
+def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_decay=0.9, told=None, **kwargs):
     """Train as a recipe does; `stop_after` ends the process's part of the run early, as a kill would."""
     keras.utils.set_random_seed(0)
     with STRATEGY.scope():
@@ -57,7 +70,14 @@ def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_dec
 
         trainer.begin_execution = killed
     with workdir.open_workdir(folder, {}) as path, contextlib.suppress(_Killed):
-        loop.train(trainer, batches, path, total_steps, loop.Intervals(checkpoint_steps=4, log_steps=3))
+        loop.train(
+            trainer,
+            batches,
+            path,
+            total_steps,
+            loop.Intervals(checkpoint_steps=4, log_steps=3),
+            told=told or telling.Telling(),
+        )
     return trainer.state()
 
 
@@ -113,6 +133,20 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path,
     assert before.name == "step_00000004.npz"
     for name, value in straight[0].items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+
+
+def test_the_log_says_what_it_waits_for_and_how_long_it_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(remaining, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(remaining, "WORTH_SAYING", 0.0)
+    told = telling.Telling(advice=lambda seconds: [f"advice for {seconds > 0}"])
+    _train(tmp_path, total_steps=6, told=told)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "compiling the training step ..."
+    assert lines[1].startswith("step 3/6 ")
+    assert re.fullmatch(r"step 4 of 6: about \d+ s here \([\d.]+ images/s\)", lines[2])
+    assert lines[3] == "advice for True"
+    _train(tmp_path, total_steps=9)
+    assert capsys.readouterr().out.splitlines()[0] == "going on after step 6; compiling the training step ..."
 
 
 def test_no_usable_checkpoint_is_an_error_not_a_restart(tmp_path):
