@@ -20,13 +20,15 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer import files
-from keras_mixer.cli import entry, inputs, trained
+from keras_mixer.cli import entry, inputs, page_evidence, pages, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.page_evidence import Asked
 from keras_mixer.cli.settings import Measuring
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files
-from keras_mixer.evaluation.predictions import predict_images
+from keras_mixer.evaluation.predictions import Predictor
+from keras_mixer.report import evidence, kept, page
 from keras_mixer.training import losses, strategies
 
 PUBLISHED_SIZE = 224  # pixels, at which the released checkpoints' accuracies were measured
@@ -53,7 +55,7 @@ def run(settings: Settings) -> dict[str, Any]:
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)
     start = trained.find(settings)
-    settings = settings.filled(crop=start.settings.get("crop") or "resmall")
+    given, settings = settings, settings.filled(crop=start.settings.get("crop") or "resmall")
     trained.check_batch(settings.batch_size, strategy)
     side, pixels = start.side(settings.image_size), start.pixels(**settings.pixels())
     loss_name = settings.loss or start.settings.get("loss", "softmax")
@@ -70,21 +72,18 @@ def run(settings: Settings) -> dict[str, Any]:
         model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
     folder = trained.open_results_folder(settings.workdir, strategy)
     probabilities = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}[loss_name]
+    predictor = Predictor(model, loss, probabilities, strategy)
     began = time.perf_counter()
     with inputs.naming_unreadable_files(source), Progress("evaluated", source.num_examples, "images") as progress:
-        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
+        predictions = predictor.predict(batches, progress.update)
     seconds = time.perf_counter() - began
 
     # ---- Numbers and files ----
     result = {"recipe": "evaluate", "weights": start.name, "dataset": source.name, **predictions.totals()}
     if label_sets is not None:
         result |= real.real_accuracy(predictions.predicted, label_sets)
-    published = {}
-    if side == PUBLISHED_SIZE:
-        has_real = label_sets is not None
-        published = published_accuracy(settings, has_real)
     result |= {
-        "published": published,
+        "published": published_accuracy(settings, side, label_sets is not None),
         "loss_function": loss_name,
         "image_size": side,
         "crop": settings.crop if source.photographs else "none",
@@ -94,18 +93,33 @@ def run(settings: Settings) -> dict[str, Any]:
         "images_per_second": len(predictions.labels) / seconds,
         "flags": settings.as_json(),
         "versions": inputs.versions(),
+        **pages.about("evaluate", given, settings),
     }
     if strategies.is_chief(strategy):
-        (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
-        report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
-        files.write_json(folder / "result.json", result)
+        permute = trained.permutation_of(start, side)
+        asked = Asked(model, predictor, predictions, source, shown, strategy, settings.batch_size, permute)
+        write(folder, settings, asked, result)
         print_result(result, folder)
     return result
 
 
-def published_accuracy(settings: Settings, has_real: bool) -> dict[str, Any]:
+def write(folder: pathlib.Path, settings: Settings, asked: Asked, result: dict[str, Any]) -> None:
+    """Write what the model gets wrong, then the numbers, then the page of all of it."""
+    for name in ("result.json", kept.NAME, page.NAME):  # they come last, so that they never belong to other files
+        (folder / name).unlink(missing_ok=True)
+    _, seen = page_evidence.write_files(folder, asked, settings.dataset, settings.pictures)
+    files.write_json(folder / "result.json", result)
+    with pages.sparing_the_run(folder):
+        found = page_evidence.of_images(asked, seen, settings.pictures) | evidence.of_data(evaluation=asked.source)
+        kept.keep(folder, found | (page_evidence.of_weights(asked.model) if settings.pictures else {}), anew=True)
+        pages.write(settings.workdir)
+
+
+def published_accuracy(settings: Settings, side: int, has_real: bool) -> dict[str, Any]:
     """Return what was published for a released checkpoint on this dataset: metric -> source -> fraction."""
+    if side != PUBLISHED_SIZE:
+        return {}
     asked = ("imagenet1k" if settings.weights == "imagenet" else settings.weights, f"mixer{settings.model}")
     for fact in keras_mixer.list_weights():
         if (fact["weights"], fact["model"].lower()) == asked and settings.eval_split in (None, "validation"):
@@ -128,7 +142,7 @@ def print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
             print(f"  {name:18} {result[key]:8.2%}  of {result[counts[key]]:,} images{skipped}{others}")
     print(f"  {'loss':18} {result['loss']:8.4f}  ({result['loss_function']} cross-entropy)")
     print(f"  {'calibration error':18} {result['expected_calibration_error']:8.4f}")
-    print(f"Numbers, tables and pictures of what it gets wrong are in {folder}: result.json, classes.csv, ...")
+    print(f"Numbers, tables and pictures of what it gets wrong are in {folder}: report.html, result.json, ...")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 import keras_mixer
-from keras_mixer.cli import entry, inputs, presets, run_plan, training
+from keras_mixer.cli import entry, inputs, pages, presets, run_plan, training
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Training
 from keras_mixer.paper import HEAD_BIAS, I1K, MODELS
@@ -80,8 +80,10 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
-    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps, started_from=row)
+    origin = training.Origin(pages.about("pretrain", given, settings), row)
+    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps, origin=origin)
     if result and strategies.is_chief(strategy):
+        pages.write_last(settings.workdir)
         print(
             f"In Python: run = keras_mixer.load_run('{settings.workdir}') has predict, model and class_names. Next:\n"
             f"  {command('plot')} --workdirs={settings.workdir}    # curves as a picture\n"

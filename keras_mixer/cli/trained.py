@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -65,16 +66,20 @@ def eval_batches(
     settings: Measuring, strategy: tf.distribute.Strategy, source: Source, start: StartingPoint, side: int
 ) -> tf.data.Dataset:
     """Return one pass over a source as the weights of `start` want it, shared by the replicas of a strategy."""
-    kind, seed = start.permutation
-    pixels = start.pixels(**settings.pixels())
+    permute, pixels = permutation_of(start, side), start.pixels(**settings.pixels())
     options: dict[str, Any] = dict(batch_size=settings.batch_size, image_size=side, crop=settings.crop, pixels=pixels)
 
     def of_part(part: tuple[int, int]) -> tf.data.Dataset:
-        batches = pipeline.eval_batches(source, part=part, **options)
-        return permutations.permute_batches(batches, kind, side, start.sizes["patch_size"], seed)
+        return permute(pipeline.eval_batches(source, part=part, **options))
 
     of_part((0, 1))  # a bad argument shows here, and as itself
     return strategies.distribute(strategy, of_part, settings.batch_size)
+
+
+def permutation_of(start: StartingPoint, side: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Return what puts the pixels of batches in the order that the weights of `start` want them in."""
+    kind, seed = start.permutation
+    return lambda batches: permutations.permute_batches(batches, kind, side, start.sizes["patch_size"], seed)
 
 
 def check_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:

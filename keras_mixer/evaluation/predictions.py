@@ -231,8 +231,8 @@ class Predictor:
 
     def predict(self, batches: Batches, on_batch: Callable[[int], None] | None = None) -> Predictions:
         """Return the `Predictions` of every image of one pass; arguments and errors are those of `predict_images`."""
-        *values, _ = self._each(batches, on_batch)
-        found = Predictions(*values, num_classes=self.num_classes)
+        labels, predicted, confidence, rank, losses, _ = self._each(batches, on_batch)
+        found = Predictions(labels, predicted, confidence, rank, losses, num_classes=self.num_classes)
         bad = found.rank == NOT_FINITE
         if bad.any():
             raise ValueError(
@@ -249,8 +249,8 @@ class Predictor:
 def class_rows(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float | str]]:
     """Return a dict for each class, with "" for what has no value, such as the accuracy of a class without images.
 
-    It has class, name, images, correct, top1, top5, mean_confidence (of the class's images); predicted (images taken for
-    it), precision (of those the part that is right), recall (which is top1) and f1, their harmonic mean.
+    It has class, name, images, correct, top1, top5, mean_confidence (of the class's images); predicted (images taken
+    for it), precision (of those the part that is right), recall (which is top1) and f1, their harmonic mean.
     """
     rows = []
     order = np.argsort(predictions.labels, kind="stable")

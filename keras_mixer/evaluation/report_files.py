@@ -33,9 +33,7 @@ class Seen:
     images: dict[int, np.ndarray]
 
 
-def look_at(
-    predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool = True
-) -> Seen:
+def look_at(predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool = True) -> Seen:
     """Return the worst mistakes and the surest hits of `predictions` as the model was shown them.
 
     Args:
@@ -104,9 +102,7 @@ def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence
     return None
 
 
-def write_mistakes(
-    folder: pathlib.Path, predictions: Predictions, source: Source, seen: Seen, pictures: bool
-) -> None:
+def write_mistakes(folder: pathlib.Path, predictions: Predictions, source: Source, seen: Seen, pictures: bool) -> None:
     """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
     worst = worst_mistakes(predictions, MOST_MISTAKES).tolist()
     names = source.class_names

@@ -1,13 +1,10 @@
-"""report.json: what a page shows that no other file of the run has, mostly small pictures; kept when the run ends."""
+"""What a page shows that no other file of the run has, mostly small pictures, made while model and images are there."""
 
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_mixer import files
 from keras_mixer.data import subsets
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation.calibration import calibration_rows
@@ -17,45 +14,13 @@ from keras_mixer.pictures import grids
 from keras_mixer.pictures import weights as weight_pictures
 from keras_mixer.report import images as pictures_of
 from keras_mixer.report import occlusion
+from keras_mixer.report.kept import Evidence
 from keras_mixer.types import Grid
 
-NAME = "report.json"
 MOST_UNITS, MOST_BLOCKS = 64, 3
 MOST_OF_BATCH = 16
 OCCLUDED = 4  # mistakes, and as many hits
 CHEAP_TO_COUNT = 5_000  # images of a source that has no list of its labels
-
-Evidence = dict[str, Any]
-
-
-def keep(folder: pathlib.Path, evidence: Evidence, anew: bool = False) -> None:
-    """Write evidence into report.json of a folder, beside what that has already, or `anew`.
-
-    Raises:
-        files.SaveError: where it cannot be written.
-    """
-    path = folder / NAME
-    earlier = {} if anew or not path.exists() else read(folder)
-    with files.naming_unwritable(path), files.writing(path) as file:
-        json.dump(earlier | evidence, file)
-
-
-def read(folder: pathlib.Path) -> Evidence:
-    """Return what report.json of a folder says, empty where there is none.
-
-    Raises:
-        ValueError: where it is damaged.
-    """
-    path = folder / NAME
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"places: {path} is damaged; remove it, and the page has fewer pictures.")
-    return found
 
 
 def of_data(**sources: Source) -> Evidence:

@@ -30,7 +30,7 @@ def pixels_of(image: np.ndarray) -> np.ndarray:
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """Return uint8 (H, W, 3) as a data URI, a small picture as PNG and a larger one as JPEG of at most `LONGEST` pixels.
+    """Return uint8 (H, W, 3) as a data URI, a small one as PNG and a larger one as JPEG of at most `LONGEST` pixels.
 
     Example:
         >>> data_uri(np.zeros((2, 2, 3), np.uint8))[:22]

@@ -186,5 +186,7 @@ def test_bad_arguments_are_refused_in_one_sentence(digits, change, message):
 
 
 def test_an_unknown_augmentation_is_refused():
-    with pytest.raises(ValueError, match="augmentation: must be one of paper, keras_cv, hyper_rule, none, got 'strong'"):
+    with pytest.raises(
+        ValueError, match="augmentation: must be one of paper, keras_cv, hyper_rule, none, got 'strong'"
+    ):
         Augmentation("strong")
