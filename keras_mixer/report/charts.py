@@ -9,7 +9,7 @@ import numpy as np
 from keras_mixer.report import numbers
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 36
 MOST_POINTS = 240  # of a line; a longer one shows each n-th row
 
 
@@ -85,7 +85,7 @@ def round_marks(low: float, high: float, about: int = 5) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 12) + 0.0 for k in range(first, last + 1)]
+    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
 
 
 def line_chart(

@@ -13,7 +13,7 @@ from keras_mixer.report.charts import Chart, Line
 from keras_mixer.report.run_files import RunFiles
 from keras_mixer.training.metrics import Run
 
-MOST_PAIRS = 20
+MOST_PAIRS = 12
 MOST_ROWS = 1000  # of the table of classes
 LARGEST_MATRIX = 1000
 # Title, columns with their names, how a value reads, and whether the axis begins at zero.
