@@ -14,6 +14,7 @@ from keras_mixer.report.run_files import RunFiles
 from keras_mixer.training.metrics import Run
 
 MOST_PAIRS = 12
+ECE = "expected_calibration_error"
 MOST_ROWS = 1000  # of the table of classes
 LARGEST_MATRIX = 1000
 # Title, columns with their names, how a value reads, and whether the axis begins at zero.
@@ -45,6 +46,8 @@ def headline(run: RunFiles) -> list[dict[str, Any]]:
             count = result.get(counted.get(key, "num_examples"))
             others = result.get("published", {}).get(key, {})
             notes = [_sureness(result[key], count)] if count else []
+            if key == "top5" and 0 < number_of_classes(run) <= 5:
+                notes.append("with five classes or fewer always all of them")
             notes += [f"published ({by}): {numbers.percent(value)}" for by, value in others.items()]
             found.append(_number(name, numbers.percent(result[key]), result[key], notes))
     found.append(_number("loss", FOUR(result["loss"]), result["loss"], ["mean cross-entropy per image"]))
@@ -55,7 +58,9 @@ def headline(run: RunFiles) -> list[dict[str, Any]]:
     return found
 
 
-ECE = "expected_calibration_error"
+def number_of_classes(run: RunFiles) -> int:
+    """Return how many classes there are, 0 where the folder does not say."""
+    return len(run.classes) or len(run.about.get("settings", {}).get("class_names", []))
 
 
 def facts(run: RunFiles) -> list[dict[str, Any]]:
