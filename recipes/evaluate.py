@@ -83,7 +83,7 @@ def run(settings: Settings) -> dict[str, Any]:
     if label_sets is not None:
         result |= real.real_accuracy(predictions.predicted, label_sets)
     result |= {
-        "published": published_accuracy(settings, side, label_sets is not None),
+        "published": published_accuracy(settings, label_sets is not None) if side == PUBLISHED_SIZE else {},
         "loss_function": loss_name,
         "image_size": side,
         "crop": settings.crop if source.photographs else "none",
@@ -116,10 +116,8 @@ def write(folder: pathlib.Path, settings: Settings, asked: Asked, result: dict[s
         pages.write(settings.workdir)
 
 
-def published_accuracy(settings: Settings, side: int, has_real: bool) -> dict[str, Any]:
+def published_accuracy(settings: Settings, has_real: bool) -> dict[str, Any]:
     """Return what was published for a released checkpoint on this dataset: metric -> source -> fraction."""
-    if side != PUBLISHED_SIZE:
-        return {}
     asked = ("imagenet1k" if settings.weights == "imagenet" else settings.weights, f"mixer{settings.model}")
     for fact in keras_mixer.list_weights():
         if (fact["weights"], fact["model"].lower()) == asked and settings.eval_split in (None, "validation"):
