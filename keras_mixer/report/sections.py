@@ -195,12 +195,11 @@ def machine(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def differing(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
-    """Return the settings in which runs differ, with the text of each run's value."""
+    """Return the settings in which runs that have them differ, with the text of each run's value."""
     names = dict.fromkeys(name for run in runs for name in sorted(run.settings) if name not in ("workdir", "overwrite"))
     rows = []
     for name in names:
-        raw = [json.dumps(run.settings[name]) if name in run.settings else None for run in runs]
-        if len(set(raw)) > 1:
+        if len({json.dumps(run.settings[name]) for run in runs if name in run.settings}) > 1:
             rows.append((name, [numbers.setting(run.settings.get(name)) for run in runs]))
     return rows
 

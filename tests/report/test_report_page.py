@@ -220,6 +220,8 @@ def test_several_runs_lie_side_by_side(place, tmp_path):
     assert found.data[str(RESULT["top1"])] == "78.33%"
     assert found.data["0.25"] == "25.00%"
     assert dict(sections.differing(runs)) == {"learning_rate": ["0.01", "0.03"]}
+    runs[1].about["flags"]["only_of_this_command"] = 3
+    assert dict(sections.differing(runs)).keys() == {"learning_rate"}
     assert "other <b>, evaluation" in found.text
     assert len([svg for svg in found.named("svg") if svg.get("role") == "img"]) == 4
     assert not found.named("b")
