@@ -15,6 +15,7 @@ from keras_mixer.report import charts, sections
 from keras_mixer.report.run_files import RunFiles
 
 NAME = "report.html"
+KINDS = {"pretrain": "pre-training", "finetune": "fine-tuning", "evaluate": "evaluation"}
 Commands = Mapping[str, tuple[str, str]]  # key -> what it is for, the line to type
 
 
@@ -30,7 +31,7 @@ def page_of(run: RunFiles, commands: Commands) -> str:
     return _render(
         "report.html.jinja",
         run=run,
-        title=f"{run.folder.name or run.folder.resolve().name}: {run.kind}",
+        title=f"{run.folder.name or run.folder.resolve().name}: {KINDS.get(run.kind, run.kind)}",
         headline=sections.headline(run),
         facts=sections.facts(run),
         curves=sections.curves([run.metrics], [""]) if run.metrics else [],

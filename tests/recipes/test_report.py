@@ -20,7 +20,7 @@ def test_a_page_for_each_run_and_one_for_all(runs, tmp_path):
     output = tmp_path / "new" / "both.html"
     process = run_recipe("report", *runs, f"--output={output}")
     assert process.stdout.splitlines() == [*(str(place / "report.html") for place in runs), str(output)]
-    assert "<title>a: pretrain</title>" in (runs[0] / "report.html").read_text()
+    assert "<title>a: pre-training</title>" in (runs[0] / "report.html").read_text()
     assert "<title>2 runs side by side</title>" in output.read_text()
 
 
