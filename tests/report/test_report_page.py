@@ -180,7 +180,7 @@ def test_what_is_missing_is_said_with_the_command_that_fills_it_in(tmp_path):
     for what in ("What is taken for what", "the worst mistakes", "looked at", "precision and recall", "calibration"):
         assert what in found.text
     assert "No picture of weights is in this folder." in found.text
-    assert "No training image is in this folder." in found.text
+    assert "No training image is in this folder" in found.text
     assert not found.named("img")
 
 
