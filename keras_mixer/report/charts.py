@@ -148,8 +148,8 @@ def reliability(rows: Sequence[dict[str, float]]) -> Chart:
         Point(
             round(x_of(row["confidence"]), 1),
             round(y_of(row["accuracy"]), 1),
-            f"confidence {row['low']:.0%} to {row['high']:.0%}: {row['images']:,} images, mean confidence "
-            f"{row['confidence']:.1%}, accuracy {row['accuracy']:.1%}",
+            f"confidence {row['low']:.0%} to {row['high']:.0%}: {row['images']:,} image{'s' * (row['images'] != 1)}, "
+            f"mean confidence {row['confidence']:.1%}, accuracy {row['accuracy']:.1%}",
         )
         for row in filled
     ]

@@ -78,7 +78,7 @@ def test_the_reliability_diagram_has_a_point_for_each_bin_with_images():
     rows = calibration_rows([0.95, 0.95, 0.35], [True, False, True])
     chart = charts.reliability(rows)
     assert [point.text for point in chart.lines[1].points] == [
-        "confidence 33% to 40%: 1 images, mean confidence 35.0%, accuracy 100.0%",
+        "confidence 33% to 40%: 1 image, mean confidence 35.0%, accuracy 100.0%",
         "confidence 93% to 100%: 2 images, mean confidence 95.0%, accuracy 50.0%",
     ]
 
