@@ -82,14 +82,15 @@ def keep_of_training(
     folder: pathlib.Path,
     model: keras.Model,
     sources: dict[str, Source],
-    batch: Callable[[], tuple[np.ndarray, np.ndarray]],
+    batch: Callable[[], tuple[tf.Tensor, tf.Tensor]],
     pictures: bool,
 ) -> None:
     """Keep what the page shows of a training run's data, first batch and weights; `batch` gives images and labels."""
     with pages.sparing_the_run(folder):
         found = evidence.of_data(**sources)
         if pictures:
-            found |= evidence.of_batch(*batch(), sources["training"].class_names) | of_weights(model)
+            images, labels = (tensor.numpy() for tensor in batch())
+            found |= evidence.of_batch(images, labels, sources["training"].class_names) | of_weights(model)
         kept.keep(folder, found, anew=True)
 
 

@@ -150,8 +150,8 @@ def train_and_evaluate(
         return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))
 
     fixed, details = _description(settings, model, train_source, eval_source, steps)
-    fixed, details = fixed | origin.facts, details | origin.about
-    with workdir.open_workdir(settings.workdir, fixed, details, settings.overwrite, chief) as at:
+    about = fixed | origin.facts, details | origin.about
+    with workdir.open_workdir(settings.workdir, *about, settings.overwrite, chief) as at:
         with loop.naming_lost_worker(trainer):
             strategies.wait_for_workers(strategy)  # what --overwrite removes, no worker takes for this run's
         if chief:
@@ -173,12 +173,9 @@ def train_and_evaluate(
             )
         result = _finish(settings, trainer, eval_source, steps, summary, at)
         if chief:
-            batch = lambda: tuple(tensor.numpy() for tensor in first_batch())
-            sources, pictures = (
-                {"training": train_source, "evaluation": eval_source},
-                getattr(settings, "pictures", True),
-            )
-            page_evidence.keep_of_training(at, model, sources, batch, pictures)
+            sources = {"training": train_source, "evaluation": eval_source}
+            pictures = getattr(settings, "pictures", True)  # a flag of fine-tuning only
+            page_evidence.keep_of_training(at, model, sources, first_batch, pictures)
         return result
 
 
