@@ -8,6 +8,9 @@ from keras_mixer import files
 
 NAME = "report.json"
 Evidence = dict[str, Any]
+# Of each part that a page shows, what it must be.
+KINDS: dict[str, type] = {"mistakes": list, "hits": list, "batch": list, "weights": list}
+KINDS |= {"calibration": dict, "occlusion": dict, "data": dict}
 
 
 def keep(folder: pathlib.Path, evidence: Evidence, anew: bool = False) -> None:
@@ -35,6 +38,8 @@ def read(folder: pathlib.Path) -> Evidence:
         return {}
     except (OSError, ValueError):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name, kind()), kind) for name, kind in KINDS.items()
+    ):
         raise ValueError(f"places: {path} is damaged; remove it, and the page has fewer pictures.")
     return found

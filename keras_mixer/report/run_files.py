@@ -13,6 +13,7 @@ from keras_mixer.types import Path
 EVALUATION = "evaluate"
 FLOATS = ("top1", "top5", "mean_confidence", "precision", "recall", "f1")
 WHOLES = ("class", "images", "correct", "predicted")
+NUMBERS = ("top1", "top5", "loss", "num_examples")  # that a result has together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ def read(place: Path) -> RunFiles:
     if not folder.is_dir():
         raise FileNotFoundError(f"places: there is no folder {str(place)!r}; give the --workdir of a run.")
     about, result = _json(folder / "run.json"), _json(folder / "result.json")
+    if result and "top1" in result and not all(isinstance(result.get(name), int | float) for name in NUMBERS):
+        raise _damaged(folder / "result.json")
     if about is None and (result or {}).get("recipe") != EVALUATION:
         inner = sorted(path.parent for path in folder.glob("*/*/run.json")) or sorted(
             path.parent for path in folder.glob("*/run.json")

@@ -234,6 +234,9 @@ def test_several_runs_lie_side_by_side(place, tmp_path):
     [
         ("run.json", "{", "places: .*run.json is damaged or of something else; restore it, or give another folder"),
         ("run.json", '{"settings": 3}', "places: .*run.json is damaged or of something else"),
+        ("result.json", '{"top1": 0.5}', "places: .*result.json is damaged; remove it"),
+        ("result.json", '{"top1": "x", "top5": 1, "loss": 1, "num_examples": 1}', "places: .*result.json is damaged"),
+        ("report.json", '{"mistakes": 3}', "places: .*report.json is damaged; remove it"),
         ("result.json", "[1]", "places: .*result.json is damaged or of something else"),
         ("metrics.csv", "step,loss\n1,2\n", "places: .*metrics.csv has the unknown column 'loss'"),
         ("classes.csv", "class,name,images\n1,a\n", "places: .*classes.csv is damaged; remove it"),
