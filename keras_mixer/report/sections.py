@@ -137,11 +137,11 @@ def classes(run: RunFiles) -> dict[str, Any] | None:
     columns = [
         (key, name, percentage)
         for key, name, percentage in (
-            ("training", "training images", False),
-            ("images", "evaluated images", False),
+            ("f1", "F1", True),
             ("precision", "precision", True),
             ("recall", "recall", True),
-            ("f1", "F1", True),
+            ("images", "evaluated", False),
+            ("training", "training", False),
             ("mean_confidence", "mean confidence", True),
         )
         if any(row.get(key) is not None for row in rows)

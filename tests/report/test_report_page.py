@@ -132,7 +132,7 @@ def test_pairs_classes_and_matrix_count_the_mistakes(place):
         int(((found.labels == k) & found.correct).sum()) for k in range(4)
     ]
     table = sections.classes(run)
-    assert [name for _, name, _ in table["columns"]][:2] == ["training images", "evaluated images"]
+    assert [name for _, name, _ in table["columns"]][:5] == ["F1", "precision", "recall", "evaluated", "training"]
     assert [row["images"] for row in table["rows"]] == [int((found.labels == k).sum()) for k in range(4)]
 
 
