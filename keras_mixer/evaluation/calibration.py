@@ -35,8 +35,8 @@ def calibration_rows(
     `expected_calibration_error`.
 
     Example:
-        >>> calibration_rows([0.9, 0.8, 0.2], [True, False, True], bins=2)[1]
-        {'low': 0.5, 'high': 1.0, 'images': 2, 'accuracy': 0.5, 'confidence': 0.85}
+        >>> calibration_rows([0.75, 0.75, 0.25], [True, False, True], bins=2)[1]
+        {'low': 0.5, 'high': 1.0, 'images': 2, 'accuracy': 0.5, 'confidence': 0.75}
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     index, rows = _bin_of(confidence, bins), []

@@ -76,8 +76,8 @@ def round_marks(low: float, high: float, about: int = 5) -> list[float]:
     Example:
         >>> round_marks(0, 0.93)
         [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-        >>> round_marks(3, 3)
-        [3.0, 4.0]
+        >>> round_marks(3, 3)  # a level line has a range too
+        [3.0, 3.2, 3.4, 3.6, 3.8, 4.0]
     """
     if not high > low:
         high = low + (abs(low) or 1) * (1 / 3)
