@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import html
 import json
 import os
 import re
@@ -61,6 +62,19 @@ def test_all_promised_files_are_there_and_true(finished):
     assert float(rows[-1]["eval_top1"]) == pytest.approx(summary["top1"])
     events = [e for f in (folder / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
     assert {v.tag for e in events for v in e.summary.value} >= {"train_loss", "learning_rate", "eval_top1"}
+
+
+def test_its_page_has_what_the_run_knows_and_says_what_it_does_not(finished):
+    folder, result = finished
+    assert f"All of it on one page: {folder / 'report.html'}\n" in result.stdout
+    text, summary = (folder / "report.html").read_text(), json.loads((folder / "result.json").read_text())
+    for key, form in (("top1", "{:.2%}"), ("top5", "{:.2%}"), ("loss", "{:.4f}"), ("images_seen", "{:,}")):
+        assert f'value="{summary[key]}">{form.format(summary[key])}</data>' in text
+    kept = json.loads((folder / "report.json").read_text())
+    assert (len(kept["batch"]), len(kept["weights"])) == (16, 4)
+    assert sum(kept["data"]["parts"]["training"]["per_class"]) == 96
+    command = f"evaluate.py --weights={folder} '--eval_split=test[:50]' --workdir={folder}_evaluate"
+    assert html.escape(command).replace("&#x27;", "&#39;") in text
 
 
 def test_final_model_has_the_reported_accuracy_by_a_second_count(finished):

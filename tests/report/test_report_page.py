@@ -8,9 +8,9 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from synthetic_run import NAMES, RESULT, predictions, write_run
+from synthetic_run import NAMES, RESULT, predictions, source, write_run
 
-from keras_mixer.cli import pages
+from keras_mixer.cli import page_evidence, pages
 from keras_mixer.report import page, run_files, sections
 from keras_mixer.report.numbers import percent
 
@@ -260,3 +260,12 @@ def test_a_page_that_cannot_be_written_is_a_warning_at_the_end_of_a_run(place, t
     assert "report.html could not be written (ValueError: places:" in record.getMessage()
     assert "the run itself is saved" in record.getMessage()
     assert capsys.readouterr().out == ""
+
+
+def test_nothing_that_the_page_wants_can_end_a_run(tmp_path, caplog):
+    def batch():
+        raise RuntimeError("planted")
+
+    page_evidence.keep_of_training(tmp_path, None, {"training": source()}, batch, pictures=True)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "(RuntimeError: planted); the run itself is saved. Try again: " in caplog.text
