@@ -129,7 +129,9 @@ def _image_folder(
     if on_bad_image == "skip":
         found, files = len(files), checking.without_bad_images(root, base, files, max_bad_fraction)
         if len(files) < found:
-            left_out += (f"{root}: {found - len(files):,} of {found:,} files cannot be decoded and are left out.",)
+            left_out += (
+                f"{root}: {found - len(files):,} of {found:,} files of {base} cannot be decoded and are left out.",
+            )
     _, start, stop = select(split, {base: len(files)}, root)
     files = files[start:stop]
     # As bytes, since a name need not be UTF-8.

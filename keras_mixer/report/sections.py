@@ -153,10 +153,12 @@ def data(run: RunFiles) -> list[dict[str, Any]]:
     """Return a dict of each part of the data: part, name, images, what its smallest and largest class has, left_out."""
     parts = run.evidence.get("data", {}).get("parts", {})
     names = run.evidence.get("data", {}).get("class_names", [])
-    found = []
+    found: list[dict[str, Any]] = []
     for part, about in parts.items():
         counts = about["per_class"]
-        row = {"part": part, "name": about["name"], "images": about["images"], "left_out": about["left_out"]}
+        told = [sentence for row in found for sentence in row["left_out"]]  # of a folder once
+        left_out = [sentence for sentence in about["left_out"] if sentence not in told]
+        row: dict[str, Any] = {"part": part, "name": about["name"], "images": about["images"], "left_out": left_out}
         if counts:
             least, most = int(np.argmin(counts)), int(np.argmax(counts))
             row["least"] = (names[least], counts[least])
