@@ -17,7 +17,7 @@ from keras_mixer.evaluation.report_files import Seen
 from keras_mixer.report import evidence, kept, occlusion
 from keras_mixer.training import strategies
 
-SEVERAL_PROCESSES = "A run of several processes covers no parts of images; evaluate its folder on one machine for that."
+SEVERAL_PROCESSES = "A run of several processes covers no parts of images."
 
 
 @dataclasses.dataclass(frozen=True)
