@@ -64,7 +64,7 @@ class Buckets:
         """What a client process needs to find this server."""
         proxy = f"http://127.0.0.1:{self.port}"
         return {
-            **{name: proxy for name in ("https_proxy", "HTTPS_PROXY")},
+            **dict.fromkeys(("https_proxy", "HTTPS_PROXY"), proxy),
             **{name: str(self.certificate) for name in ("CURL_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")},
             **{"NO_GCE_CHECK": "true", "GCS_READ_CACHE_MAX_SIZE_MB": "0", "no_proxy": "127.0.0.1,localhost"},
         }

@@ -26,6 +26,7 @@ ROOMS = {
     "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX"),
     "starting_point": (0.98, "model", "a checkpoint, opened as far as its facts"),
     "exported": (1.96, "model", "a SavedModel that export wrote, opened again"),
+    "report": (2.94, "training", "report.html: a run on one page, from its files"),
     "models": (0, "model", "MLPMixer, the eight variants, preprocess_input"),
     "weights": (0, "model", "strict loading and saving, formats, downloads"),
     "layers": (0, "model", "PatchEmbed, MlpBlock and MixerBlock, in keras.ops"),

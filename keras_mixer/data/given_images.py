@@ -147,7 +147,7 @@ def read_ahead(
 
 def _images_of(folder: str | os.PathLike[str]) -> list[str]:
     images, others = folders.list_files(folder)
-    folders.warn_of_others(folder, others if images else [])
+    folders.told_of_others(folder, others if images else [])
     return images
 
 
