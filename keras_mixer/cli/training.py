@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -150,12 +151,6 @@ def train_and_evaluate(
         few = settings.with_values(batch_size=min(16, settings.batch_size))
         return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))
 
-    told = Telling(
-        lambda: first_batch()[0],
-        _hyper_parameters(settings),
-        eval_source.num_examples,
-        faster.advice_for(settings, steps.total),
-    )
     fixed, details = _description(settings, model, train_source, eval_source, steps)
     about = fixed | origin.facts, details | origin.about
     with workdir.open_workdir(settings.workdir, *about, settings.overwrite, chief) as at:
@@ -176,7 +171,7 @@ def train_and_evaluate(
                 steps.total,
                 loop.Intervals(settings.checkpoint_steps, steps.log, steps.evaluation, settings.keep_checkpoints),
                 evaluate=make_evaluator(model, distributed, trainer.image_loss, strategy),
-                told=told,
+                told=_telling(settings, eval_source, steps, lambda: first_batch()[0]),
             )
         result = _finish(settings, trainer, eval_source, steps, summary, at)
         if chief:
@@ -202,10 +197,11 @@ def _description(
     return fixed, details
 
 
-def _hyper_parameters(settings: Training) -> dict[str, bool | int | float | str]:
-    """Return what TensorBoard compares between runs: what determines a run, in its types; None is left out."""
+def _telling(settings: Training, eval_source: Source, steps: Steps, preview: Callable[[], tf.Tensor]) -> Telling:
+    """Return what the run tells; TensorBoard compares what determines a run, in its types, but for what is None."""
     values = {name: ",".join(v) if isinstance(v, list) else v for name, v in settings.as_json(FREE).items()}
-    return {name: value for name, value in values.items() if value is not None}
+    compared = {name: value for name, value in values.items() if value is not None}
+    return Telling(preview, compared, eval_source.num_examples, faster.advice_for(settings, steps.total))
 
 
 def _announcement(

@@ -98,7 +98,7 @@ def test_its_page_is_of_this_run(finished, folder):
     assert {one["file"].split("/")[0] for one in kept["hits"]} <= {f"digit_{i}" for i in range(5, 10)}
     for title in ("top-1", "loss", "learning rate", "gradient norm"):
         assert f"<figcaption>{title}</figcaption>" in text
-    assert f"recipes/evaluate.py --weights={workdir} --dataset={folder} --workdir={workdir}_evaluate" in text
+    assert f"recipes/evaluate.py --weights={workdir} --workdir={workdir}_evaluate" in text
     assert 'class="missing"' not in text
 
 

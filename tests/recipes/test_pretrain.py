@@ -86,7 +86,7 @@ def test_its_page_has_what_the_run_knows_and_says_what_it_does_not(finished):
     kept = json.loads((folder / "report.json").read_text())
     assert (len(kept["batch"]), len(kept["weights"])) == (16, 4)
     assert sum(kept["data"]["parts"]["training"]["per_class"]) == 96
-    command = f"evaluate.py --weights={folder} '--eval_split=test[:50]' --workdir={folder}_evaluate"
+    command = f"evaluate.py --weights={folder} --workdir={folder}_evaluate"
     assert html.escape(command).replace("&#x27;", "&#39;") in text
 
 

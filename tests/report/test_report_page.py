@@ -166,7 +166,7 @@ def test_the_commands_are_quoted_and_name_the_run(place):
     commands = pages.commands_of(run_files.read(place), "runs/my run/")
     lines = {key: line.split(maxsplit=2)[-1] for key, (_, line) in commands.items()}
     assert lines["repeat"] == f"'--dataset=my photos' --total_steps=40 '--workdir={place}' --overwrite"
-    assert lines["evaluate"] == "'--weights=runs/my run' '--dataset=my photos' '--workdir=runs/my run_evaluate'"
+    assert lines["evaluate"] == "'--weights=runs/my run' '--workdir=runs/my run_evaluate'"
     assert lines["predict"] == "'--weights=runs/my run' path/to/images"
     assert lines["export"] == "'--weights=runs/my run' '--output=runs/my run_export'"
 
