@@ -10,9 +10,10 @@ from keras_mixer._version import __version__
 from keras_mixer.export.web_runtime import CDN, FOLDER, SCRIPT, VERSION, WASM
 
 ASSETS = pathlib.Path(__file__).parents[1] / "assets"
-PLAIN = ("page.css", "check.js", "load.js", "picture.js", "page.js")  # copied as they are
+SCRIPTS = ("check.js", "load.js", "jpeg.js", "jpeg_pixels.js", "exif.js", "picture.js", "page.js")
+PLAIN = ("page.css", *SCRIPTS)  # copied as they are
 FILES = {
-    "index.html": "the page, with `page.css`, `check.js`, `load.js`, `picture.js` and `page.js`",
+    "index.html": f"the page, with `page.css` and {len(SCRIPTS)} scripts",
     "model.onnx": "the model, with its preprocessing inside",
     "classes.json": "the names of the classes, in the order of the probabilities",
     "settings.json": "what the page needs to know of both, and how the model was checked",
@@ -27,7 +28,7 @@ def write_texts(page: pathlib.Path, settings: dict[str, Any], names: tuple[str, 
     height, width = settings["image_size"]
     texts = {
         "CDN": "" if beside else f" {CDN}",
-        "LEAD": f"It knows {len(names):,} classes: {html.escape(shown)}.",
+        "LEAD": f"This page names it, as one of {len(names):,} classes: {html.escape(shown)}.",
         "ABOUT": f"An MLP-Mixer for images of {width} x {height} pixels, with weights in {settings['precision']}. "
         "It names one of its classes whatever the picture shows. "
         f"Made by keras_mixer {__version__}, it runs in onnxruntime-web {VERSION}.",
@@ -44,7 +45,8 @@ def write_texts(page: pathlib.Path, settings: dict[str, Any], names: tuple[str, 
         digest.update(text.encode())
     settings["version"] = digest.hexdigest()[:16]
     written["settings.json"] = json.dumps(settings, indent=2) + "\n"
-    written["sw.js"] = _filled("sw.js", {"VERSION": settings["version"]})
+    kept = ["index.html", "settings.json", "classes.json", *PLAIN]
+    written["sw.js"] = _filled("sw.js", {"VERSION": settings["version"], "FILES": ", ".join(map(json.dumps, kept))})
     written["README.md"] = _readme(settings, names, wordnet)
     for name, text in written.items():
         (page / name).write_text(text, "utf-8")

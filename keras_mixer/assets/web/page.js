@@ -90,7 +90,7 @@ function display(blob) {
 function answer(probabilities, names, top) {
   const best = probabilities.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   find("classes").replaceChildren(...best.slice(0, top).map((index) => row(names[index], probabilities[index])));
-  find("best").textContent = names[best[0]];
+  find("best").textContent = `Most likely: ${names[best[0]]}`;
   find("answer").hidden = false;
 }
 

@@ -3,7 +3,7 @@
 
 const PLACE = `keras_mixer ${self.registration.scope} `;
 const CACHE = `${PLACE}@VERSION@`;
-const FILES = ["./", "index.html", "page.css", "check.js", "load.js", "picture.js", "page.js", "settings.json", "classes.json"];
+const FILES = ["./", @FILES@];
 
 self.addEventListener("install", (event) => {
   const requests = FILES.map((file) => new Request(file, { cache: "reload" }));
