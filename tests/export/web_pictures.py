@@ -1,6 +1,5 @@
 """Pictures of every usual kind, of real photographs, for the page that must read them as `predict.py` does."""
 
-import io
 import struct
 import zlib
 

@@ -59,9 +59,9 @@ async function loadRuntime(runtime, cache) {
   const [script, wasm] = await Promise.all([load(runtime.script), load(runtime.wasm)]);
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   const ort = await import(url);
-  URL.revokeObjectURL(url);
   ort.env.wasm.wasmBinary = wasm;
-  ort.env.wasm.numThreads = 1;
+  // Browsers share memory between threads only where the server sends the headers that isolate the page.
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   return ort;
 }
 

@@ -22,6 +22,7 @@ async function readPicture(blob, name, { limits, background, exif_rotation: turn
     bitmap = await createImageBitmap(new Blob([data], { type: blob.type }), {
       imageOrientation: turn ? "from-image" : "none",
       colorSpaceConversion: "none", // the numbers that are stored, whatever colours they mean
+      premultiplyAlpha: "none", // rounded once, when they are put on the background
     });
   } catch (error) {
     throw new Fault(`${name} is no picture that this browser can read. Choose a JPEG, PNG, GIF, WebP or BMP file.`);

@@ -8,6 +8,7 @@ const FILES = ["./", @FILES@];
 self.addEventListener("install", (event) => {
   const requests = FILES.map((file) => new Request(file, { cache: "reload" }));
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(requests)));
+  self.skipWaiting(); // a page that is open has all that it needs in memory
 });
 
 self.addEventListener("activate", (event) => {
