@@ -110,7 +110,7 @@ def test_it_classifies_and_opens_again_without_a_network(browser, folder):
         page.goto(address)
         loaded(page)
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-        until(page, "caches.keys().then(async names => (await (await caches.open(names[0])).keys()).length >= 14)")
+        until(page, "caches.keys().then(async names => (await (await caches.open(names[0])).keys()).length === 15)")
         first = answer(page, "a.png", SMALL)[0]  # the server is gone
         page.goto(address)
         loaded(page)
