@@ -40,7 +40,7 @@ def new_page(browser, width=1200, height=900, dark=False, offline=False):
 
 
 @contextlib.contextmanager
-def open_page(**options):
+def open_page(width=1200, height=900, dark=False, offline=False):
     """Yield a page of `new_page` in a browser of its own."""
     with open_browser() as browser:
-        yield new_page(browser, **options)
+        yield new_page(browser, width, height, dark, offline)

@@ -52,12 +52,12 @@ def write_model(path: pathlib.Path, model: keras.Model, crop: str, pixels: Pixel
     for value, names in ((converted.graph.input[0], ("height", "width")), (converted.graph.output[0], ())):
         for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
             dimension.dim_param = name
-    if precision == "float16":
+    if precision == "int8":
+        converted = quantised(converted, path)
+    if precision != "float32":
         store_as_float16(converted)
     path.write_bytes(converted.SerializeToString())
     del converted
-    if precision == "int8":
-        quantise(path)
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = np.stack([session.run(["probabilities"], {"image": picture})[0] for picture in pictures])
@@ -109,16 +109,22 @@ def store_as_float16(converted: Any) -> None:
     graph.node.extend([*casts, *others])
 
 
-def quantise(path: pathlib.Path) -> None:
-    """Have the file at `path` multiply matrices in 8-bit whole numbers, on a scale for each output of a layer."""
+def quantised(converted: Any, path: pathlib.Path) -> Any:
+    """Return an ONNX model whose matrices are multiplied in 8-bit whole numbers, on a scale for each output of a layer.
+
+    The file at `path` is used on the way.
+    """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    path.write_bytes(converted.SerializeToString())
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it advises a step for graphs whose shapes are not known, and tells of each layer
     try:
         quantize_dynamic(path, path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
     finally:
         logging.disable(before)
+    return onnx.load(path)
 
 
 def _by_keras(

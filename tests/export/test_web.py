@@ -5,6 +5,7 @@ import shutil
 import statistics
 
 import numpy as np
+import onnxruntime
 import pytest
 import tiny
 import web_pages
@@ -14,6 +15,7 @@ from web_pages import answer, answered, fault, loaded, served, until, visited
 from web_pictures import CHINA, PICTURES
 
 import keras_mixer
+from keras_mixer.data import decode
 from keras_mixer.export import web_runtime
 from keras_mixer.export.web import web
 
@@ -82,6 +84,19 @@ def test_the_page_answers_as_predict_does(visit, run):
     assert len(differences) >= 20
     assert clear > 10  # flat probabilities would agree too easily
     assert max(differences.values()) <= TOLERANCE, differences
+
+
+def test_weights_of_8_bits_answer_here_as_they_do_in_python(browser, place, run):
+    page_folder = web(run.model, place / "int8", NAMES, precision="int8", runtime=web_pages.runtime_folder())
+    session = onnxruntime.InferenceSession(page_folder / "model.onnx", providers=["CPUExecutionProvider"])
+    with visited(browser, page_folder) as page:
+        for name, content in list(PICTURES.values())[:4]:
+            pixels = decode.decode_image(content).numpy()
+            picture = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+            expected = session.run(None, {"image": picture})[0]
+            found = answer(page, name, content)[0]
+            assert max(abs(found[name] - p) for name, p in zip(NAMES, expected, strict=True)) < 1e-3
+        assert page.heard == []
 
 
 def test_no_request_leaves_the_page_and_none_is_made_for_a_picture(visit):

@@ -106,7 +106,7 @@ def test_the_weights_take_the_bytes_of_their_precision(model, page, tmp_path):
     print(sizes, differences)
     weights = 4 * sum(w.size for w in (v.numpy() for v in model.variables) if w.size >= web_model.LEAST)
     assert (sizes["float32"] - sizes["float16"]) / (weights / 2) == pytest.approx(1, abs=0.1)
-    assert sizes["int8"] < sizes["float32"]
+    assert sizes["int8"] < sizes["float32"]  # with this small model, scales take as much as the weights
     assert differences["float32"] < 1e-5 < differences["float16"] < 1e-3 < differences["int8"]
 
 
