@@ -122,12 +122,7 @@ def run(settings: Settings) -> None:
         entry.stop(str(error), entry.EXIT_FAILED)
     except ImportError as error:
         entry.stop(str(error))
-    if "saved_model" in settings.formats:
-        print("Serve it, REST on port 8501 and gRPC on 8500; model_card.md in the folder says how to ask:")
-        print(f"  {model_card.serving_command(shlex.quote(str(output.resolve())))}")
-    if "web" in settings.formats:
-        print("Try the page, then put the folder on any host of static files; README.md in it says more:")
-        print(f"  python -m http.server --directory {shlex.quote(str(path))}    # and open http://localhost:8000")
+    tell_how_to_use(settings, output.resolve())
 
 
 def check_output(settings: Settings) -> pathlib.Path:
@@ -144,6 +139,17 @@ def check_output(settings: Settings) -> pathlib.Path:
         version_folder.check_page(output / FORMATS["web"], settings.overwrite)
         web_runtime.check_runtime(settings.web_runtime, "web_runtime")
     return output
+
+
+def tell_how_to_use(settings: Settings, output: pathlib.Path) -> None:
+    """Print the commands that serve what was written."""
+    if "saved_model" in settings.formats:
+        print("Serve it, REST on port 8501 and gRPC on 8500; model_card.md in the folder says how to ask:")
+        print(f"  {model_card.serving_command(shlex.quote(str(output)))}")
+    if "web" in settings.formats:
+        print("Try the page, then put the folder on any host of static files; README.md in it says more:")
+        folder = shlex.quote(str(output / FORMATS["web"]))
+        print(f"  python -m http.server --directory {folder}    # and open http://localhost:8000")
 
 
 def model_name(start: StartingPoint) -> str | None:

@@ -22,7 +22,7 @@ ROOMS = {
     "cli": (2.1, "commands", "a quiet start, flags, one training run, child processes"),
     "benchmark": (3.05, "commands", "speed, memory, scaling, start-up of models"),
     "runs": (1.3, "model", "load_run: what a run, a file or an export left behind"),
-    "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX"),
+    "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX, a page"),
     "starting_point": (0.98, "model", "a checkpoint, opened as far as its facts"),
     "exported": (1.96, "model", "a SavedModel that export wrote, opened again"),
     "models": (0, "model", "MLPMixer, the eight variants, preprocess_input"),

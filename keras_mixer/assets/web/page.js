@@ -73,7 +73,7 @@ async function show(blob, name) {
     answer(probabilities, names, settings.top);
     const text = took < 10 ? took.toFixed(1) : Math.round(took);
     find("time").textContent = `${name}, ${picture.width} x ${picture.height} pixels: decoded and classified in ${text} ms.`;
-    display(blob);
+    display(blob, settings.background);
     say("");
   } catch (error) {
     if (number !== latest) return;
@@ -81,8 +81,9 @@ async function show(blob, name) {
   }
 }
 
-function display(blob) {
+function display(blob, background) {
   const image = find("shown"), former = image.src;
+  image.style.background = background;
   image.src = URL.createObjectURL(blob);
   if (former) URL.revokeObjectURL(former);
 }
