@@ -22,6 +22,13 @@ from keras_mixer.export.web import web
 NAMES = ["ape", "bee", "cat", "dog", "elk"]
 TOLERANCE = 1e-3  # of a probability; measured: docs/web.md
 SMALL = encode(CHINA.resize((64, 43)), "PNG")
+WORKING = "navigator.serviceWorker.getRegistration().then(registration => Boolean(registration && registration.active))"
+READ = """async text => {
+  const { settings } = await classifier;
+  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  const { width, height, data } = await readPicture(new Blob([bytes]), "it", settings);
+  return [width, height, btoa(String.fromCharCode(...data))];
+}"""
 GIVE = """([name, data, kind]) => {
   const transfer = new DataTransfer();
   if (data !== null) transfer.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
@@ -86,6 +93,29 @@ def test_the_page_answers_as_predict_does(visit, run):
     assert max(differences.values()) <= TOLERANCE, differences
 
 
+def photographs():
+    """JPEGs of every subsampling, quality and order of their parts, and of sides that fill no block."""
+    for width, height in ((1, 3), (2, 2), (3, 17), (16, 16), (37, 23)):
+        yield from (encode(CHINA.resize((width, height)), "JPEG", subsampling=kind) for kind in (0, 1, 2))
+    small = CHINA.resize((61, 45))
+    for options in (
+        *(dict(quality=quality, progressive=order) for quality in (5, 60, 100) for order in (False, True)),
+        *(dict(restart_marker_blocks=3, progressive=order) for order in (False, True)),
+        dict(optimize=True),
+        dict(keep_rgb=True),
+    ):
+        yield encode(small, "JPEG", **options)
+    yield from (encode(small.convert(mode), "JPEG", progressive=True) for mode in ("L", "CMYK"))
+
+
+def test_a_jpeg_has_the_levels_of_tensorflow_s_decoder(visit):
+    for content in photographs():
+        width, height, pixels = visit.evaluate(READ, base64.b64encode(content).decode())
+        found = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 4)
+        np.testing.assert_array_equal(found[:, :, :3], decode.decode_image(content))
+        assert (found[:, :, 3] == 255).all()
+
+
 def test_weights_of_8_bits_answer_here_as_they_do_in_python(browser, place, run):
     page_folder = web(run.model, place / "int8", NAMES, precision="int8", runtime=web_pages.runtime_folder())
     session = onnxruntime.InferenceSession(page_folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -124,7 +154,7 @@ def test_it_classifies_and_opens_again_without_a_network(browser, folder):
     with served(folder) as address:
         page.goto(address)
         loaded(page)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        until(page, WORKING)
         until(page, "caches.keys().then(async names => (await (await caches.open(names[0])).keys()).length === 15)")
         first = answer(page, "a.png", SMALL)[0]  # the server is gone
         page.goto(address)
@@ -139,7 +169,7 @@ def test_a_new_version_of_the_page_takes_the_place_of_the_kept_one(browser, fold
         page = new_page(browser)
         page.goto(address)
         loaded(page)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        until(page, WORKING)
         other = web(
             run.model, tmp_path / "page", [name.upper() for name in NAMES], runtime=folder / "runtime", overwrite=True
         )
@@ -230,6 +260,26 @@ def test_a_drop_or_paste_without_a_file_is_a_sentence(visit):
 def test_no_camera_is_a_sentence(visit):
     visit.click("#camera")  # a browser without a window has no camera, and asks nobody
     visit.get_by_text("found no camera that it can use. A picture can be chosen as a file instead.").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (
+            "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); }",
+            "This browser does not let this page use the camera; allow it in the browser's settings.",
+        ),
+        (
+            "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})",
+            "This browser gives the camera only to pages over HTTPS or from localhost.",
+        ),
+    ],
+)
+def test_a_camera_that_is_denied_is_a_sentence(browser, folder, script, sentence):
+    with visited(browser, folder, lambda page: page.add_init_script(script)) as page:
+        page.click("#camera")
+        page.get_by_text(sentence).wait_for()
+        assert page.heard == []
 
 
 @pytest.mark.parametrize(
