@@ -23,7 +23,7 @@ ROOMS = {
     "benchmark": (3.05, "commands", "speed, memory, scaling, start-up of models"),
     "run_data": (1.3, "model", "the data of a run, opened again"),
     "runs": (1.3, "model", "load_run: what a run, a file or an export left behind"),
-    "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX"),
+    "export": (0, "model", "files for others: SavedModel, LiteRT, ONNX, a page"),
     "starting_point": (0.98, "model", "a checkpoint, opened as far as its facts"),
     "exported": (1.96, "model", "a SavedModel that export wrote, opened again"),
     "report": (2.94, "training", "report.html: a run on one page, from its files"),

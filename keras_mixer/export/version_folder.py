@@ -1,4 +1,4 @@
-"""The folder of one version of an export, which is never half written, among those of other versions."""
+"""The folder of one version of an export, which is never half written, among those of other versions; and of a page."""
 
 import contextlib
 import os
@@ -40,11 +40,11 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
     target = output / str(version)
     try:
         with lock:
-            with _explained(target):
+            with explained(target):
                 _remove_leftovers(output)
             check_version(output, version, overwrite)  # again, now that nobody else writes
             temporary = output / f".{version}.{os.getpid()}.tmp"
-            with _explained(target), files.replacing_folder(target, temporary) as folder:
+            with explained(target), files.replacing_folder(target, temporary) as folder:
                 yield folder
     finally:
         if made and not target.exists():
@@ -76,6 +76,16 @@ def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathli
     return target
 
 
+def check_page(folder: Path, overwrite: bool) -> pathlib.Path:
+    """Return the folder of an exported page as a path, or raise an error if it is not free, nor to be replaced."""
+    target = check_output(folder)
+    if os.path.lexists(target) and not overwrite:
+        raise FileExistsError(f"output: {target} exists; choose another --output, or --overwrite to replace it.")
+    if os.path.lexists(target) and (target.is_symlink() or not (target / "settings.json").is_file()):
+        raise FileExistsError(f"output: {target} is not an exported page, so it is kept; choose another folder.")
+    return target
+
+
 def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
     """Return the `ExportError` for an error of the disk."""
     reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).splitlines()[0]
@@ -85,7 +95,8 @@ def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
 
 
 @contextlib.contextmanager
-def _explained(target: pathlib.Path) -> Iterator[None]:
+def explained(target: pathlib.Path) -> Iterator[None]:
+    """Turn an error of the disk into an `ExportError` that names `target`."""
     try:
         yield
     except ExportError:
