@@ -108,6 +108,15 @@ def upload(file: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copyfileobj(read, written, 2**24)
 
 
+def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield the objects whose names begin with that of a folder, in their order; epath has no rglob for them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from files_below(path)
+        else:
+            yield path
+
+
 def upload_folder(folder: pathlib.Path, target: pathlib.Path, marker: str) -> None:
     """Copy a local folder to a bucket, its marker last; what an older one had besides is removed."""
     with as_os_errors():
@@ -116,8 +125,8 @@ def upload_folder(folder: pathlib.Path, target: pathlib.Path, marker: str) -> No
         names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         for name in sorted(names, key=lambda name: (str(name) == marker, name)):
             upload(folder / name, target / name)
-        for path in list(target.rglob("*")):
-            if path.relative_to(target) not in names and not path.is_dir():
+        for path in list(files_below(target)):
+            if path.relative_to(target) not in names:
                 path.unlink()
 
 

@@ -90,6 +90,11 @@ def eval_batches(
     batches = pipeline.eval_batches(
         source, batch_size=batch_size, image_size=image_size, crop=crop, pixels=pixels, part=part
     )
+    return permuted(start, batches, image_size)
+
+
+def permuted(start: StartingPoint, batches: tf.data.Dataset, image_size: Size) -> tf.data.Dataset:
+    """Return batches with the pixels of each image in the order in which the weights want them."""
     kind, seed = start.permutation
     return permutations.permute_batches(batches, kind, image_size, start.sizes.get("patch_size", 1), seed)
 

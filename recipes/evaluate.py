@@ -18,13 +18,15 @@ from typing import Any
 
 import keras_mixer
 from keras_mixer import files, run_data
-from keras_mixer.cli import entry, inputs, seen, trained
+from keras_mixer.cli import closing, entry, inputs, page_evidence, pages, trained
 from keras_mixer.cli.flags import changed, setting, settings_class
+from keras_mixer.cli.page_evidence import Asked
 from keras_mixer.cli.settings import Data, Measuring, by_hand, left_to_run
 from keras_mixer.data import real_labels
 from keras_mixer.data.progress import Progress
 from keras_mixer.evaluation import real, report_files
-from keras_mixer.evaluation.predictions import predict_images
+from keras_mixer.evaluation.predictions import Predictor
+from keras_mixer.report import evidence, kept, page
 from keras_mixer.training import losses, strategies
 
 OTHERS = "use the dataset of its training, or recipes/fewshot.py"
@@ -57,8 +59,8 @@ def run(settings: Settings) -> dict[str, Any]:
     strategy = inputs.make_strategy(settings)
     start = trained.find(settings)
     run_data.check_head(start, OTHERS)
-    given = by_hand(settings, Data)
-    of_run = {} if "dataset" in given else run_data.settings_of(start)
+    given, data = settings, by_hand(settings, Data)
+    of_run = {} if "dataset" in data else run_data.settings_of(start)
     of_run = {name: value for name, value in of_run.items() if hasattr(settings, name)}
     settings = settings.filled(crop=start.settings.get("crop") or "resmall", **of_run)
     trained.check_batch(settings.batch_size, strategy)
@@ -67,7 +69,7 @@ def run(settings: Settings) -> dict[str, Any]:
     loss = losses.get_loss(loss_name)
 
     # ---- Data ----
-    source = run_data.open_of_run(start, given, training=False)
+    source = run_data.open_of_run(start, data, training=False)
     run_data.check_classes(start, source, OTHERS)
     batches = trained.eval_batches(settings, strategy, source, start, side)
     label_sets = real_labels.find_label_sets(source, settings.dataset, settings.data_dir, settings.real_labels)
@@ -76,23 +78,19 @@ def run(settings: Settings) -> dict[str, Any]:
     with strategy.scope():
         model = start.build(side, pixels.channels, classes=start.num_classes, classifier_activation=None)
     folder = trained.open_results_folder(settings.workdir, strategy)
-    probabilities = losses.get_probabilities(loss_name)
+    predictor = Predictor(model, loss, losses.get_probabilities(loss_name), strategy)
     began = time.perf_counter()
     progress = Progress("evaluated", source.num_examples, "images", quiet=not strategies.is_chief(strategy))
     with inputs.naming_unreadable_files(source), progress:
-        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
+        predictions = predictor.predict(batches, progress.update)
     seconds = time.perf_counter() - began
 
     # ---- Numbers and files ----
     result = {"recipe": "evaluate", "weights": start.name, "dataset": source.name, **predictions.totals()}
     if label_sets is not None:
         result |= real.real_accuracy(predictions.predicted, label_sets)
-    published = {}
-    if side == PUBLISHED_SIZE:
-        has_real = label_sets is not None
-        published = published_accuracy(settings, has_real)
     result |= {
-        "published": published,
+        "published": published_accuracy(settings, label_sets is not None) if side == PUBLISHED_SIZE else {},
         "loss_function": loss_name,
         "image_size": side,
         "crop": settings.crop if source.photographs else "none",
@@ -102,15 +100,28 @@ def run(settings: Settings) -> dict[str, Any]:
         "images_per_second": len(predictions.labels) / seconds,
         "flags": settings.as_json(),
         "versions": inputs.versions(),
+        **pages.about("evaluate", given, settings),
     }
     if strategies.is_chief(strategy):
-        (folder / "result.json").unlink(missing_ok=True)  # it comes last, so that it never belongs to other files
         shown = dict(image_size=side, crop=settings.crop, pixels=pixels)
-        written = report_files.write(folder, predictions, source, shown, settings.dataset, settings.pictures)
-        seen.show_in_tensorboard(folder, written)
-        files.write_json(folder / "result.json", result)
+        permute = lambda batches: run_data.permuted(start, batches, side)
+        asked = Asked(model, predictor, predictions, source, shown, strategy, settings.batch_size, permute)
+        write(folder, settings, asked, result)
         print_result(result, folder)
     return result
+
+
+def write(folder: pathlib.Path, settings: Settings, asked: Asked, result: dict[str, Any]) -> None:
+    """Write what the model gets wrong, then the numbers, then the page of all of it."""
+    for name in ("result.json", kept.NAME, page.NAME):  # they come last, so that they never belong to other files
+        (folder / name).unlink(missing_ok=True)
+    written, seen = page_evidence.write_files(folder, asked, settings.dataset, settings.pictures)
+    closing.show_in_tensorboard(folder, written)
+    files.write_json(folder / "result.json", result)
+    with pages.sparing_the_run(folder):
+        found = page_evidence.of_images(asked, seen, settings.pictures) | evidence.of_data(evaluation=asked.source)
+        kept.keep(folder, found | (page_evidence.of_weights(asked.model) if settings.pictures else {}), anew=True)
+        pages.write(settings.workdir)
 
 
 def published_accuracy(settings: Settings, has_real: bool) -> dict[str, Any]:
@@ -137,7 +148,7 @@ def print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
             print(f"  {name:18} {result[key]:8.2%}  of {result[counts[key]]:,} images{skipped}{others}")
     print(f"  {'loss':18} {result['loss']:8.4f}  ({result['loss_function']} cross-entropy)")
     print(f"  {'calibration error':18} {result['expected_calibration_error']:8.4f}")
-    print(f"Numbers, tables and pictures of what it gets wrong are in {folder}: result.json, classes.csv, ...")
+    print(f"Numbers, tables and pictures of what it gets wrong are in {folder}: report.html, result.json, ...")
 
 
 if __name__ == "__main__":

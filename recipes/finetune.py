@@ -18,15 +18,16 @@ import keras
 import tensorflow as tf
 
 from keras_mixer import buckets, run_data
-from keras_mixer.cli import entry, inputs, seen, sweep, trained, training, transfer
+from keras_mixer.cli import closing, entry, inputs, page_evidence, pages, sweep, trained, training, transfer
+from keras_mixer.cli.page_evidence import Asked
 from keras_mixer.cli.transfer import Settings
 from keras_mixer.data import pipeline, tasks
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Source
 from keras_mixer.data.tasks import Task
-from keras_mixer.evaluation import report_files
-from keras_mixer.evaluation.predictions import predict_images
+from keras_mixer.evaluation.predictions import Predictor
+from keras_mixer.report import kept
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
 
@@ -65,15 +66,15 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
-    started_from = {"started_from": start.name}
+    origin = training.Origin(pages.about("finetune", given, settings), {"started_from": start.name})
     result = training.train_and_evaluate(
-        settings, trainer, train_source, eval_source, steps, crop=settings.crop, started_from=started_from
+        settings, trainer, train_source, eval_source, steps, crop=settings.crop, origin=origin
     )
     folder = buckets.path_of(settings.workdir)
     if result or not (folder / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
             with strategy.scope():
-                model = keras.saving.load_model(folder / "model.keras")
+                model = keras.saving.load_model(buckets.fetched(folder / "model.keras"))
         report(settings, model, eval_source, strategy)
     return result
 
@@ -128,27 +129,32 @@ def build(settings: Settings, start: StartingPoint, source: Source) -> keras.Mod
 
 
 def report(settings: Settings, model: keras.Model, eval_source: Source, strategy: tf.distribute.Strategy) -> None:
-    """Write and name the pictures of what the model gets wrong, and say what to do next."""
+    """Write and name tables and pictures of what the model gets wrong, then the page of the run; say what is next."""
     shown: dict[str, Any] = dict(
         image_size=settings.image_size, crop=settings.crop, pixels=PixelSettings(**settings.pixels())
     )
 
-    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
-        batches = pipeline.eval_batches(eval_source, batch_size=settings.batch_size, part=part, **shown)
+    def permute(batches: tf.data.Dataset) -> tf.data.Dataset:
         return inputs.permuted(settings, batches, settings.image_size, model.get_layer("stem").patch_size)
 
+    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
+        return permute(pipeline.eval_batches(eval_source, batch_size=settings.batch_size, part=part, **shown))
+
     batches = strategies.distribute(strategy, of_part, settings.batch_size)
-    probabilities = losses.get_probabilities(settings.loss)
+    predictor = Predictor(model, losses.get_loss(settings.loss), losses.get_probabilities(settings.loss), strategy)
     other = not strategies.is_chief(strategy)
     with Progress("predicted", eval_source.num_examples, "images", quiet=other) as progress:
-        loss = losses.get_loss(settings.loss)
-        predictions = predict_images(model, batches, loss, probabilities, strategy, progress.update)
+        predictions = predictor.predict(batches, progress.update)
     if other:
         return
     folder = buckets.path_of(settings.workdir)
-    written = report_files.write(folder, predictions, eval_source, shown, settings.dataset, settings.pictures)
-    seen.show_in_tensorboard(folder, written, settings.total_steps or 0)
-    print("\n".join([*(f"  {path}" for path in written), seen.next_lines(settings, eval_source)]))
+    asked = Asked(model, predictor, predictions, eval_source, shown, strategy, settings.batch_size, permute)
+    written, seen = page_evidence.write_files(folder, asked, settings.dataset, settings.pictures)
+    closing.show_in_tensorboard(folder, written, settings.total_steps or 0)
+    with pages.sparing_the_run(folder):
+        kept.keep(folder, page_evidence.of_images(asked, seen, settings.pictures))
+        written.append(pages.write(settings.workdir))
+    print("\n".join([*(f"  {path}" for path in written), closing.next_lines(settings, eval_source)]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 import keras_mixer
-from keras_mixer.cli import entry, inputs, presets, run_plan, seen, training
+from keras_mixer.cli import closing, entry, inputs, pages, presets, run_plan, training
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Training
 from keras_mixer.paper import HEAD_BIAS, I1K, MODELS
@@ -80,14 +80,16 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
-    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps, started_from=row)
+    origin = training.Origin(pages.about("pretrain", given, settings), row)
+    result = training.train_and_evaluate(settings, trainer, train_source, eval_source, steps, origin=origin)
     if result and strategies.is_chief(strategy):
+        pages.write_last(settings.workdir)
         more = [
             f"{command('pretrain')} --dataset=path/to/folder --workdir=runs/mine    # your images",
             f"{command('pretrain')} --help    # all flags, and the paper's presets",
         ]
         print(f"In Python: run = keras_mixer.load_run('{settings.workdir}') has predict, model and class_names.")
-        print(seen.next_lines(settings, eval_source, more))
+        print(closing.next_lines(settings, eval_source, more))
     return result
 
 

@@ -12,8 +12,8 @@ QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component
 
 
 @contextlib.contextmanager
-def open_page(width=1200, height=900, dark=False, offline=False):
-    """Yield a page of Playwright; its `heard` collects console errors and uncaught exceptions, `asked` all requests."""
+def open_browser():
+    """Yield a browser, for `new_page`; Playwright runs one at a time in a process."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium is there; .ci/run is to install it")
@@ -22,12 +22,25 @@ def open_page(width=1200, height=900, dark=False, offline=False):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=offline)
-        page = context.new_page()
-        page.heard, page.asked = [], []
-        page.on("console", lambda message: page.heard.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.heard.append(str(error)))
-        page.on("request", lambda request: page.asked.append(request.url))
-        yield page
+        yield browser
         browser.close()
+
+
+def new_page(browser, width=1200, height=900, dark=False, offline=False):
+    """Return a page that shares nothing with others; `heard` collects console errors and uncaught exceptions, `asked`
+    all requests."""
+    scheme = "dark" if dark else "light"
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=offline)
+    page = context.new_page()
+    page.heard, page.asked = [], []
+    page.on("console", lambda message: page.heard.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.heard.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    return page
+
+
+@contextlib.contextmanager
+def open_page(width=1200, height=900, dark=False, offline=False):
+    """Yield a page of `new_page` in a browser of its own."""
+    with open_browser() as browser:
+        yield new_page(browser, width, height, dark, offline)

@@ -17,7 +17,7 @@ FLOORS = (
     {"layers", "data", "training"},
     {"weights", "pictures"},
     {"models", "evaluation"},
-    {"starting_point", "exported", "export"},
+    {"starting_point", "exported", "export", "report"},
     {"run_data"},
     {"runs"},
     {"cli"},
@@ -29,7 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # These run on every backend of Keras, and so name none.
 BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2]} - {"versions"}
 # Rooms that know no model, though they may import lower floors.
-KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures"}
+KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures", "report"}
 MODEL = {"layers", "models", "weights", "composite"}
 KNOW_ABSL = {"cli", "recipes", "__main__"}
 # Only these rename and sync files; the second is to load without any other module.

@@ -36,6 +36,18 @@ def card(start: StartingPoint) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
+def told(folder: pathlib.Path, facts: str, how: str) -> str:
+    """Return the line about a folder that was exported, whose file of `facts` has the largest difference."""
+    difference = json.loads((folder / facts).read_text("utf-8"))["largest_difference"]
+    return f"  {folder}/  {size_of(folder):,} bytes, {how}at most {difference:.1e} from the Keras model"
+
+
+def size_of(path: pathlib.Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(os.path.getsize(p) for p in files)
+
+
 def calibration_images(
     given: str | None, data_dir: str | None, start: StartingPoint, side: int, crop: str, pixels: PixelSettings
 ) -> np.ndarray:

@@ -1,14 +1,16 @@
 """A training run, from a built model to result.json; pretrain and finetune share it."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_mixer import files
-from keras_mixer.cli import faster, inputs, seen
+from keras_mixer.cli import closing, faster, inputs, page_evidence
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -24,6 +26,17 @@ FREE = {
     *("steps_per_execution", "gradient_accumulation_steps", "rematerialize"),
     *("strategy", "num_devices", "tpu", "data_dir", "manual_dir"),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a run comes from: what `pages.about` returns, and `facts`, which may not change when it goes on.
+
+    Facts are name -> JSON value of what determines the run beside its settings.
+    """
+
+    about: dict[str, Any]
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +112,11 @@ def train_and_evaluate(
     steps: Steps,
     *,
     crop: str = "resmall",
-    started_from: dict[str, Any] | None = None,
+    origin: Origin,
 ) -> dict[str, Any] | None:
     """Train in the workdir, or go on with it; evaluate every image once; write model.keras and result.json.
+
+    What the run's page shows of data, first batch and weights is kept last; the page itself is the caller's.
 
     Args:
         settings: filled ones.
@@ -109,7 +124,7 @@ def train_and_evaluate(
         train_source, eval_source: see `data.source`.
         steps: from `steps_of_run`.
         crop: of the evaluation.
-        started_from: name -> JSON value of what determines the run beside the settings.
+        origin: of the run.
 
     Returns:
         What result.json holds, or None where the run was finished before.
@@ -131,15 +146,14 @@ def train_and_evaluate(
 
         return strategies.distribute(strategy, of_part, settings.batch_size)
 
-    def preview() -> Any:
+    @functools.cache  # TensorBoard shows it, and the run's page
+    def first_batch() -> Any:
         few = settings.with_values(batch_size=min(16, settings.batch_size))
-        return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))[0]
+        return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))
 
-    told = Telling(
-        preview, _hyper_parameters(settings), eval_source.num_examples, faster.advice_for(settings, steps.total)
-    )
     fixed, details = _description(settings, model, train_source, eval_source, steps)
-    with workdir.open_workdir(settings.workdir, fixed | (started_from or {}), details, settings.overwrite, chief) as at:
+    about = fixed | origin.facts, details | origin.about
+    with workdir.open_workdir(settings.workdir, *about, settings.overwrite, chief) as at:
         with loop.naming_lost_worker(trainer):
             strategies.wait_for_workers(strategy)  # what --overwrite removes, no worker takes for this run's
         if chief:
@@ -157,9 +171,14 @@ def train_and_evaluate(
                 steps.total,
                 loop.Intervals(settings.checkpoint_steps, steps.log, steps.evaluation, settings.keep_checkpoints),
                 evaluate=make_evaluator(model, distributed, trainer.image_loss, strategy),
-                told=told,
+                told=_telling(settings, eval_source, steps, lambda: first_batch()[0]),
             )
-        return _finish(settings, trainer, eval_source, steps, summary, at)
+        result = _finish(settings, trainer, eval_source, steps, summary, at)
+        if chief:
+            sources = {"training": train_source, "evaluation": eval_source}
+            pictures = getattr(settings, "pictures", True)  # a flag of fine-tuning only
+            page_evidence.keep_of_training(at, model, sources, first_batch, pictures)
+        return result
 
 
 def _description(
@@ -178,10 +197,11 @@ def _description(
     return fixed, details
 
 
-def _hyper_parameters(settings: Training) -> dict[str, bool | int | float | str]:
-    """Return what TensorBoard compares between runs: what determines a run, in its types; None is left out."""
+def _telling(settings: Training, eval_source: Source, steps: Steps, preview: Callable[[], tf.Tensor]) -> Telling:
+    """Return what the run tells; TensorBoard compares what determines a run, in its types, but for what is None."""
     values = {name: ",".join(v) if isinstance(v, list) else v for name, v in settings.as_json(FREE).items()}
-    return {name: value for name, value in values.items() if value is not None}
+    compared = {name: value for name, value in values.items() if value is not None}
+    return Telling(preview, compared, eval_source.num_examples, faster.advice_for(settings, steps.total))
 
 
 def _announcement(
@@ -224,5 +244,5 @@ def _finish(
             f"{summary['images_per_second'] or 0:.0f} images/s.",
             flush=True,
         )
-        seen.write_curves(at, settings)
+        closing.write_curves(at, settings)
     return result

@@ -67,12 +67,26 @@ def list_files(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     return sorted(images), sorted(others)
 
 
-def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
-    """Say once how many files are left out since they are no images by their name, and name some."""
-    if others:
-        files = f"{len(others):,} files are no images by their names and are"
-        files = "1 file is no image by its name and is" if len(others) == 1 else files
-        _warn_once(f"{folder}: {files} left out: {_some(others, folder)}")
+def told_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Return, and say once, how many files are left out since they are no images by their name, and name some."""
+    if not others:
+        return ()
+    files = f"{len(others):,} files are no images by their names and are"
+    files = "1 file is no image by its name and is" if len(others) == 1 else files
+    sentence = f"{folder}: {files} left out: {_some(others, folder)}"
+    _warn_once(sentence)
+    return (f"{sentence}.",)
+
+
+def told_of_strays(root: pathlib.Path, split: str) -> tuple[str, ...]:
+    """Return, and say once, how many images lie beside the class folders of a split, and so have no class."""
+    places = (root, root if _train_folder(root) is None else root / split)
+    strays = [path for place in dict.fromkeys(places) for path in _strays(place)]
+    if not strays:
+        return ()
+    sentence = f"{root}: {len(strays)} beside the class folders have no class and are left out: {_some(strays, root)}"
+    _warn_once(sentence)
+    return (f"{sentence}.",)
 
 
 def _some(paths: Sequence[str], folder: str | os.PathLike[str]) -> str:
@@ -151,10 +165,7 @@ def folder_images(root: str | os.PathLike[str], split: str, seed: int) -> tuple[
                 f"too; move its images into {train / beside[0]}."
             )
         _check_same_classes(folder, train, _folders(folder), class_names)
-    strays = [path for place in dict.fromkeys((root, folder)) for path in _strays(place)]
-    if strays:
-        left_out = f"{len(strays)} beside the class folders have no class and are left out: {_some(strays, root)}"
-        _warn_once(f"{root}: {left_out}")
+    told_of_strays(root, split)
     placed: list[tuple[float, int, str]] = []
     others: list[str] = []
     for label, name in enumerate(class_names):

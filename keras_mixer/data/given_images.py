@@ -150,7 +150,7 @@ def read_ahead(
 
 def _images_of(folder: str | os.PathLike[str]) -> list[str]:
     images, others = folders.list_files(folder)
-    folders.warn_of_others(folder, others if images else [])
+    folders.told_of_others(folder, others if images else [])
     return images
 
 
@@ -162,7 +162,7 @@ def _in_bucket(path: pathlib.Path) -> list[str]:
             base = buckets.path_of(str(path).split(path.parts[first])[0].rstrip("/"))
             return sorted(str(found) for found in base.glob("/".join(path.parts[first:])) if not found.is_dir())
         if path.is_dir():
-            return sorted(str(found) for found in path.rglob("*") if folders.is_image_name(found))
+            return [str(found) for found in buckets.files_below(path) if folders.is_image_name(found)]
         return [str(path)] if path.exists() else []
 
 

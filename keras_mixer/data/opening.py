@@ -131,9 +131,13 @@ def _image_folder(
     split = split or default_split(names, training, root)
     base = select(split.partition("[")[0], dict.fromkeys(names, 0), root)[0]
     class_names, files, others = folders.folder_images(root, base, seed)
-    folders.warn_of_others(root, others)
+    left_out = folders.told_of_others(root, others) + folders.told_of_strays(root, base)
     if on_bad_image == "skip":
-        files = checking.without_bad_images(root, base, files, max_bad_fraction)
+        found, files = len(files), checking.without_bad_images(root, base, files, max_bad_fraction)
+        if len(files) < found:
+            left_out += (
+                f"{root}: {found - len(files):,} of {found:,} files of {base} cannot be decoded and are left out.",
+            )
     _, start, stop = select(split, {base: len(files)}, root)
     files = files[start:stop]
     # As bytes, since a name need not be UTF-8.
@@ -150,4 +154,5 @@ def _image_folder(
         fingerprint=hashlib.sha256(os.fsencode(contents)).hexdigest(),
         loose_files=True,
         num_bytes=lambda: sum(os.path.getsize(path) for path, _ in files),
+        left_out=left_out,
     )

@@ -89,7 +89,7 @@ def write_records(
         class_names, images, others = folders.folder_images(root, split, seed)
         if not images:
             raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
-        folders.warn_of_others(root, others)
+        folders.told_of_others(root, others)
         bad = checking.BadImages(root, split, len(images), None if on_bad_image == "stop" else max_bad_fraction)
         listed[split] = (images, bad)
     manifest: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}

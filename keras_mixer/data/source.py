@@ -78,6 +78,7 @@ class Source:
         loose_files: True where the images are files of a folder: of any kind that Pillow reads, and to be left out one
             by one. Else they are JPEG, PNG or what else TensorFlow decodes without Python.
         num_bytes: returns the bytes of the files that one pass reads; itself None where that is not known.
+        left_out: a sentence for each kind of file that a folder has and that is no part of the source, and why.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Source:
     fingerprint: str = ""
     loose_files: bool = False
     num_bytes: Callable[[], int] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) -> Records:

@@ -7,12 +7,12 @@ from typing import TypeAlias
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
+from keras_mixer.evaluation.calibration import expected_calibration_error
 from keras_mixer.types import Loss
 
 Batches: TypeAlias = tf.data.Dataset | tf.distribute.DistributedDataset
-CALIBRATION_BINS = 15
+EachImage: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 NOT_FINITE = tf.int32.max  # the rank where a logit is NaN or infinite, which no top-k counts
 
 
@@ -73,7 +73,7 @@ def make_evaluator(
 
 
 def per_image(
-    function: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]],
+    function: EachImage,
     batches: Batches,
     strategy: tf.distribute.Strategy | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -94,20 +94,28 @@ def per_image(
         >>> [array.tolist() for array in per_image(lambda images, labels: (labels,), batches)]
         [[7]]
     """
-    strategy, batches = _distributed(strategy, batches)
+    return _traced_once(function, strategy)(batches, on_batch)
+
+
+def _traced_once(function: EachImage, strategy: tf.distribute.Strategy | None) -> Callable[..., list[np.ndarray]]:
+    """Return `per_image` of a function as a function of (batches, on_batch), which equal batches trace once only."""
+    strategy = strategy or tf.distribute.get_strategy()
 
     @tf.function(autograph=False)
     def run(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return strategy.run(lambda *batch: (*function(*batch[:2]), batch[2]), args=(images, labels, mask))
 
-    parts = []
-    for batch in batches:
-        *values, mask = (strategy.gather(value, axis=0).numpy() for value in run(*batch))
-        kept = mask > 0
-        parts.append([value[kept] for value in values])
-        if on_batch and kept.any():
-            on_batch(int(kept.sum()))
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    def each(batches: Batches, on_batch: Callable[[int], None] | None = None) -> list[np.ndarray]:
+        parts = []
+        for batch in _distributed(strategy, batches)[1]:
+            *values, mask = (strategy.gather(value, axis=0).numpy() for value in run(*batch))
+            kept = mask > 0
+            parts.append([value[kept] for value in values])
+            if on_batch and kept.any():
+                on_batch(int(kept.sum()))
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    return each
 
 
 def extract_features(
@@ -190,61 +198,72 @@ def predict_images(
         ValueError: where a logit is NaN or infinite.
     """
 
-    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
-        mask = tf.one_hot(labels, logits.shape[-1], True, False)  # (B, K), of the label
-        rank = rank_of(logits, labels)
-        best_other = tf.argmax(tf.where(mask, logits.dtype.min, logits), axis=-1)
-        predicted = tf.where(rank < 1, tf.cast(labels, tf.int64), best_other)
-        confidence = tf.gather(probabilities(logits), predicted, batch_dims=1)
-        return tf.cast(labels, tf.int64), predicted, confidence, rank, loss(tf.cast(mask, tf.float32), logits)
-
-    labels, predicted, confidence, rank, losses = per_image(step, batches, strategy, on_batch)
-    found = Predictions(labels, predicted, confidence, rank, losses, num_classes=model.output_shape[-1])
-    bad = found.rank == NOT_FINITE
-    if bad.any():
-        raise ValueError(
-            f"weights: the logits of {bad.sum()} of {len(bad)} images are NaN or infinite; use other weights, or "
-            "--precision=float32."
-        )
-    return found
+    return Predictor(model, loss, probabilities, strategy).predict(batches, on_batch)
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
-    """Return how far confidence is from accuracy: sum over bins of (images in it / N) |accuracy - mean confidence|.
-
-    The bins have equal widths; bin i of `bins` holds i / bins < confidence <= (i + 1) / bins, and the first one 0 too
-    (Guo et al. 2017).
+class Predictor:
+    """A model that is asked several times; batches of one shape are traced once.
 
     Args:
-        confidence: (N,) probability of the predicted class.
-        correct: (N,) bool.
-
-    Example:
-        >>> expected_calibration_error([0.9, 0.9, 0.9, 0.9], [True, True, False, False])
-        0.4
+        model, loss, probabilities, strategy: see `predict_images`.
     """
-    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Loss,
+        probabilities: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
+            mask = tf.one_hot(labels, logits.shape[-1], True, False)  # (B, K), of the label
+            rank = rank_of(logits, labels)
+            best_other = tf.argmax(tf.where(mask, logits.dtype.min, logits), axis=-1)
+            predicted = tf.where(rank < 1, tf.cast(labels, tf.int64), best_other)
+            likely = probabilities(logits)
+            own, confidence = (tf.gather(likely, which, batch_dims=1) for which in (labels, predicted))
+            losses = loss(tf.cast(mask, tf.float32), logits)
+            return tf.cast(labels, tf.int64), predicted, confidence, rank, losses, own
+
+        self.num_classes = model.output_shape[-1]
+        self._each = _traced_once(step, strategy)
+
+    def predict(self, batches: Batches, on_batch: Callable[[int], None] | None = None) -> Predictions:
+        """Return the `Predictions` of every image of one pass; arguments and errors are those of `predict_images`."""
+        labels, predicted, confidence, rank, losses, _ = self._each(batches, on_batch)
+        found = Predictions(labels, predicted, confidence, rank, losses, num_classes=self.num_classes)
+        bad = found.rank == NOT_FINITE
+        if bad.any():
+            raise ValueError(
+                f"weights: the logits of {bad.sum()} of {len(bad)} images are NaN or infinite; use other weights, or "
+                "--precision=float32."
+            )
+        return found
+
+    def probability_of_label(self, batches: Batches) -> np.ndarray:
+        """Return (N,) float32, the probability of each image's label, whatever class is the most probable one."""
+        return self._each(batches)[-1]
 
 
 def class_rows(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float | str]]:
-    """Return a dict for each class: class, name, images, correct, top1, top5, mean_confidence; "" without images."""
+    """Return a dict for each class, with "" for what has no value, such as the accuracy of a class without images.
+
+    It has class, name, images, correct, top1, top5, mean_confidence (of the class's images); predicted (images taken
+    for it), precision (of those the part that is right), recall (which is top1) and f1, their harmonic mean.
+    """
     rows = []
     order = np.argsort(predictions.labels, kind="stable")
     ends = np.searchsorted(predictions.labels[order], np.arange(predictions.num_classes), side="right")
+    taken = np.bincount(predictions.predicted, minlength=predictions.num_classes).tolist()
     for k, own in enumerate(np.split(order, ends[:-1])):
         rank = predictions.rank[own]
-        row: dict[str, float | str] = {
-            "class": k,
-            "name": class_names[k],
-            "images": len(own),
-            "correct": int((rank < 1).sum()),
-        }
+        correct = int((rank < 1).sum())
+        row: dict[str, float | str] = {"class": k, "name": class_names[k], "images": len(own), "correct": correct}
         means = {"top1": rank < 1, "top5": rank < 5, "mean_confidence": predictions.confidence[own]}
-        rows.append(row | {name: float(np.mean(values)) if len(own) else "" for name, values in means.items()})
+        row |= {name: float(np.mean(values)) if len(own) else "" for name, values in means.items()}
+        row |= {"predicted": taken[k], "precision": correct / taken[k] if taken[k] else "", "recall": row["top1"]}
+        rows.append(row | {"f1": 2 * correct / (len(own) + taken[k]) if len(own) + taken[k] else ""})
     return rows
 
 
@@ -252,6 +271,12 @@ def worst_mistakes(predictions: Predictions, count: int) -> np.ndarray:
     """Return the indices of the mistakes with the highest confidence, highest first."""
     mistakes = np.flatnonzero(~predictions.correct)
     return mistakes[np.argsort(-predictions.confidence[mistakes], kind="stable")[:count]]
+
+
+def surest_hits(predictions: Predictions, count: int) -> np.ndarray:
+    """Return the indices of the right predictions with the highest confidence, highest first."""
+    hits = np.flatnonzero(predictions.correct)
+    return hits[np.argsort(-predictions.confidence[hits], kind="stable")[:count]]
 
 
 def _distributed(strategy: tf.distribute.Strategy | None, batches: Batches) -> tuple[tf.distribute.Strategy, Batches]:

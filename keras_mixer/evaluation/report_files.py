@@ -1,6 +1,7 @@
 """What a classifier gets wrong, as files beside its result: tables by class, confusions, the worst mistakes."""
 
 import csv
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,38 +12,64 @@ import numpy as np
 from keras_mixer import files
 from keras_mixer.data import folders, pipeline, subsets
 from keras_mixer.data.source import Source
-from keras_mixer.evaluation.predictions import Predictions, class_rows, worst_mistakes
+from keras_mixer.evaluation.predictions import Predictions, class_rows, surest_hits, worst_mistakes
 from keras_mixer.pictures import grids
 from keras_mixer.pictures.figure import new_figure
 
-MOST_MISTAKES = 24  # in mistakes.png
+MOST_MISTAKES, MOST_HITS = 24, 12  # of which pictures are shown
 MOST_COLUMNS = 1000  # of confusion.csv as a matrix
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """Some images of a dataset, as the model was shown them.
+
+    Attributes:
+        files: index of an image -> its path from the dataset's folder on, "" for what is no file.
+        images: index -> (H, W, channels) float32 in [-1, 1]; empty where pictures were not asked for.
+    """
+
+    files: dict[int, str]
+    images: dict[int, np.ndarray]
+
+
+def look_at(predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool = True) -> Seen:
+    """Return the worst mistakes and the surest hits of `predictions` as the model was shown them.
+
+    Args:
+        predictions: from `evaluation.predictions.predict_images`, of every image of `source`.
+        source: see `data.source`.
+        shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
+        root: files are named from this folder on.
+        pictures: whether to read the images, and not only their names.
+    """
+    indices = np.sort([*worst_mistakes(predictions, MOST_MISTAKES), *surest_hits(predictions, MOST_HITS)])
+    some = subsets.subset(source, indices)
+    root, paths = os.path.expanduser(root), subsets.read_paths(some)
+    files_of = [folders.printable(os.path.relpath(path, root)) for path in paths] if paths else [""] * len(indices)
+    images: Any = []
+    if pictures:
+        images = next(iter(pipeline.eval_batches(some, batch_size=len(indices), **shown)))[0].numpy()
+    keys = indices.tolist()
+    return Seen(dict(zip(keys, files_of, strict=True)), dict(zip(keys, images, strict=False)))
+
+
 def write(
-    folder: pathlib.Path,
-    predictions: Predictions,
-    source: Source,
-    shown: dict[str, Any],
-    root: str,
-    pictures: bool = True,
+    folder: pathlib.Path, predictions: Predictions, source: Source, seen: Seen, pictures: bool = True
 ) -> list[pathlib.Path]:
     """Write classes.csv, confusion.csv and mistakes.csv, and with `pictures` confusion.png and mistakes.png.
 
     Args:
         folder: a path.
-        predictions: from `evaluation.predictions.predict_images`, of every image of `source`.
-        source: see `data.source`.
-        shown: dict of image_size, crop and pixels, of the images that were shown to the model; see `eval_batches`.
-        root: files are named from this folder on.
+        predictions, source: of `look_at`.
+        seen: from `look_at`.
         pictures: whether to draw, which needs matplotlib.
 
     Returns:
         The paths of what was written.
     """
-    root = os.path.expanduser(root)
     with files.naming_unwritable(folder):
-        write_mistakes(folder, predictions, source, shown, root, pictures)
+        write_mistakes(folder, predictions, source, seen, pictures)
         matrix = write_tables(folder, predictions, source.class_names)
         if pictures and matrix is not None:
             grids.write_confusion(folder / "confusion.png", matrix, source.class_names, source.name)
@@ -75,42 +102,35 @@ def write_tables(folder: pathlib.Path, predictions: Predictions, names: Sequence
     return None
 
 
-def write_mistakes(
-    folder: pathlib.Path, predictions: Predictions, source: Source, shown: dict[str, Any], root: str, pictures: bool
-) -> None:
+def write_mistakes(folder: pathlib.Path, predictions: Predictions, source: Source, seen: Seen, pictures: bool) -> None:
     """Write mistakes.csv and mistakes.png: the wrong predictions of the highest confidence."""
-    worst = worst_mistakes(predictions, MOST_MISTAKES)
-    names, rows = source.class_names, []
+    worst = worst_mistakes(predictions, MOST_MISTAKES).tolist()
+    names = source.class_names
+    rows = [
+        {
+            "image": i,
+            "file": seen.files[i],
+            "true": names[predictions.labels[i]],
+            "predicted": names[predictions.predicted[i]],
+            "confidence": f"{predictions.confidence[i]:.6f}",
+            "rank_of_true": int(predictions.rank[i]) + 1,
+        }
+        for i in worst
+    ]
     (folder / "mistakes.png").unlink(missing_ok=True)
-    if len(worst):
-        some = subsets.subset(source, worst)
-        paths: list[Any] = subsets.read_paths(some) or [None] * len(worst)
-        order = np.argsort(np.argsort(worst))  # of `some`, which is in the order of the dataset
-        for i, place in zip(worst, order, strict=True):
-            rows.append(
-                {
-                    "image": int(i),
-                    "file": folders.printable(os.path.relpath(paths[place], root)) if paths[place] else "",
-                    "true": names[predictions.labels[i]],
-                    "predicted": names[predictions.predicted[i]],
-                    "confidence": f"{predictions.confidence[i]:.6f}",
-                    "rank_of_true": int(predictions.rank[i]) + 1,
-                }
-            )
-        if pictures:
-            data = pipeline.eval_batches(some, batch_size=len(worst), **shown)
-            images = next(iter(data))[0].numpy()[order]
-            captions = [
-                [
-                    row["file"] or f"image {row['image']}",
-                    f"is {row['true']}",
-                    f"taken for {row['predicted']}",
-                    f"confidence {float(row['confidence']):.3f}",
-                ]
-                for row in rows
+    if pictures and worst:
+        captions = [
+            [
+                row["file"] or f"image {row['image']}",
+                f"is {row['true']}",
+                f"taken for {row['predicted']}",
+                f"confidence {float(row['confidence']):.3f}",
             ]
-            title = f"{source.name}: the {len(worst)} mistakes of the highest confidence"
-            grids.write_mistakes(folder / "mistakes.png", images, captions, title)
+            for row in rows
+        ]
+        title = f"{source.name}: the {len(worst)} mistakes of the highest confidence"
+        images = np.stack([seen.images[i] for i in worst])
+        grids.write_mistakes(folder / "mistakes.png", images, captions, title)
     write_csv(folder / "mistakes.csv", rows, ["image", "file", "true", "predicted", "confidence", "rank_of_true"])
 
 

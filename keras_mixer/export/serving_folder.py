@@ -170,22 +170,22 @@ def weights_sha256(weights: Mapping[str, tf.Variable]) -> str:
     return digest.hexdigest()
 
 
-def check_class_names(class_names: ClassNames | None, num_classes: int) -> tuple[tuple[str, ...], ...]:
+def check_class_names(
+    class_names: ClassNames | None, num_classes: int, owner: str = "saved_model"
+) -> tuple[tuple[str, ...], ...]:
     """Return the ids and the names of the classes, or raise a ValueError."""
     if class_names is None:
         class_names = [str(k) for k in range(num_classes)]
     if isinstance(class_names, (str, bytes)) or not np.iterable(class_names):
-        raise ValueError(f"saved_model: class_names must be a list of {num_classes} names, got {class_names!r}.")
+        raise ValueError(f"{owner}: class_names must be a list of {num_classes} names, got {class_names!r}.")
     pairs = [(str(k), name) if isinstance(name, str) else tuple(name) for k, name in enumerate(class_names)]
     if len(pairs) != num_classes:
-        raise ValueError(f"saved_model: the head has {num_classes} classes, but class_names has {len(pairs)} names.")
+        raise ValueError(f"{owner}: the head has {num_classes} classes, but class_names has {len(pairs)} names.")
     for k, pair in enumerate(pairs):
         if len(pair) != 2 or not all(isinstance(text, str) and text for text in pair):
-            raise ValueError(
-                f"saved_model: class_names must be texts that are not empty, or (id, name); {k} is {pair!r}."
-            )
+            raise ValueError(f"{owner}: class_names must be texts that are not empty, or (id, name); {k} is {pair!r}.")
         if "\n" in pair[1] or "\r" in pair[1]:
-            raise ValueError(f"saved_model: class_names must be of one line each; that of class {k} is {pair[1]!r}.")
+            raise ValueError(f"{owner}: class_names must be of one line each; that of class {k} is {pair[1]!r}.")
     return tuple(zip(*pairs, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The folder of one version of an export, which is never half written, among those of other versions."""
+"""The folder of one version of an export, which is never half written, among those of other versions; and of a page."""
 
 import contextlib
 import os
@@ -36,16 +36,15 @@ def new_version(output: Path, version: int, overwrite: bool = False) -> Iterator
     with files.naming_folder("output", output, "folder"):
         made = not output.exists()
         buckets.make_folder(output)
-        place = output / ".exporting" if buckets.is_bucket(output) else output
-        lock = files.lock(place, f"output: another process is exporting to {output}; wait until it has ended.")
+        lock = lock_output(output)
     target = output / str(version)
     try:
         with lock:
-            with _explained(target):
+            with explained(target):
                 _remove_leftovers(output)
             check_version(output, version, overwrite)  # again, now that nobody else writes
             temporary = output / f".{version}.{os.getpid()}.tmp"
-            with _explained(target), files.replacing_folder(target, temporary, "saved_model.pb") as folder:
+            with explained(target), files.replacing_folder(target, temporary, "saved_model.pb") as folder:
                 yield folder
     finally:
         if made and not target.exists():
@@ -63,11 +62,16 @@ def check_output(output: Path) -> pathlib.Path:
     return path
 
 
+def lock_output(output: pathlib.Path) -> contextlib.ExitStack:
+    """Return the lock of a folder of exports, or raise a ValueError where another process has it."""
+    place = output / ".exporting" if buckets.is_bucket(output) else output
+    return files.lock(place, f"output: another process is exporting to {output}; wait until it has ended.")
+
+
 def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathlib.Path:
     """Return the path of a version, or raise an error if it is not free."""
     target = output / str(version)
-    linked = not buckets.is_bucket(target) and target.is_symlink()
-    there = target.exists() or linked
+    there, linked = _stands(target)
     if there and not overwrite:
         raise FileExistsError(
             f"output: {target} exists; choose another --version, or --overwrite (overwrite=True) to replace it."
@@ -75,6 +79,23 @@ def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathli
     if there and (linked or not (target / "saved_model.pb").is_file()):
         raise FileExistsError(f"output: {target} is not an exported model, so it is kept; choose another version.")
     return target
+
+
+def check_page(folder: Path, overwrite: bool) -> pathlib.Path:
+    """Return the folder of an exported page as a path, or raise an error if it is not free, nor to be replaced."""
+    target = check_output(folder)
+    there, linked = _stands(target)
+    if there and not overwrite:
+        raise FileExistsError(f"output: {target} exists; choose another --output, or --overwrite to replace it.")
+    if there and (linked or not (target / "settings.json").is_file()):
+        raise FileExistsError(f"output: {target} is not an exported page, so it is kept; choose another folder.")
+    return target
+
+
+def _stands(target: pathlib.Path) -> tuple[bool, bool]:
+    """Return whether something is at a path, and whether that is a link."""
+    linked = not buckets.is_bucket(target) and target.is_symlink()
+    return linked or target.exists(), linked
 
 
 def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
@@ -86,7 +107,8 @@ def unwritable(target: pathlib.Path, error: Exception) -> ExportError:
 
 
 @contextlib.contextmanager
-def _explained(target: pathlib.Path) -> Iterator[None]:
+def explained(target: pathlib.Path) -> Iterator[None]:
+    """Turn an error of the disk into an `ExportError` that names `target`."""
     try:
         yield
     except ExportError:

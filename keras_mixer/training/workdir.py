@@ -11,7 +11,7 @@ import keras
 from keras_mixer import buckets, files
 from keras_mixer.types import Path
 
-FILES = ("run.json", "metrics.csv", "model.keras", "result.json")
+FILES = ("run.json", "metrics.csv", "model.keras", "result.json", "report.json", "report.html")
 FOLDERS = ("tensorboard", "checkpoints")
 
 

@@ -134,6 +134,7 @@ def test_files_that_are_no_images_by_their_name_are_left_out_and_counted_once(tm
     assert [record.getMessage() for record in caplog.records] == [expected + "."]
     source = opening.open_source(str(tmp_path), training=True, on_bad_image="skip", max_bad_fraction=0)
     assert source.num_examples == 2  # the limit is of images alone
+    assert source.left_out == (f"{expected}.",)
 
 
 @pytest.mark.parametrize("name", ["a.JPG", "a.jfif", "a.tif", "a.TIFF", "a.avif", "a.HEIC", "a.webp", "a.jp2", "a.ppm"])

@@ -256,6 +256,8 @@ def test_skipping_leaves_out_exactly_the_bad_files_and_names_them(flat, caplog):
     kept = [r["path"].numpy().decode() for r in source.records(None, 0)]
     assert kept == [path for path in paths if path not in (paths[3], paths[30])]
     assert "2 of 54 images cannot be read and are left out" in caplog.text
+    assert source.left_out == (f"{flat}: 2 of 54 files of train cannot be decoded and are left out.",)
+    assert opening.open_source(flat, training=False).left_out == ()
     assert pathlib.Path(paths[3]).name in caplog.text
 
 

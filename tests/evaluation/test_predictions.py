@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
 
-from keras_mixer.evaluation import predictions, real, report_files
+from keras_mixer.evaluation import calibration, predictions, real, report_files
 from keras_mixer.evaluation.predictions import make_evaluator
 from keras_mixer.training.losses import softmax_cross_entropy
 
@@ -167,12 +168,18 @@ def test_confusion_and_classes_count_the_same_images(tmp_path):
     assert rows[k]["name"] == f"class {k}"
     assert rows[k]["top5"] == pytest.approx((found.rank[own] < 5).mean())
     assert rows[k]["mean_confidence"] == pytest.approx(found.confidence[own].mean())
+    assert [row["predicted"] for row in rows] == matrix.sum(0).tolist()
+    expected = precision_recall_fscore_support(found.labels, found.predicted, labels=range(9), zero_division=np.nan)
+    for name, values in zip(("precision", "recall", "f1"), expected, strict=False):
+        ours = [np.nan if row[name] == "" else row[name] for row in rows]
+        np.testing.assert_allclose(ours, values, rtol=1e-12)
 
 
 def test_a_class_without_images_has_no_accuracy():
     found = predictions.Predictions(*np.zeros((5, 1), int), num_classes=2)
     assert predictions.class_rows(found, ["a", "b"])[1] == {
-        "class": 1, "name": "b", "images": 0, "correct": 0, "top1": "", "top5": "", "mean_confidence": ""
+        "class": 1, "name": "b", "images": 0, "correct": 0, "top1": "", "top5": "", "mean_confidence": "",
+        "predicted": 0, "precision": "", "recall": "", "f1": "",
     }  # fmt: skip
 
 
@@ -182,6 +189,37 @@ def test_the_worst_mistakes_are_the_most_confident_ones():
     confidence = np.where(found.correct, -1, found.confidence)
     np.testing.assert_array_equal(worst, np.argsort(-confidence, kind="stable")[:5])
     assert len(predictions.worst_mistakes(found, 1000)) == (~found.correct).sum()
+
+
+def test_the_surest_hits_are_right_and_the_most_confident_ones():
+    found = _predictions()
+    expected = np.argsort(-np.where(found.correct, found.confidence, -1), kind="stable")[:2]
+    np.testing.assert_array_equal(predictions.surest_hits(found, 2), expected)
+    assert len(predictions.surest_hits(found, 1000)) == found.correct.sum()
+
+
+def test_a_predictor_is_traced_once_and_knows_the_probability_of_any_class():
+    traced = []
+
+    def loss(labels, logits):
+        traced.append(1)
+        return softmax_cross_entropy(labels, logits)
+
+    predictor = predictions.Predictor(IDENTITY, loss)
+    found = predictor.predict(_batches(8))
+    data = tf.data.Dataset.from_tensor_slices((LOGITS, np.full(40, 2), MASK)).batch(8)
+    probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+    np.testing.assert_allclose(predictor.probability_of_label(data), probabilities[:33, 2], rtol=1e-6)
+    assert len(traced) == 1
+    np.testing.assert_array_equal(found.predicted, _predictions().predicted)
+
+
+def test_the_bins_of_calibration_add_up_to_its_error():
+    found = _predictions()
+    rows = [row for row in calibration.calibration_rows(found.confidence, found.correct) if row["images"]]
+    assert sum(row["images"] for row in rows) == 33
+    error = sum(row["images"] / 33 * abs(row["accuracy"] - row["confidence"]) for row in rows)
+    assert error == pytest.approx(found.totals()["expected_calibration_error"], abs=1e-12)
 
 
 def test_real_counts_a_hit_for_any_valid_label_and_skips_images_without():

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 COMMANDS = [
     *("benchmark", "contact_sheet", "evaluate", "export", "fewshot", "figures", "finetune"),
-    *("make_records", "plot", "predict", "pretrain", "suite", "visualize"),
+    *("make_records", "plot", "predict", "pretrain", "report", "suite", "visualize"),
 ]
 INSTALLED = pathlib.Path(sys.executable).parent / "keras-mixer"
 

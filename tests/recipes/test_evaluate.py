@@ -16,7 +16,10 @@ from trained import ROOT, run_recipe, trained_run
 import keras_mixer
 from keras_mixer.data import opening, pipeline
 
-FILES = {"result.json", "classes.csv", "confusion.csv", "confusion.png", "mistakes.csv", "mistakes.png"}
+FILES = {
+    *("result.json", "classes.csv", "confusion.csv", "confusion.png", "mistakes.csv", "mistakes.png"),
+    *("report.json", "report.html"),
+}
 SIGNATURE = {
     "image": tf.TensorSpec((16, 16, 3), tf.uint8),
     "original_label": tf.TensorSpec((), tf.int64),
@@ -59,6 +62,23 @@ def test_it_finds_what_the_training_run_found(run, finished):
     assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}  # nothing temporary
     events = [e for f in (folder / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
     assert {v.tag for e in events for v in e.summary.value} == {"confusion", "mistakes"}
+
+
+def test_its_page_has_the_numbers_and_the_pictures(run, finished):
+    folder, _ = finished
+    text, result = (folder / "report.html").read_text(), _result(folder)
+    for key, form in (("top1", "{:.2%}"), ("top5", "{:.2%}"), ("loss", "{:.4f}"), (TOTALS[-1], "{:.4f}")):
+        assert f'value="{result[key]}">{form.format(result[key])}</data>' in text
+    assert result["command"][0] == "evaluate"
+    assert f"--weights={run}" in result["command"]
+    assert result["defaults"]["weights"] is None
+    kept = json.loads((folder / "report.json").read_text())
+    assert len(kept["mistakes"]) == 24
+    assert [one["correct"] for one in kept["occlusion"]["examples"]] == [False] * 4 + [True] * 4
+    assert kept["occlusion"]["rows"] == kept["occlusion"]["columns"] == 4
+    assert len(kept["weights"]) == 4
+    assert sum(row["images"] for row in kept["calibration"]["bins"]) == 360
+    assert text.count("data:image/png;base64") == 24 + 12 + 8 + 4
 
 
 def test_tables_and_pictures_are_of_the_same_images(run, finished):

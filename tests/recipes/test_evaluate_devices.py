@@ -7,7 +7,7 @@ from cluster import cluster
 from trained import environment, run_recipe, start_recipe, trained_run
 
 FLAGS = ["--batch_size=50", "--nopictures"]  # 360 images: the last batch is filled up with 40
-FILES = {"result.json", "classes.csv", "confusion.csv", "mistakes.csv"}
+FILES = {"result.json", "classes.csv", "confusion.csv", "mistakes.csv", "report.json", "report.html"}
 
 
 @pytest.fixture(scope="module")

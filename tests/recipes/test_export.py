@@ -45,6 +45,22 @@ def test_the_card_tells_the_accuracy_that_the_run_measured(exported, run):
     assert "`mixer_tiny`, 75,530 parameters" in card
 
 
+def test_a_page_is_written_and_the_last_lines_say_how_to_try_it(run, tmp_path):
+    flags = ["--formats=web", "--web_precision=float32", f"--output={tmp_path / 'out'}"]
+    lines = run_recipe("export", f"--weights={run}", *flags).stdout.splitlines()
+    folder = tmp_path / "out" / "web"
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    assert lines[1].startswith(f"  {folder}/  {size:,} bytes, float32: at most ")
+    assert lines[1].endswith("e-07 from the Keras model")
+    assert lines[-1] == f"  python -m http.server --directory {folder}    # and open http://localhost:8000"
+    assert json.loads((folder / "classes.json").read_text()) == [str(k) for k in range(10)]
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["image_size"], settings["crop"]) == ([16, 16], "none")
+    process = run_recipe("export", f"--weights={run}", *flags, check=False)
+    assert process.returncode == 2
+    assert f"output: {folder} exists; choose another --output, or --overwrite to replace it." in process.stderr
+
+
 def test_predictions_of_the_folder_are_those_of_the_run(exported, run, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):
@@ -86,12 +102,22 @@ def test_a_base_folder_means_its_newest_version(exported, tmp_path):
     [
         (
             ["--formats=saved_model,tfjs"],
-            "formats: must be different of saved_model, litert, onnx, separated by",
+            "formats: must be different of saved_model, litert, onnx, web, separated by",
         ),
         (["--litert_quantization=int4"], "litert_quantization: must be none, float16 or int8, got 'int4'"),
         (["--top=0"], "top: must be a positive number, got 0"),
         (["--version=-1"], "version: must be a whole number of at least 0, got -1"),
         (["--crop=centre", "--version=2"], "crop: must be resmall, resize or none, got 'centre'"),
+        (["--formats=web", "--web_precision=int4"], "web_precision: must be float32, float16 or int8, got 'int4'"),
+        (
+            ["--formats=web", "--web_runtime=nowhere"],
+            "web_runtime: 'nowhere' is no folder; run npm pack onnxruntime-web@",
+        ),
+        (
+            ["--formats=web", "--web_runtime=recipes"],
+            "web_runtime: recipes has no ort.wasm.bundle.min.mjs; run npm pack",
+        ),
+        (["--formats=web", "--alpha=drop"], "which no browser tells a page; give --alpha white or black."),
         (["--storage=int8", "--version=2"], "storage must be float32, bfloat16 or float16, got 'int8'"),
         (["--weights=nowhere.npz", "--version=2"], "nowhere.npz"),
         (["--formats=litert"], "model.tflite exists; choose another --output, or --overwrite"),

@@ -82,6 +82,26 @@ def test_what_it_says_to_do_next_runs(finished, tmp_path):
     assert results[0]["top1"] == results[1]["top1"]
 
 
+def test_its_page_is_of_this_run(finished, folder):
+    workdir, process = finished
+    assert f"{workdir / 'report.html'}" in process.stdout
+    assert "could not be written" not in process.stderr
+    text, result = (workdir / "report.html").read_text(), json.loads((workdir / "result.json").read_text())
+    assert f'value="{result["top1"]}">{result["top1"]:.2%}</data>' in text
+    about = json.loads((workdir / "run.json").read_text())
+    assert about["command"][0] == "finetune"
+    assert "--total_steps=60" in about["command"]
+    assert about["defaults"]["dataset"] == "digits"
+    kept = json.loads((workdir / "report.json").read_text())
+    assert kept["data"]["parts"]["training"]["per_class"] == [36] * 5
+    assert len(kept["batch"]) == 16
+    assert {one["file"].split("/")[0] for one in kept["hits"]} <= {f"digit_{i}" for i in range(5, 10)}
+    for title in ("top-1", "loss", "learning rate", "gradient norm"):
+        assert f"<figcaption>{title}</figcaption>" in text
+    assert f"recipes/evaluate.py --weights={workdir} --workdir={workdir}_evaluate" in text
+    assert 'class="missing"' not in text
+
+
 @pytest.mark.slow
 def test_two_devices_learn_what_one_does(tmp_path, finished, pretrained, folder):
     flags = [f"--weights={pretrained}", f"--dataset={folder}", "--total_steps=60", f"--workdir={tmp_path / 'run'}"]

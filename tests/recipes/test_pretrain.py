@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import html
 import json
 import os
 import re
@@ -74,6 +75,19 @@ def _hyper_parameters(events):
     data = plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
     values = data.session_start_info.hparams
     return {name: getattr(values[name], values[name].WhichOneof("kind")) for name in values}
+
+
+def test_its_page_has_what_the_run_knows_and_says_what_it_does_not(finished):
+    folder, result = finished
+    assert f"All of it on one page: {folder / 'report.html'}\n" in result.stdout
+    text, summary = (folder / "report.html").read_text(), json.loads((folder / "result.json").read_text())
+    for key, form in (("top1", "{:.2%}"), ("top5", "{:.2%}"), ("loss", "{:.4f}"), ("images_seen", "{:,}")):
+        assert f'value="{summary[key]}">{form.format(summary[key])}</data>' in text
+    kept = json.loads((folder / "report.json").read_text())
+    assert (len(kept["batch"]), len(kept["weights"])) == (16, 4)
+    assert sum(kept["data"]["parts"]["training"]["per_class"]) == 96
+    command = f"evaluate.py --weights={folder} --workdir={folder}_evaluate"
+    assert html.escape(command).replace("&#x27;", "&#39;") in text
 
 
 def test_final_model_has_the_reported_accuracy_by_a_second_count(finished):

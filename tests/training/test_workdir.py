@@ -32,13 +32,15 @@ def test_overwrite_removes_a_runs_files_and_no_other(tmp_path):
     with workdir.open_workdir(tmp_path, SETTINGS):
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / "step_1.npz").write_text("old")
-        (tmp_path / "metrics.csv").write_text("old")
+        for name in ("metrics.csv", "report.html", "report.json"):
+            (tmp_path / name).write_text("old")
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "checkpoints" / "mine.bin").write_text("kept")
     with workdir.open_workdir(tmp_path, {"model": "b16"}, overwrite=True):
         assert (tmp_path / "mine.txt").read_text() == "kept"
         assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["mine.bin"]
-        assert not (tmp_path / "metrics.csv").exists()
+        for name in ("metrics.csv", "report.html", "report.json"):
+            assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

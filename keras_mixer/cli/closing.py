@@ -54,15 +54,12 @@ def next_lines(settings: Training, source: Source, more: Sequence[str] = ()) -> 
     at = shlex.quote(settings.workdir)
     paths = subsets.read_paths(subsets.subset(source, [0]))
     picture = shlex.quote(paths[0]) if paths else "path/to/images"
-    again = {"dataset": settings.dataset, "data_dir": settings.data_dir, "eval_split": settings.eval_split}
-    data = "".join(f" {shlex.quote(f'--{name}={value}')}" for name, value in again.items() if value)
-    evaluating = [] if getattr(settings, "task", None) else [f"{command('evaluate')} --weights={at}{data}"]
     drawn = (buckets.path_of(settings.workdir) / "curves.png").exists()
     curves_of = f"open {at}/curves.png" if drawn else f"{command('plot')} --workdirs={at}"
     lines = [
         f"open {at}/report.html",
         f"{command('predict')} --weights={at} {picture}",
-        *evaluating,
+        f"{command('evaluate')} --weights={at}",
         f"{command('export')} --weights={at} --formats=saved_model,web",
         f"{curves_of}    # loss and accuracy by step",
         f"tensorboard --logdir {at}/tensorboard",
