@@ -6,7 +6,6 @@ data first, and last the manifest or marker that names them.
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import os
@@ -21,7 +20,6 @@ from typing import Any
 
 SCHEME = "gs://"
 BEAT, STALE = 10.0, 35.0  # seconds between two signs of life of who holds a claim, and after which none is left
-CACHE = "~/.cache/keras_mixer/buckets"
 
 
 def is_bucket(path: str | os.PathLike[str]) -> bool:
@@ -128,24 +126,6 @@ def upload_folder(folder: pathlib.Path, target: pathlib.Path, marker: str) -> No
         for path in list(files_below(target)):
             if path.relative_to(target) not in names:
                 path.unlink()
-
-
-def fetched(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Return a local copy of an object, fetched again where the object has changed; a local path as it is."""
-    there = path_of(path)
-    if not is_bucket(path):
-        return there
-    with as_os_errors():
-        status: Any = there.stat()
-        key = f"{there} {status.length} {status.mtime}"
-        folder = pathlib.Path(CACHE).expanduser() / hashlib.sha256(key.encode()).hexdigest()[:32]
-        target = folder / there.name
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            part = folder / f".{os.urandom(4).hex()}.tmp"
-            part.write_bytes(there.read_bytes())
-            part.replace(target)
-    return target
 
 
 # ---- A lock without a file system: an object that its holder writes anew again and again

@@ -18,6 +18,7 @@ from keras_mixer.errors import InputError
 from keras_mixer.models import MLPMixer
 from keras_mixer.paper import MODELS, TINY, VARIANTS
 from keras_mixer.weights import formats, layouts, released
+from keras_mixer.weights.bucket import fetched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         raise ValueError(
             f"weights: {text} is of a run on permuted images; give the folder {path.parent}, which says how."
         )
-    start = _of_file(str(buckets.fetched(path)) if told else text, told.get("settings", {}), text, model)
+    start = _of_file(str(fetched(path)) if told else text, told.get("settings", {}), text, model)
     folders = {name: told.get("flags", {}).get(name) for name in ("data_dir", "manual_dir")} if told else {}
     return dataclasses.replace(start, data_folders=folders)
 

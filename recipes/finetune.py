@@ -30,6 +30,7 @@ from keras_mixer.evaluation.predictions import Predictor
 from keras_mixer.report import kept
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.training import loop, lora, losses, strategies
+from keras_mixer.weights.bucket import fetched
 
 
 @inputs.restoring_precision
@@ -74,7 +75,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     if result or not (folder / "classes.csv").exists():
         if not result:  # it was stopped after its result and before its report
             with strategy.scope():
-                model = keras.saving.load_model(buckets.fetched(folder / "model.keras"))
+                model = keras.saving.load_model(fetched(folder / "model.keras"))
         report(settings, model, eval_source, strategy)
     return result
 

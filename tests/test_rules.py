@@ -32,7 +32,7 @@ OPTIONAL = {
 # A second or more, or what a process can do without.
 SLOW = {
     *("h5py", "keras", "keras_cv", "matplotlib", "ml_dtypes", "PIL", "sklearn", "tensorflow", "tensorflow_datasets"),
-    "tqdm",
+    *("tqdm", "etils"),
 }
 SLOW_OF_OURS = ("keras_mixer.data.tfds.",)  # imports TensorFlow Datasets
 LATE_IMPORTS = {
