@@ -28,25 +28,37 @@ def run(buckets, tmp_path_factory):
     return lambda *arguments, **kwargs: run_recipe(*arguments, env=env, **kwargs)
 
 
-def test_a_run_in_a_bucket_is_the_run_on_disk(buckets, run, tmp_path):
+@pytest.fixture(scope="module")
+def trained(run):
+    """A run in the bucket, on records there."""
     run("make_records", "--output=gs://data/records", "--num_shards=3")
-    names = sorted(buckets.objects["data"])
+    run("pretrain", "--dataset=gs://data/records", "--workdir=gs://data/run", *QUICK)
+    return "gs://data/run"
+
+
+def test_a_run_in_a_bucket_is_the_run_on_disk(buckets, run, trained, tmp_path):
+    names = sorted(name for name in buckets.objects["data"] if name.startswith("records/"))
     assert "records/manifest.json" in names
     assert len([name for name in names if name.endswith(".tfrecord")]) == 6
     run("make_records", f"--output={tmp_path / 'records'}", "--num_shards=3")
     for name in names:
-        if name.startswith("records/") and name != "records/":
+        if name != "records/":
             assert buckets.objects["data"][name] == (tmp_path / name).read_bytes(), name
 
-    for place in ("gs://data", tmp_path):
-        run("pretrain", f"--dataset={place}/records", f"--workdir={place}/run", *QUICK)
-    files = {name.removeprefix("run/"): content for name, content in buckets.objects["data"].items()}
+    run("pretrain", f"--dataset={tmp_path}/records", f"--workdir={tmp_path}/run", *QUICK)
+    files = {
+        name.removeprefix("run/"): content
+        for name, content in buckets.objects["data"].items()
+        if name.startswith("run/")
+    }
     there, here = json.loads(files["result.json"]), json.loads((tmp_path / "run" / "result.json").read_text())
     for key in ("top1", "top5", "loss", "steps"):
         assert there[key] == here[key]
     assert not any(name.endswith((".tmp", ".lock")) for name in files)
     assert any(name.startswith("tensorboard/events") for name in files)
-    print(run("evaluate", "--weights=gs://data/run", "--workdir=gs://data/evaluation").stdout)
+    assert {"report.html", "report.json", "metrics.csv"} <= files.keys()
+    run("evaluate", f"--weights={trained}", "--workdir=gs://data/evaluation")
+    assert "evaluation/report.html" in buckets.objects["data"]
     assert json.loads(buckets.objects["data"]["evaluation/result.json"])["top1"] == here["top1"]
 
 
@@ -107,7 +119,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(buckets, run, place, mes
     assert not buckets.objects["sealed"]
 
 
-def test_what_the_network_does_is_outlived(buckets, run):
+def test_what_the_network_does_is_outlived(buckets, run, trained):
     """Errors that pass, dropped connections and late answers cost time, and nothing else."""
     for pattern, status in (("POST", 503), ("PUT", 429), ("GET /data/run/check", 500), ("GET .*run.json", "drop")):
         buckets.fault(pattern, status, count=2)
@@ -120,7 +132,7 @@ def test_what_the_network_does_is_outlived(buckets, run):
     assert not any(fault.count for fault in buckets.faults if fault.pattern in ("POST", "PUT"))
 
 
-def test_an_export_and_images_in_a_bucket(buckets, run, tmp_path):
+def test_an_export_and_images_in_a_bucket(buckets, run, trained, tmp_path):
     picture = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(picture)
     for name in ("photos/a.png", "photos/deep/b.png", "photos/notes.txt"):

@@ -44,8 +44,8 @@ def told(folder: pathlib.Path, facts: str, how: str) -> str:
 
 def size_of(path: pathlib.Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(os.path.getsize(p) for p in files)
+    files = [path] if path.is_file() else buckets.files_below(path)
+    return sum(buckets.size_of(p) for p in files)
 
 
 def calibration_images(
