@@ -1,8 +1,8 @@
-"""S-sized models on few and many pictures, with and without RandAugment and mixup; docs/real_pictures.md.
+"""A Mixer, a ViT and a ResNet on few and many pictures, with and without RandAugment and mixup; docs/real_pictures.md.
 
     apt-get install openclipart-png
     python experiments/real_pictures.py
-    python experiments/real_pictures.py --steps=2000 --seeds=3 --output=runs/real_pictures_2000
+    python experiments/real_pictures.py --scale=S --steps=4000 --output=runs/real_pictures_S    # a day on two cores
 
 Every finished training is kept in results.json, so that the same command goes on after a stop. Needs the extra plot.
 """
@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from data_size import STYLES, as_source, compile_model, make_vit
+from permutations import make_resnet
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
@@ -37,9 +38,17 @@ CLASSES = (
     *("animals", "computer", "food", "geography", "office", "people", "recreation", "shapes", "signs_and_symbols"),
     *("tools", "transportation"),
 )
-STORED_SIDE, TEST_PART, LEARNING_RATE = 96, 0.2, 3e-4
+STORED_SIDE, TEST_PART = 96, 0.2
 CROP_AREA = (0.35, 1.0)  # drawings stand on white, and the paper's 0.05 of one often shows nothing
-PATCH_SIZE, VIT = 16, dict(width=384, depth=10)
+# Of about equal cost at 64 px: 0.6 GFLOP for each S model, 0.1 for each mini one; mlp_ratio of the ViTs is 4.
+SCALES = {
+    "S": dict(mixer=paper.VARIANTS["s16"], vit=dict(width=384, depth=10, heads=6), learning_rate=3e-4),
+    "mini": dict(
+        mixer=dict(patch_size=8, num_blocks=4, hidden_dim=128, tokens_mlp_dim=64, channels_mlp_dim=512),
+        vit=dict(width=128, depth=3, heads=4),
+        learning_rate=1e-3,
+    ),
+}
 REGULARISATION = {
     "crops and flips": Augmentation(crop_area=CROP_AREA),
     "with RandAugment 10 and mixup 0.2": Augmentation(crop_area=CROP_AREA, randaugment_magnitude=10, mixup_alpha=0.2),
@@ -49,20 +58,27 @@ REGULARISATION = {
 # ---- Models of about equal cost ----
 
 
-def make_model(name, image_size, classes):
+def make_model(args, name):
+    scale, shape, classes = SCALES[args.scale], (args.image_size, args.image_size, 3), len(args.classes)
     if name == "ViT":
-        return make_vit(image_size, PATCH_SIZE, classes, **VIT, heads=6, mlp_ratio=4)
-    make = {"Mixer": keras_mixer.MixerS16, "ResNet": keras.applications.ResNet50V2}[name]
-    return make(weights=None, input_shape=(image_size, image_size, 3), classes=classes, classifier_activation=None)
-
-
-def flop_of(name, image_size, classes):
-    """Return the operations of one picture's forward pass in matrix products and convolutions."""
+        return make_vit(args.image_size, scale["mixer"]["patch_size"], classes, **scale["vit"], mlp_ratio=4)
+    options = dict(input_shape=shape, classes=classes, classifier_activation=None)
     if name == "Mixer":
-        return sum(cost_model.mixer_flop(image_size, paper.VARIANTS["s16"], classes).values())
+        return keras_mixer.MLPMixer(**scale["mixer"], **options)
+    if args.scale == "mini":
+        return make_resnet(args.image_size, None, classes)
+    return keras.applications.ResNet50V2(weights=None, **options)
+
+
+def flop_of(args, name):
+    """Return the operations of one picture's forward pass in matrix products and convolutions."""
+    scale, classes = SCALES[args.scale], len(args.classes)
+    if name == "Mixer":
+        return sum(cost_model.mixer_flop(args.image_size, scale["mixer"], classes).values())
     if name == "ViT":
-        return cost_model.vit_flop(image_size, PATCH_SIZE, VIT["depth"], VIT["width"], 4 * VIT["width"], classes)
-    convolutions = [x for x in make_model(name, image_size, classes).layers if isinstance(x, keras.layers.Conv2D)]
+        width, depth, patch_size = scale["vit"]["width"], scale["vit"]["depth"], scale["mixer"]["patch_size"]
+        return cost_model.vit_flop(args.image_size, patch_size, depth, width, 4 * width, classes)
+    convolutions = [x for x in make_model(args, name).layers if isinstance(x, keras.layers.Conv2D)]
     return sum(2 * math.prod(x.kernel.shape) * math.prod(x.output.shape[1:3]) for x in convolutions)
 
 
@@ -130,8 +146,8 @@ def train(args, name, percent, regularisation, seed, pictures):
     batches = pipeline.train_batches(training, **size, seed=seed, augmentation=REGULARISATION[regularisation])
 
     keras.utils.set_random_seed(seed)
-    model = make_model(name, args.image_size, len(args.classes))
-    compile_model(model, args.steps, LEARNING_RATE)
+    model = make_model(args, name)
+    compile_model(model, args.steps, SCALES[args.scale]["learning_rate"])
     model.fit(batches, steps_per_epoch=args.steps, epochs=1, verbose=0, shuffle=False)
     return model.count_params(), top1(args, model, test), top1(args, model, training)
 
@@ -163,8 +179,8 @@ def check(args):
             raise ValueError(f"--{name}: must be a positive number, got {getattr(args, name)}.")
     if not all(0 < percent <= 100 for percent in args.percents):
         raise ValueError(f"--percents: must be above 0 and at most 100, got {args.percents}.")
-    if args.image_size < 32 or args.image_size % PATCH_SIZE:
-        raise ValueError(f"--image_size: must be a multiple of {PATCH_SIZE} px from 32 on, got {args.image_size}.")
+    if args.image_size < 32 or args.image_size % 16:
+        raise ValueError(f"--image_size: must be a multiple of 16 px from 32 on, got {args.image_size}.")
     files.open_folder(args.output)
 
 
@@ -221,7 +237,7 @@ def print_tables(args, trainings, sizes):
     print("\n| model | parameters | GFLOP per picture | pictures | regularisation | top-1, test | of its own | gap |")
     print(f"|{'---|' * 8}")
     for name in STYLES:
-        cost = f"{flop_of(name, args.image_size, len(args.classes)) / 1e9:.2f}"
+        cost = f"{flop_of(args, name) / 1e9:.2f}"
         for percent, size in zip(args.percents, sizes, strict=True):
             for regularisation in REGULARISATION:
                 test, own = (values(args, trainings, name, percent, regularisation, which) for which in (1, 2))
@@ -245,16 +261,17 @@ def spread(numbers, unit="%"):
     return f"{show(numbers.mean())} ({show(numbers.min())} to {show(numbers.max())})"
 
 
-SETTINGS = ("classes", "images_per_class", "image_size", "percents", "steps", "batch_size")
+SETTINGS = ("scale", "classes", "images_per_class", "image_size", "percents", "steps", "batch_size")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=list(SCALES), default="mini", help="S is 6 to 8 times as much work")
     parser.add_argument("--source", type=pathlib.Path, default=pathlib.Path("/usr/share/openclipart/png"))
     parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="folders of --source")
     parser.add_argument("--images_per_class", type=int, default=500, help="at most; a fifth of them is to test with")
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--percents", type=float, nargs="+", default=[10, 100])
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/real_pictures"))
