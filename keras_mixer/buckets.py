@@ -100,6 +100,12 @@ def size_of(path: pathlib.Path) -> int:
     return status.length if is_bucket(path) else status.st_size
 
 
+def time_of(path: pathlib.Path) -> float:
+    """Return when a file was changed, in seconds of the clock."""
+    status: Any = path.stat()
+    return status.mtime if is_bucket(path) else status.st_mtime
+
+
 def upload(file: pathlib.Path, target: pathlib.Path) -> None:
     """Copy a local file to a bucket, where it appears, or takes the place of an older one, when it is whole."""
     with as_os_errors(), open(file, "rb") as read, target.open("wb") as written:

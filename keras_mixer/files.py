@@ -213,7 +213,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def replacing_folder(target: Path, temporary: Path, marker: str) -> Iterator[pathlib.Path]:
+def replacing_folder(target: Path, temporary: Path, marker: str = "") -> Iterator[pathlib.Path]:
     """Give an empty folder to fill; at the end it takes the place of `target`, on an error it is removed.
 
     An older folder stays at `target` until the new one is whole. The caller holds a lock, and names by it what a killed

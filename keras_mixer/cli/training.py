@@ -27,6 +27,8 @@ FREE = {
     *("strategy", "num_devices", "tpu", "data_dir", "manual_dir"),
 }
 
+SHOWN, SMALL = 16, 64  # images of a batch that are shown; up to which a whole batch is made for that
+
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
@@ -131,25 +133,19 @@ def train_and_evaluate(
     """
     model, strategy = trainer.model, trainer.strategy
     chief, patch_size = strategies.is_chief(strategy), model.get_layer("stem").patch_size
-    pixels = PixelSettings(**settings.pixels())
 
-    def eval_batches(part: tuple[int, int]) -> Any:
-        options: dict[str, Any] = dict(
-            batch_size=settings.batch_size, image_size=settings.image_size, crop=crop, pixels=pixels
-        )
-        batches = pipeline.eval_batches(eval_source, part=part, **options)
-        return inputs.permuted(settings, batches, settings.image_size, patch_size)
+    @functools.cache  # a pipeline takes a second to make, and the first may be asked for again
+    def of_part(start_step: int, part: tuple[int, int], few: bool = False) -> Any:
+        chosen = settings.with_values(batch_size=SHOWN) if few else settings
+        return inputs.train_batches(chosen, train_source, start_step, part, patch_size)
 
     def batches(start_step: int) -> Any:
-        def of_part(part: tuple[int, int]) -> Any:
-            return inputs.train_batches(settings, train_source, start_step, part, patch_size)
-
-        return strategies.distribute(strategy, of_part, settings.batch_size)
+        return strategies.distribute(strategy, functools.partial(of_part, start_step), settings.batch_size)
 
     @functools.cache  # TensorBoard shows it, and the run's page
     def first_batch() -> Any:
-        few = settings.with_values(batch_size=min(16, settings.batch_size))
-        return next(iter(inputs.train_batches(few, train_source, patch_size=patch_size)))
+        images, labels = next(iter(of_part(0, (0, 1), few=settings.batch_size > SMALL)))
+        return images[:SHOWN], labels[:SHOWN]
 
     fixed, details = _description(settings, model, train_source, eval_source, steps)
     about = fixed | origin.facts, details | origin.about
@@ -162,7 +158,9 @@ def train_and_evaluate(
             if chief:
                 print(f"{at} is finished: {(at / 'result.json').read_text().strip()}")
             return None
-        distributed = strategies.distribute(strategy, eval_batches, settings.batch_size)
+        distributed = strategies.distribute(
+            strategy, _eval_batches(settings, eval_source, crop, patch_size), settings.batch_size
+        )
         with inputs.naming_unreadable_files(train_source, eval_source):
             summary = loop.train(
                 trainer,
@@ -179,6 +177,20 @@ def train_and_evaluate(
             pictures = getattr(settings, "pictures", True)  # a flag of fine-tuning only
             page_evidence.keep_of_training(at, model, sources, first_batch, pictures)
         return result
+
+
+def _eval_batches(
+    settings: Training, source: Source, crop: str, patch_size: int
+) -> Callable[[tuple[int, int]], tf.data.Dataset]:
+    """Return the function of a part that gives its batches of the evaluation."""
+    options: dict[str, Any] = dict(batch_size=settings.batch_size, image_size=settings.image_size, crop=crop)
+    options |= dict(pixels=PixelSettings(**settings.pixels()))
+
+    def of_part(part: tuple[int, int]) -> tf.data.Dataset:
+        batches = pipeline.eval_batches(source, part=part, **options)
+        return inputs.permuted(settings, batches, settings.image_size, patch_size)
+
+    return of_part
 
 
 def _description(

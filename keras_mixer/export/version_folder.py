@@ -57,6 +57,8 @@ def check_output(output: Path) -> pathlib.Path:
     if not isinstance(output, (str, os.PathLike)) or not str(output):
         raise ValueError(f"output: must name a folder, got {output!r}.")
     path = buckets.path_of(output, "output")
+    if buckets.is_bucket(path):
+        return path
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"output: {path} is a file; name a folder.")
     return path

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mixer import buckets
 from keras_mixer.pictures.grids import MOST_CLASSES, most_confused
 from keras_mixer.report import charts, numbers
 from keras_mixer.report.charts import Chart, Line
@@ -191,7 +192,7 @@ def machine(run: RunFiles) -> list[tuple[str, str]]:
     found = [(name, str(value)) for name, value in run.about.get("versions", {}).items()]
     path = run.folder / "result.json"
     if run.result and path.exists():
-        when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        when = datetime.datetime.fromtimestamp(buckets.time_of(path), datetime.UTC)
         found.append(("finished", f"{when:%Y-%m-%d %H:%M} UTC"))
     return found
 

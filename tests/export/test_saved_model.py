@@ -272,7 +272,7 @@ def test_two_exports_at_once_are_refused(tmp_path):
         ({"class_names": [*"abcdef", ""]}, r"class_names must be texts that are not empty, or \(id, name\); 6 is"),
         ({"warmup_images": np.zeros((2, 8, 8, 3), np.uint8)}, r"warmup_images must be uint8 of shape \(N, 16, 16, 3\)"),
         ({"output": ""}, "output: must name a folder, got ''"),
-        ({"output": "gs://bucket/served"}, "output: must be a folder of this machine, got 'gs://bucket/served'"),
+        ({"output": "s3://bucket/served"}, "output: 's3://bucket/served' is neither a local path nor one of a bucket"),
         ({"output": ROOT / "setup.cfg"}, "output: .*setup.cfg is a file; name a folder"),
         ({"output": ROOT, "version": "docs"}, "version must be a whole number"),
         ({"jit_compile": "yes"}, "jit_compile must be True or False, got 'yes'"),

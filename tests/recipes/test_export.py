@@ -32,8 +32,9 @@ def test_it_prints_what_it_wrote_its_check_and_how_to_serve_it(exported, run):
     size = sum(p.stat().st_size for p in (folder / "1").rglob("*") if p.is_file())
     lines = printed.splitlines()
     assert lines[0] == f"{run}: 75,530 parameters, 16 px, 10 classes, crop none"
-    assert lines[1].startswith(f"  {folder}/1/  {size:,} bytes, reloaded: at most ")
-    assert lines[2].startswith(f"  {folder}/model.tflite  ")
+    assert lines[1] == "writing and checking saved_model, litert ..."
+    assert lines[2].startswith(f"  {folder}/1/  {size:,} bytes, reloaded: at most ")
+    assert lines[3].startswith(f"  {folder}/model.tflite  ")
     assert lines[-1].endswith(f"-v {folder}:/models/mixer -e MODEL_NAME=mixer tensorflow/serving")
 
 
@@ -50,8 +51,8 @@ def test_a_page_is_written_and_the_last_lines_say_how_to_try_it(run, tmp_path):
     lines = run_recipe("export", f"--weights={run}", *flags).stdout.splitlines()
     folder = tmp_path / "out" / "web"
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    assert lines[1].startswith(f"  {folder}/  {size:,} bytes, float32: at most ")
-    assert lines[1].endswith("e-07 from the Keras model")
+    assert lines[2].startswith(f"  {folder}/  {size:,} bytes, float32: at most ")
+    assert lines[2].endswith("e-07 from the Keras model")
     assert lines[-1] == f"  python -m http.server --directory {folder}    # and open http://localhost:8000"
     assert json.loads((folder / "classes.json").read_text()) == [str(k) for k in range(10)]
     settings = json.loads((folder / "settings.json").read_text())

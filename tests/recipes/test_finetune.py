@@ -240,7 +240,7 @@ def test_the_authors_trajectory_through_the_recipe(golden, tmp_path):
             ["--sweep", "--seeds=1,1"],
             "seeds: must be different whole numbers of at least 0, separated by commas, got '1,1'",
         ),
-        (["--crop=middle"], "crop: must be 'resmall' or 'resize', got 'middle'"),
+        (["--crop=middle"], "crop: must be resmall, resize or none, got 'middle'"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
