@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_mixer.data import colours, crops
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.errors import InputError
-from keras_mixer.export import picture_graph
+from keras_mixer.export.picture_graph import classifier
 from keras_mixer.export.single_file import Classifier, check_images, keras_probabilities, probabilities
 from keras_mixer.export.version_folder import ExportError
 
@@ -46,7 +46,7 @@ def write_model(path: pathlib.Path, model: keras.Model, crop: str, pixels: Pixel
     size, function = model.input_shape[1:3], probabilities(model)
     pictures = check_pictures(size)
     expected = _by_keras(function, pictures, size, crop, pixels)
-    of_picture = tf.function(picture_graph.classifier(function, size, crop, pixels), autograph=False)
+    of_picture = tf.function(classifier(function, size, crop, pixels), autograph=False)
     spec = tf.TensorSpec((None, None, 4), tf.uint8, name="image")
     converted, _ = tf2onnx.convert.from_function(of_picture, input_signature=[spec], opset=OPSET)
     for value, names in ((converted.graph.input[0], ("height", "width")), (converted.graph.output[0], ())):
