@@ -8,16 +8,17 @@ import contextlib
 import errno
 import io
 import json
+import logging
 import os
 import pathlib
 import re
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+logger = logging.getLogger("keras_mixer")
 SCHEME = "gs://"
 BEAT, STALE = 10.0, 35.0  # seconds between two signs of life of who holds a claim, and after which none is left
 
@@ -108,8 +109,9 @@ def time_of(path: pathlib.Path) -> float:
 
 def upload(file: pathlib.Path, target: pathlib.Path) -> None:
     """Copy a local file to a bucket, where it appears, or takes the place of an older one, when it is whole."""
-    with as_os_errors(), open(file, "rb") as read, target.open("wb") as written:
-        shutil.copyfileobj(read, written, 2**24)
+    content = file.read_bytes()  # whole, since an object that is closed after an error is one of the bytes so far
+    with as_os_errors():
+        target.write_bytes(content)
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -163,6 +165,9 @@ def claim(path: pathlib.Path, busy: str) -> contextlib.ExitStack:
         while not ended.wait(BEAT):
             beats += 1
             with contextlib.suppress(OSError):  # the next one may come through
+                if own not in _read(path):
+                    logger.warning("%s is another process's now, since this one was silent for too long.", path)
+                    return
                 write()
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -171,8 +176,9 @@ def claim(path: pathlib.Path, busy: str) -> contextlib.ExitStack:
     def end() -> None:
         ended.set()
         thread.join()
-        with contextlib.suppress(Exception):  # it grows stale
-            path.unlink()
+        with contextlib.suppress(OSError):  # it grows stale
+            if own in _read(path):
+                path.unlink()
 
     with contextlib.ExitStack() as stack:
         stack.callback(end)
@@ -181,6 +187,8 @@ def claim(path: pathlib.Path, busy: str) -> contextlib.ExitStack:
 
 def _wait_for_silence(path: pathlib.Path, busy: str) -> None:
     found, since = _read(path), time.monotonic()
+    if found:
+        logger.info("%s is claimed; waiting up to %.0f s for a sign of life of its holder.", path, STALE)
     while found and time.monotonic() - since < STALE:
         time.sleep(BEAT / 5)
         now = _read(path)

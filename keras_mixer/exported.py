@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_mixer import buckets
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.weights import formats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,9 @@ class Export:
 def find(place: str | os.PathLike[str]) -> pathlib.Path | None:
     """Return the folder of an exported version, of the newest one in a folder of versions; None for other places."""
     text = os.fspath(place)
-    if not text or ("://" in text and not buckets.is_bucket(text)):
+    if not text or formats.is_file_url(text):
         return None
-    base = buckets.path_of(text)
+    base = buckets.path_of(text, "weights")
     if not base.is_dir():
         return None
     versions = [p for p in base.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").exists()]

@@ -27,6 +27,8 @@ def settings_of(start: StartingPoint) -> dict[str, Any]:
     """
     names = ("dataset", "task", "development", "train_split", "eval_split", *_OF_SOURCE)
     told = start.data_folders | {name: start.settings[name] for name in names if name in start.settings}
+    if told.get("task"):  # which such a run also has as its dataset
+        told["dataset"] = tasks.get_task(told["task"]).dataset
     return {name: value for name, value in told.items() if value is not None} if start.settings else {}
 
 

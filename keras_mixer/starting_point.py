@@ -130,7 +130,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         names = list(imagenet_classes("imagenet21k" if classes == 21843 else "imagenet1k"))
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")
     told: dict[str, Any] = {}
-    path = pathlib.Path(text).expanduser() if "://" in text and not buckets.is_bucket(text) else buckets.path_of(text)
+    path = pathlib.Path(text) if formats.is_file_url(text) else buckets.path_of(text, "weights")
     if path.is_dir():
         told = _run_json(path)
         path = path / "model.keras"

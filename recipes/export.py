@@ -24,7 +24,7 @@ from keras_mixer.class_names import imagenet_classes
 from keras_mixer.cli import entry, exporting, trained
 from keras_mixer.cli.flags import setting, settings_class
 from keras_mixer.cli.settings import Checkpoint, View
-from keras_mixer.export import model_card, version_folder, web_model, web_runtime
+from keras_mixer.export import model_card, packages, version_folder, web_model, web_runtime
 from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
 
@@ -121,13 +121,13 @@ def run(settings: Settings) -> None:
             print(exporting.told(path, "settings.json", f"{settings.web_precision}: "))
     except export.ExportError as error:
         entry.stop(str(error), entry.EXIT_FAILED)
-    except ImportError as error:
-        entry.stop(str(error))
     tell_how_to_use(settings, output if buckets.is_bucket(output) else output.resolve())
 
 
 def check_output(settings: Settings) -> pathlib.Path:
     """Return --output as a path, or refuse what would not be written in the end."""
+    for sentence in filter(None, map(packages.missing, settings.formats)):
+        entry.stop(sentence)
     output = version_folder.check_output(settings.output)
     if settings.version < 0:
         raise ValueError(f"version: must be a whole number of at least 0, got {settings.version}.")

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from trained import environment, run_recipe, start_recipe
 
+from keras_mixer import buckets as places
+
 QUICK = ("--total_steps=12", "--batch_size=32", "--warmup_steps=2", "--checkpoint_steps=4", "--log_steps=2")
 
 
@@ -82,8 +84,10 @@ def test_killed_at_any_moment_a_run_in_a_bucket_goes_on_bit_for_bit(buckets, run
         assert process.poll() is None, process.errors_so_far()
         time.sleep(0.01)
     assert time.monotonic() - began > 30
-    assert run("pretrain", *flags, check=False).stderr == (
-        "error: workdir: another process is running in gs://data/killed; wait for it or choose another --workdir.\n"
+    waited, refused = run("pretrain", *flags, check=False).stderr.splitlines()
+    assert waited == "INFO: gs://data/killed/.lock is claimed; waiting up to 35 s for a sign of life of its holder."
+    assert refused == (
+        "error: workdir: another process is running in gs://data/killed; wait for it or choose another --workdir."
     )
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
@@ -153,3 +157,20 @@ def test_an_export_and_images_in_a_bucket(buckets, run, trained, tmp_path):
     names = {tuple(p["name"] for p in json.loads(line)["predictions"]) for lines in found for line in lines}
     assert len(names) == 1
     assert "nothing is called 'gs://data/none'" in run("predict", "gs://data/none", check=False).stderr
+
+
+def test_a_claim_is_kept_given_back_and_taken_over(tmp_path, monkeypatch, caplog):
+    """Any place that reads and writes will do."""
+    monkeypatch.setattr(places, "BEAT", 0.05)
+    monkeypatch.setattr(places, "STALE", 0.5)
+    path = tmp_path / "claim"
+    with places.claim(path, "busy"), pytest.raises(ValueError, match="^busy$"):
+        places.claim(path, "busy")
+    assert not path.exists()
+
+    path.write_text("of one that was killed")
+    with places.claim(path, "busy"):
+        path.write_text("of one that came while this process stood still")
+        time.sleep(0.3)
+        assert "is another process's now" in caplog.text
+    assert path.read_text() == "of one that came while this process stood still"

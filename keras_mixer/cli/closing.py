@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_mixer import buckets
 from keras_mixer.cli.flags import command
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import subsets
 from keras_mixer.data.source import Source
+from keras_mixer.export import packages
 from keras_mixer.pictures import curves
 from keras_mixer.training import metrics
 
@@ -53,15 +53,13 @@ def next_lines(settings: Training, source: Source, more: Sequence[str] = ()) -> 
     """Return what to do with a finished run, as commands that run; `source` has the images of its evaluation."""
     at = shlex.quote(settings.workdir)
     paths = subsets.read_paths(subsets.subset(source, [0]))
-    picture = shlex.quote(paths[0]) if paths else "path/to/images"
-    drawn = (buckets.path_of(settings.workdir) / "curves.png").exists()
-    curves_of = f"open {at}/curves.png" if drawn else f"{command('plot')} --workdirs={at}"
+    picture = shlex.quote(paths[0]) if paths else "" if settings.dataset == "digits" else "path/to/images"
+    formats = "saved_model" if packages.missing("web") else "saved_model,web"
     lines = [
-        f"open {at}/report.html",
-        f"{command('predict')} --weights={at} {picture}",
+        f"{command('predict')} --weights={at} {picture}".strip(),
         f"{command('evaluate')} --weights={at}",
-        f"{command('export')} --weights={at} --formats=saved_model,web",
-        f"{curves_of}    # loss and accuracy by step",
+        f"{command('export')} --weights={at} --formats={formats}",
+        f"{command('plot')} --workdirs={at}    # loss and accuracy by step, also of several runs",
         f"tensorboard --logdir {at}/tensorboard",
         *more,
     ]

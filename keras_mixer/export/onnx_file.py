@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_mixer import files
 from keras_mixer.arguments import check_bool
+from keras_mixer.export.packages import check
 from keras_mixer.export.single_file import check_images, float32_model, keras_probabilities, probabilities
 from keras_mixer.types import Path
 
@@ -45,15 +46,11 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
     check_bool("onnx", overwrite=overwrite)
     model = float32_model("onnx", model)
     path = files.target_path("onnx", path, ".onnx", overwrite)
-    try:
-        import onnx as onnx_package
-        import onnxruntime
-        import tf2onnx
-    except ImportError as error:
-        raise ImportError(
-            f"onnx: needs the package {error.name}; install it with pip install 'keras_mixer[onnx]'."
-        ) from None
+    check("onnx")
+    import onnx as onnx_package
+    import onnxruntime
     import tensorflow as tf
+    import tf2onnx
 
     function = probabilities(model)
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")

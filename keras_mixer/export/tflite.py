@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_mixer import files
 from keras_mixer.arguments import check_bool
+from keras_mixer.export.packages import check
 from keras_mixer.export.single_file import Classifier, check_images, float32_model, keras_probabilities, probabilities
 from keras_mixer.types import Path
 
@@ -59,12 +60,8 @@ def litert(
     model = float32_model("litert", model)
     _check_quantization(quantization, calibration, model.input_shape[1:])
     path = files.target_path("litert", path, ".tflite", overwrite)
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        raise ImportError(
-            "litert: needs the package ai-edge-litert; install it with pip install 'keras_mixer[litert]'."
-        ) from None
+    check("litert")
+    from ai_edge_litert.interpreter import Interpreter
 
     function = probabilities(model)
     images = check_images(model.input_shape[1:])

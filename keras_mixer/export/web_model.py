@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_mixer.data import colours, crops
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.errors import InputError
+from keras_mixer.export.packages import check
 from keras_mixer.export.picture_graph import classifier
 from keras_mixer.export.single_file import Classifier, check_images, keras_probabilities, probabilities
 from keras_mixer.export.version_folder import ExportError
@@ -35,14 +36,11 @@ def write_model(path: pathlib.Path, model: keras.Model, crop: str, pixels: Pixel
         ExportError: if the difference is more than the tolerance of the precision.
         ImportError: without the extra `onnx`.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import tf2onnx
-    except ImportError as error:
-        raise ImportError(
-            f"web: needs the package {error.name}; install it with pip install 'keras_mixer[onnx]'."
-        ) from None
+    check("web")
+    import onnx
+    import onnxruntime
+    import tf2onnx
+
     size, function = model.input_shape[1:3], probabilities(model)
     pictures = check_pictures(size)
     expected = _by_keras(function, pictures, size, crop, pixels)

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mixer import buckets
 from keras_mixer.types import Path, Weights
 from keras_mixer.weights import download, hub, mixer_variables, npz, released
 from keras_mixer.weights.npz import ArrayFile
@@ -59,6 +60,16 @@ def open_file(weights: Weights) -> ArrayFile:
     if not path.is_file():
         raise FileNotFoundError(f"weights: there is no file {os.fspath(path)!r}.")
     return opener(path)
+
+
+def is_file_url(text: str) -> bool:
+    """Whether a text is the URL of a file rather than a local path, or a folder in a bucket.
+
+    Example:
+        >>> is_file_url("gs://data/b16.npz"), is_file_url("gs://data/run"), is_file_url("runs/b16.npz")
+        (True, False, False)
+    """
+    return "://" in text and not (buckets.is_bucket(text) and not text.lower().endswith(SUFFIXES))
 
 
 def _opener(name: str) -> Callable[[Path], ArrayFile] | None:

@@ -169,6 +169,6 @@ def test_bad_argument_is_refused_in_one_sentence(model, arguments, sentence, tmp
 
 
 def test_missing_package_names_the_extra(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ImportError, match=r"litert: needs the package ai-edge-litert; .* 'keras_mixer\[litert\]'"):
         litert(model, tmp_path / "mixer.tflite")

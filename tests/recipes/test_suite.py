@@ -232,7 +232,9 @@ def _run_on_imagenet(weights, folder, **settings):
 
 
 def test_a_checkpoint_with_the_head_of_imagenet_is_its_own_row_of_table_3(tmp_path, data_dir, weights):
-    run = _run_on_imagenet(weights, tmp_path / "run", task="imagenet", started_from="b16 imagenet21k")
+    run = _run_on_imagenet(
+        weights, tmp_path / "run", task="imagenet", dataset="imagenet", started_from="b16 imagenet21k"
+    )
     flags = [f"--weights={run}", f"--data_dir={data_dir}", "--tables=3", "--seeds=0,1", "--nothroughput"]
     flags += [f"--workdir={tmp_path / 'suite'}", "--tasks=imagenet,pets"]
     said = "ImageNet and ReaL: the checkpoint itself, not fine-tuned"
@@ -258,6 +260,11 @@ def test_a_checkpoint_with_the_head_of_imagenet_is_its_own_row_of_table_3(tmp_pa
     with open(tmp_path / "suite" / "tables.csv", newline="") as file:
         measured = next(csv.DictReader(file))
     assert (measured["imagenet_deviation"], measured["real_deviation"]) == ("", "")
+
+    # The folder of the run alone says which images: those of its task.
+    told = [f"--weights={run}", f"--data_dir={data_dir}", "--nopictures", f"--workdir={tmp_path / 'alone'}"]
+    run_recipe("evaluate", *told)
+    assert json.loads((tmp_path / "alone" / "result.json").read_text())["top1"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
