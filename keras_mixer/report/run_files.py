@@ -98,12 +98,7 @@ def _json(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _metrics(folder: pathlib.Path) -> metrics.Run | None:
-    if not (folder / "metrics.csv").exists():
-        return None
-    try:
-        return metrics.read_run(folder)
-    except ValueError as error:  # it speaks of the argument of plot
-        raise ValueError(str(error).replace("workdirs:", "places:", 1)) from None
+    return metrics.read_run(folder, "places") if (folder / "metrics.csv").exists() else None
 
 
 def _rows(path: pathlib.Path) -> list[list[str]]:

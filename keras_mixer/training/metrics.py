@@ -129,21 +129,22 @@ def find_workdirs(root: Path) -> list[pathlib.Path]:
     return folders
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, argument: str = "workdirs") -> Run:
     """Read the metrics.csv and, where there is one, the run.json of a training run's folder.
 
-    The run may be in progress: no rows yet are fine, and a last line without its end is left out.
+    The run may be in progress: no rows yet are fine, and a last line without its end is left out. `argument` is what
+    errors call the folder.
 
     Raises:
         FileNotFoundError: without the folder or its metrics.csv.
         ValueError: for a malformed row or an unknown column.
     """
-    folder = buckets.path_of(folder, "workdirs")
+    folder = buckets.path_of(folder, argument)
     if not folder.is_dir():
-        raise FileNotFoundError(f"workdirs: {folder} is not a folder; give the --workdir of a training run.")
+        raise FileNotFoundError(f"{argument}: {folder} is not a folder; give the --workdir of a training run.")
     path = folder / "metrics.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"workdirs: {folder} has no metrics.csv; give the --workdir of a training run.")
+        raise FileNotFoundError(f"{argument}: {folder} has no metrics.csv; give the --workdir of a training run.")
     try:
         settings = json.loads((folder / "run.json").read_text())["settings"]
         if not isinstance(settings, dict):
@@ -151,24 +152,24 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError:
         settings = {}
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"workdirs: {folder / 'run.json'} is not of a run of this package; remove it.") from None
-    return Run(folder, settings, _read_columns(path))
+        raise ValueError(f"{argument}: {folder / 'run.json'} is not of a run of this package; remove it.") from None
+    return Run(folder, settings, _read_columns(path, argument))
 
 
-def _read_columns(path: pathlib.Path) -> Columns:
+def _read_columns(path: pathlib.Path, argument: str) -> Columns:
     try:
         text = path.read_bytes().decode()
         header, *rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
     except (UnicodeDecodeError, csv.Error, ValueError):
-        raise ValueError(f"workdirs: {path} is not a CSV file with a header; give a training run's folder.") from None
+        raise ValueError(f"{argument}: {path} is not a CSV file with a header; give a training run's folder.") from None
     unknown = [name for name in header if name not in COLUMNS]
     if unknown or "step" not in header or len(set(header)) != len(header):
         wrong = f"the unknown column {unknown[0]!r}" if unknown else "not step, or a column twice"
-        raise ValueError(f"workdirs: {path} has {wrong}; its columns must be of {', '.join(COLUMNS)}.")
+        raise ValueError(f"{argument}: {path} has {wrong}; its columns must be of {', '.join(COLUMNS)}.")
     columns: Columns = {name: [] for name in header}
     last = -1.0
     for line, row in enumerate(rows, start=2):
-        malformed = f"workdirs: line {line} of {path} is malformed"
+        malformed = f"{argument}: line {line} of {path} is malformed"
         if len(row) != len(header):
             raise ValueError(f"{malformed}: {len(row)} values for {len(header)} columns; correct or remove it.")
         for name, cell in zip(header, row, strict=True):
