@@ -21,7 +21,8 @@ def run(*arguments, cwd=ROOT):
 def test_recipes_are_the_commands_and_nothing_else():
     assert [path.stem for path in sorted((ROOT / "recipes").glob("*.py"))] == ["__init__", *COMMANDS]
     listed = run(INSTALLED).stdout.splitlines()
-    assert [line.strip() for line in listed[1:]] == COMMANDS
+    assert [line.split()[0] for line in listed[1:]] == COMMANDS
+    assert all(line.endswith(".") and len(line) < 140 for line in listed[1:])  # with what each is for
 
 
 @pytest.mark.parametrize(
