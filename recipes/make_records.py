@@ -6,6 +6,7 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
     python recipes/make_records.py
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --num_shards=16
     python recipes/make_records.py --verify --output=runs/my_records
+    python recipes/make_records.py --upgrade --output=runs/old_records
 """
 
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
@@ -22,7 +23,7 @@ import tensorflow as tf
 from keras_mixer.cli import entry
 from keras_mixer.cli.flags import Settings as BaseSettings
 from keras_mixer.cli.flags import command, setting, settings_class
-from keras_mixer.data import folders, opening, record_writing, records
+from keras_mixer.data import folders, opening, record_upgrade, record_writing, records
 
 
 @settings_class
@@ -35,11 +36,19 @@ class Settings(BaseSettings):
     num_shards: int | None = setting(
         None, "Shards of each split, at most one per image; default of about 128 MiB each."
     )
+    num_streams: int | None = setting(
+        None,
+        "So many machines, or a divisor of it, each read the shards of their share alone; default 64 for a split of "
+        "64,000 images or more, else 1.",
+    )
     seed: int = setting(0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
     on_bad_image: str = setting("stop", "stop, or skip to leave out and list images that cannot be read.")
     max_bad_fraction: float = setting(0.01, "Largest fraction of a split's images that may be skipped.")
     photographs: bool = setting(True, "Whether images may be cropped and flipped; not so for drawn signs.")
     overwrite: bool = setting(False, "Replace earlier records in --output.", common=True)
+    upgrade: bool = setting(
+        False, "Make nothing: give records of an earlier version in --output streams; their shards stay as they are."
+    )
     verify: bool = setting(False, "Make nothing: compare the records in --output with their checksums.", common=True)
 
 
@@ -49,6 +58,10 @@ def run(settings: Settings) -> None:
     if settings.verify:
         manifest = records.verify_records(output)
         print(f"{output} is what its manifest promises: {_summary(manifest)}.")
+        return
+    if settings.upgrade:
+        manifest = record_upgrade.upgrade_records(output, settings.num_streams)
+        print(f"{output} can be read in streams: {_summary(manifest)}.")
         return
     if settings.dataset != "digits" and not settings.output:
         raise ValueError("output: give the folder of records to make, --output=<folder>.")
@@ -66,6 +79,7 @@ def run(settings: Settings) -> None:
             output,
             splits=list(settings.splits) if settings.splits else None,
             num_shards=settings.num_shards,
+            num_streams=settings.num_streams,
             seed=settings.seed,
             on_bad_image=settings.on_bad_image,
             max_bad_fraction=settings.max_bad_fraction,
@@ -100,7 +114,8 @@ def _summary(manifest: dict[str, Any]) -> str:
         shards = len(split["shards"])
         skipped = f", {len(split['skipped'])} skipped" if split["skipped"] else ""
         converted = f", {split['converted']:,} converted to PNG" if split.get("converted") else ""
-        images = f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}"
+        streams = f" of {split['streams']} streams" if split.get("streams", 1) > 1 else ""
+        images = f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}{streams}"
         parts.append(f"{images}{converted}{skipped}")
     return "; ".join(parts)
 

@@ -73,16 +73,12 @@ def train_batches(
 
     def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = mixed(step, *data)
-        return (images, labels) if rows is None else (images[own], labels[own])
+        return (images, labels) if rows.are_all else (images[own], labels[own])
 
     start = start_step * batch_size
-    if rows is None:
-        data, count = source.records(seed, start).enumerate(start), batch_size
-    else:
-        data = tf.data.Dataset.zip((rows.positions(start), source.records(seed, start, rows)))
-        count = len(rows.own)
+    data = tf.data.Dataset.zip((rows.positions(start), source.records(seed, start, rows)))
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    data = data.batch(count, drop_remainder=True).enumerate(start_step)
+    data = data.batch(len(rows.own), drop_remainder=True).enumerate(start_step)
     data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
     return data.prefetch(BATCHES_AHEAD)
 
@@ -200,9 +196,8 @@ def eval_batches(
         return to_model_range(colours.to_channels(images, pixels.channels)), *rest
 
     count = source.num_examples
-    records = source.records(None, 0) if rows is None else source.records(None, 0, rows)
-    data = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    filling = -(-count // batch_size) * (batch_size // part[1]) - (count if rows is None else rows.count(count))
+    data = source.records(None, 0, rows).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    filling = -(-count // batch_size) * (batch_size // part[1]) - rows.count(count)
     if filling:
         empty = (tf.zeros((filling, *size, 3), tf.uint8), tf.zeros(filling, tf.int64), tf.zeros(filling))
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))

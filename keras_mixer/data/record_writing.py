@@ -7,8 +7,10 @@ import concurrent.futures
 import contextlib
 import errno
 import json
+import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,9 +24,12 @@ from keras_mixer.data.progress import Progress
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
 from keras_mixer.data.source import check_paths
 from keras_mixer.data.splits import select
+from keras_mixer.data.streams import BLOCK
 from keras_mixer.types import File
 
 SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
+STREAMS = 64  # of a large split
+FRAME = 16  # bytes of a record in a file beside its own: its length, and two checksums
 CLAIM = ".writing"  # in a bucket, of the process that writes
 CHUNK = 128  # images that are held at a time
 
@@ -35,6 +40,7 @@ def write_records(
     *,
     splits: Sequence[str] | None = None,
     num_shards: int | None = None,
+    num_streams: int | None = None,
     seed: int = 0,
     on_bad_image: str = "stop",
     max_bad_fraction: float = 0.01,
@@ -45,14 +51,16 @@ def write_records(
 
     Every image is decoded once to see that it can be. The bytes of JPEG and PNG are written unchanged; other images
     become PNG without loss, upright, their first frame, with their transparency. The files are a function of the
-    images, the seed and the number of shards. They are written into a temporary folder beside `output`, which is
-    renamed at the end: after an error or a kill there is no output, or the former one.
+    images, the seed and the numbers of shards and streams. They are written into a temporary folder beside `output`,
+    which is renamed at the end: after an error or a kill there is no output, or the former one.
 
     Args:
         root: root/<split>/<class>/*, or root/<class>/* of which a seeded tenth of each class is "test".
         output: the new folder.
         splits: names; None takes all.
         num_shards: of each split, at most one per image; None makes shards of about 128 MiB.
+        num_streams: so many machines, or a divisor of it, may each read a share of the shards of their own (see
+            `streams`); of a split with fewer images, 1. None takes 64 for a split of 64,000 images or more, else 1.
         seed: of the order, random over all shards, and of the split of a flat folder.
         on_bad_image: "stop", or "skip" to leave out images that cannot be read, and list them in the manifest. Files
             that are no images by their name are left out either way, with a warning.
@@ -74,8 +82,7 @@ def write_records(
     root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
     output = output if buckets.is_bucket(output) else output.resolve()
     checking.check_policy(on_bad_image, max_bad_fraction)
-    if num_shards is not None and num_shards < 1:
-        raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
+    check_layout(num_shards, num_streams)
     if not root.is_dir():
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
     if root.resolve() in (output, *output.parents):
@@ -100,15 +107,48 @@ def write_records(
         if free is not None and sum(sizes.values()) > free:
             raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
         for split, (images, bad) in listed.items():
-            count = min(num_shards or max(1, round(sizes[split] / SHARD_BYTES)), len(images))
+            count, streams = layout(len(images), sizes[split], num_shards, num_streams)
             shards, converted = _write_split(folder, split, images, count, seed, bad)
             num_examples = sum(shard["examples"] for shard in shards)
-            manifest["splits"][split] = {"num_examples": num_examples, "converted": converted}
+            manifest["splits"][split] = {"num_examples": num_examples, "streams": streams, "converted": converted}
             manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
-        with files.writing(folder / MANIFEST) as file:  # last, so that a bucket has all that it names
-            json.dump(manifest, file, indent=1)
-            file.write("\n")
+        write_manifest(folder, manifest)  # last, so that a bucket has all that it names
     return manifest
+
+
+def check_layout(num_shards: int | None, num_streams: int | None) -> None:
+    """Raise a ValueError unless these are positive, and the shards can be divided into the streams."""
+    if num_shards is not None and num_shards < 1:
+        raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
+    if num_streams is not None and num_streams < 1:
+        raise ValueError(f"num_streams: must be a positive number, got {num_streams}.")
+    if num_shards and num_streams and num_shards % num_streams:
+        raise ValueError(
+            f"num_shards: {num_shards} shards cannot be divided into {num_streams} streams; use a multiple of "
+            f"{num_streams}, or leave --num_shards out."
+        )
+
+
+def layout(num_images: int, num_bytes: int, num_shards: int | None, num_streams: int | None) -> tuple[int, int]:
+    """Return the numbers of shards and streams of a split; the arguments are of `write_records`.
+
+    Example:
+        >>> layout(1_281_167, 144 * 10**9, None, None), layout(1_437, 10**6, None, None), layout(50_000, 10**9, 8, 4)
+        ((1088, 64), (1, 1), (8, 4))
+    """
+    streams = num_streams or (STREAMS if num_images >= STREAMS * 1000 else 1)
+    streams = streams if num_images >= streams else 1
+    shards = num_shards or streams * max(1, round(num_bytes / SHARD_BYTES / streams))
+    shards = min(shards, num_images // streams * streams)
+    return shards, math.gcd(shards, streams)
+
+
+def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest, the offsets of a shard's blocks on one line."""
+    text = json.dumps(manifest, indent=1)
+    text = re.sub(r"\[[\d,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    with files.writing(folder / MANIFEST) as file:
+        file.write(text + "\n")
 
 
 def _write_split(
@@ -122,7 +162,7 @@ def _write_split(
     with threads, Progress(f"{split}:", len(images), "images") as progress:
         for k in range(num_shards):
             path = folder / f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord"
-            examples = 0
+            examples, offset, blocks = 0, 0, []
             with files.replacing(path) as written, tf.io.TFRecordWriter(str(written)) as writer:
                 for start in range(bounds[k], bounds[k + 1], CHUNK):
                     chunk = [images[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
@@ -133,12 +173,15 @@ def _write_split(
                             bad.add(name, fault or "")
                             continue
                         converted += is_new
-                        writer.write(_example(encoded, label, os.path.relpath(name, bad.root)))
-                        examples += 1
+                        record = _example(encoded, label, os.path.relpath(name, bad.root))
+                        writer.write(record)
+                        if examples % BLOCK == 0:
+                            blocks.append(offset)
+                        examples, offset = examples + 1, offset + len(record) + FRAME
                         labels.add(label)
                     progress.update(len(chunk))
                 writer.close()
-                facts = {"bytes": buckets.size_of(written), "sha256": sha256(written)}
+                facts = {"bytes": buckets.size_of(written), "sha256": sha256(written), "blocks": blocks}
             shards.append({"file": path.name, "examples": examples, **facts})
     checking.check_classes_left(images, [("", label) for label in labels], split)
     return shards, converted

@@ -6,6 +6,7 @@ of image/encoded (the bytes of a JPEG or PNG), image/label (int64) and image/pat
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -20,9 +21,10 @@ from keras_mixer.data import decode
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.source import Record, Records, Rows, Source
 from keras_mixer.data.splits import default_split, select
+from keras_mixer.data.streams import BLOCK, select_blocks, stream_records
 
 MANIFEST = "manifest.json"  # tells a folder of records from one of images
-FORMAT, VERSION = "keras_mixer records", 1
+FORMAT, VERSION = "keras_mixer records", 2  # of version 1 there are neither streams nor the places of blocks
 SHUFFLE_WINDOW = 4096  # records; TFRecord cannot be read by index
 FEATURES = {"image/encoded": tf.io.FixedLenFeature([], tf.string), "image/label": tf.io.FixedLenFeature([], tf.int64)}
 
@@ -51,15 +53,20 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
     splits = {name: value["num_examples"] for name, value in manifest["splits"].items()}
     split = split or default_split(list(splits), training, path)
     base, start, stop = select(split, splits, path)
-    shards, first, num_bytes = [], 0, 0
+    chosen, shards, first, num_bytes = manifest["splits"][base], [], 0, 0
     with concurrent.futures.ThreadPoolExecutor(32) as threads:  # of a bucket each size is a request
-        list(threads.map(lambda s: _check_size(path / s["file"], s["bytes"]), manifest["splits"][base]["shards"]))
-    for shard in manifest["splits"][base]["shards"]:
+        list(threads.map(lambda s: _check_size(path / s["file"], s["bytes"]), chosen["shards"]))
+    for shard in chosen["shards"]:
         skip, end = max(start - first, 0), min(stop - first, shard["examples"])
         if end > skip:
             shards.append(Shard(str(path / shard["file"]), skip, end - skip))
             num_bytes += shard["bytes"] * (end - skip) // shard["examples"]
         first += shard["examples"]
+    records, fingerprint = sequential_records(shards), ""
+    if manifest["version"] > 1:
+        paths = [str(path / shard["file"]) for shard in chosen["shards"]]
+        blocks = select_blocks(paths, chosen["shards"], chosen["streams"], start, stop)
+        records, fingerprint = stream_records(blocks), _fingerprint(chosen)
 
     def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, FEATURES)
@@ -70,9 +77,10 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
         num_examples=sum(shard.take for shard in shards),
         class_names=tuple(manifest["class_names"]),
         photographs=manifest["photographs"],
-        records=sequential_records(shards),
+        records=records,
         parse=parse,
         find_unreadable=lambda: find_unreadable(shards, parse),
+        fingerprint=fingerprint,
         num_bytes=lambda: num_bytes,
     )
 
@@ -114,9 +122,13 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"dataset: {path} is not a folder of records, it has no {MANIFEST}.") from None
     except ValueError:
         raise ValueError(f"dataset: {file} is damaged, it is not JSON; copy or make the records anew.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or manifest.get("version") not in (1, VERSION)
+    ):
         raise ValueError(
-            f"dataset: {file} is not the manifest of {FORMAT}, version {VERSION}; make the records with "
+            f"dataset: {file} is not the manifest of {FORMAT}, version 1 or {VERSION}; make the records with "
             "recipes/make_records.py, or remove the file from a folder of images."
         )
     try:
@@ -140,10 +152,29 @@ def _manifest_fault(manifest: dict[str, Any]) -> str | None:
                 return f"examples and bytes of {shard['file']} must be counts"
             if not isinstance(shard["sha256"], str):
                 return f"{shard['file']} has no sha256"
+        if manifest["version"] > 1 and (fault := _blocks_fault(split)):
+            return f"split {name}: {fault}"
         total = sum(shard["examples"] for shard in split["shards"])
         if split["num_examples"] != total:
             return f"split {name} promises {split['num_examples']} examples, and its shards {total}"
     return None
+
+
+def _blocks_fault(split: dict[str, Any]) -> str | None:
+    if not isinstance(split["streams"], int) or split["streams"] < 1 or len(split["shards"]) % split["streams"]:
+        return f"{len(split['shards'])} shards are not divided into {split['streams']!r} streams"
+    for shard in split["shards"]:
+        offsets = [*shard["blocks"], shard["bytes"]]
+        ascending = all(isinstance(a, int) and a < b for a, b in itertools.pairwise(offsets)) and offsets[0] == 0
+        if len(offsets) - 1 != -(-shard["examples"] // BLOCK) or not (ascending or not shard["examples"]):
+            return f"blocks of {shard['file']} must be the offset of each {BLOCK}th record"
+    return None
+
+
+def _fingerprint(split: dict[str, Any]) -> str:
+    """Return a key of the content of a split and of the order in which it is read."""
+    content = [split["streams"], *(shard["sha256"] for shard in split["shards"])]
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _check_size(path: pathlib.Path, expected: int) -> None:
@@ -190,7 +221,7 @@ def sequential_records(shards: Sequence[Shard]) -> Records:
         else:
             epochs = tf.data.Dataset.range(start // num_examples, np.iinfo(np.int64).max)
             data = epochs.flat_map(lambda epoch: one_pass(seed, epoch)).skip(start % num_examples)
-        return data if rows is None else rows.filter(data, start)
+        return rows.filter(data, start) if rows else data
 
     return records
 

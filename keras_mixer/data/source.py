@@ -30,6 +30,21 @@ class Rows(NamedTuple):
     batch_size: int
     own: tuple[int, ...]
 
+    @classmethod
+    def whole(cls, batch_size: int) -> "Rows":
+        """Return all rows of a batch."""
+        return cls(batch_size, tuple(range(batch_size)))
+
+    @property
+    def are_all(self) -> bool:
+        """Whether these are all rows of the batch."""
+        return len(self.own) == self.batch_size
+
+    @property
+    def are_neighbours(self) -> bool:
+        """Whether each row follows the one before."""
+        return self.own[-1] - self.own[0] == len(self.own) - 1
+
     def count(self, stop: int) -> int:
         """Return how many of the first `stop` records of the stream are in these rows.
 
@@ -42,6 +57,8 @@ class Rows(NamedTuple):
 
     def positions(self, start: int, stop: int | None = None) -> tf.data.Dataset:
         """Return an int64 dataset of the k of these rows, start <= k < stop; endless without a stop."""
+        if self.are_all:
+            return tf.data.Dataset.range(start, ENDLESS if stop is None else stop)
         own = tf.constant(self.own, tf.int64)
         end = ENDLESS // self.batch_size if stop is None else self.count(stop)
         numbers = tf.data.Dataset.range(self.count(start), end)
@@ -49,6 +66,8 @@ class Rows(NamedTuple):
 
     def filter(self, records: tf.data.Dataset, start: int) -> tf.data.Dataset:
         """Return those of a dataset's records that are in these rows, the first being record `start`."""
+        if self.are_all:
+            return records
         wanted = np.isin(np.arange(self.batch_size), self.own)
         records = records.enumerate(start).filter(lambda k, _: tf.gather(wanted, k % self.batch_size))
         return records.map(lambda _, record: record)
@@ -102,10 +121,7 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) ->
 
     def records(seed: int | None, start: int, rows: Rows | None = None) -> tf.data.Dataset:
         stop = num_examples if seed is None else None
-        if rows is None:
-            positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
-        else:
-            positions = rows.positions(start, stop)
+        positions = (rows or Rows.whole(1)).positions(start, stop)
         if seed is None:
             return positions.map(gather)
 
@@ -119,8 +135,8 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) ->
     return records
 
 
-def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows | None, slice | None]:
-    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour; None for the whole.
+def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows, slice]:
+    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour.
 
     With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
     preceded by the last row of the batch, which the stream gives last.
@@ -137,7 +153,7 @@ def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = Fal
             f"{count} for --batch_size."
         )
     if count == 1:
-        return None, None
+        return Rows.whole(batch_size), slice(None)
     first = index * batch_size // count
     own = tuple(range(first, first + batch_size // count))
     if not with_neighbour:
