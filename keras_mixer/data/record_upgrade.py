@@ -1,6 +1,7 @@
 """Give records of version 1 what version 2 has beside them: streams, and the places of their blocks. Shards stay."""
 
 import hashlib
+import math
 import os
 import pathlib
 import struct
@@ -8,7 +9,8 @@ from typing import Any
 
 from keras_mixer import buckets
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.record_writing import FRAME, STREAMS, check_layout, write_manifest
+from keras_mixer.data.record_layout import check_layout, streams_of
+from keras_mixer.data.record_writing import FRAME, write_manifest
 from keras_mixer.data.records import VERSION, read_manifest
 from keras_mixer.data.streams import BLOCK
 
@@ -21,8 +23,8 @@ def upgrade_records(path: str | os.PathLike[str], num_streams: int | None = None
 
     Args:
         path: the folder.
-        num_streams: a divisor of the number of shards of each split; None takes the largest power of two that is one, up
-            to 64, for a split of 64,000 images or more, and else 1.
+        num_streams: a divisor of the number of shards of each split; None takes one of 64, as large as may be, for a
+            split of 64,000 images or more, and else 1.
 
     Returns:
         The manifest; as it is where it was of this version already.
@@ -36,10 +38,7 @@ def upgrade_records(path: str | os.PathLike[str], num_streams: int | None = None
         return manifest
     for split in manifest["splits"].values():
         check_layout(len(split["shards"]), num_streams)
-        wanted = num_streams or (STREAMS if split["num_examples"] >= STREAMS * 1000 else 1)
-        while len(split["shards"]) % wanted:
-            wanted //= 2
-        split["streams"] = wanted
+        split["streams"] = math.gcd(len(split["shards"]), streams_of(split["num_examples"], num_streams))
     shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
     with Progress("read", len(shards), "shards") as progress:
         for shard in shards:

@@ -4,16 +4,14 @@ Records hold JPEG and PNG alone, which every machine decodes without Python; ima
 """
 
 import concurrent.futures
-import contextlib
 import errno
 import json
-import math
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,17 +19,57 @@ import tensorflow as tf
 from keras_mixer import buckets, files
 from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
+from keras_mixer.data.record_folder import check_output, new_folder
+from keras_mixer.data.record_layout import check_layout, layout
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
 from keras_mixer.data.source import check_paths
 from keras_mixer.data.splits import select
 from keras_mixer.data.streams import BLOCK
 from keras_mixer.types import File
 
-SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
-STREAMS = 64  # of a large split
 FRAME = 16  # bytes of a record in a file beside its own: its length, and two checksums
-CLAIM = ".writing"  # in a bucket, of the process that writes
 CHUNK = 128  # images that are held at a time
+
+
+class SplitPlan(NamedTuple):
+    """A split to write: its images in their listed order, those left out so far, and how it is divided."""
+
+    images: list[File]
+    bad: checking.BadImages
+    num_shards: int
+    num_streams: int
+
+
+class Plan(NamedTuple):
+    """Records to write: what was found by the arguments of `write_records`.
+
+    Attributes:
+        output: the folder of records.
+        class_names: in the order of their labels.
+        splits: name -> what is to be written of it.
+        num_bytes: of all images, which the records take about.
+    """
+
+    output: pathlib.Path
+    class_names: tuple[str, ...]
+    splits: dict[str, SplitPlan]
+    num_bytes: int
+
+
+class Written(NamedTuple):
+    """What `write_shard` has written.
+
+    Attributes:
+        shard: what the manifest says of the file.
+        converted: number of its images that became PNG.
+        labels: of its images, each once, ascending.
+        skipped: its images that cannot be read, as the manifest lists them.
+    """
+
+    shard: dict[str, Any]
+    converted: int
+    labels: list[int]
+    skipped: list[dict[str, str]]
 
 
 def write_records(
@@ -75,116 +113,154 @@ def write_records(
         ValueError: for bad arguments, class folders (see `folders.folder_images`) or images.
         OSError: if the output exists or cannot be written, for instance on a full disk.
     """
+    plan = plan_records(
+        root,
+        output,
+        splits=splits,
+        divided=(num_shards, num_streams),
+        seed=seed,
+        policy=(on_bad_image, max_bad_fraction),
+        overwrite=overwrite,
+    )
+    manifest = manifest_head(plan, seed, photographs)
+    with new_folder(plan.output, overwrite) as folder:
+        free = None if buckets.is_bucket(folder) else shutil.disk_usage(folder).free
+        if free is not None and plan.num_bytes > free:
+            raise OSError(errno.ENOSPC, f"the images take {plan.num_bytes:,} bytes, and {free:,} are free")
+        for split, of_split in plan.splits.items():
+            written = []
+            with Progress(f"{split}:", len(of_split.images), "images") as progress:
+                for name, images in shards_of(split, of_split, seed):
+                    written.append(write_shard(folder / name, images, of_split.bad, progress.update))
+            manifest["splits"][split] = split_facts(split, of_split, written)
+        write_manifest(folder, manifest)  # last, so that a bucket has all that it names
+    return manifest
+
+
+def plan_records(
+    root: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    splits: Sequence[str] | None,
+    divided: tuple[int | None, int | None],
+    seed: int,
+    policy: tuple[str, float],
+    overwrite: bool,
+) -> Plan:
+    """Check the arguments of `write_records`, list the images and return the `Plan`; nothing is written.
+
+    `divided` is (num_shards, num_streams), `policy` (on_bad_image, max_bad_fraction); the errors are those of
+    `write_records`.
+    """
     for name, path in (("dataset", root), ("output", output)):
         if not os.fspath(path):
             raise ValueError(f"{name}: must name a folder, got an empty text.")
     check_paths(dataset=root, output=output)
     root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
     output = output if buckets.is_bucket(output) else output.resolve()
-    checking.check_policy(on_bad_image, max_bad_fraction)
-    check_layout(num_shards, num_streams)
+    checking.check_policy(*policy)
+    check_layout(*divided)
     if not root.is_dir():
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
     if root.resolve() in (output, *output.parents):
         raise ValueError(f"output: {output} is in the folder of the images; choose one outside of it.")
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     root = folders.data_root(root)
     names = folders.folder_splits(root)
-    listed: dict[str, tuple[list[File], checking.BadImages]] = {}
+    planned, num_bytes = {}, 0
     for wanted in splits or names:
         split = select(wanted, dict.fromkeys(names, 0), root)[0]
         class_names, images, others = folders.folder_images(root, split, seed)
         if not images:
             raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
         folders.told_of_others(root, others)
-        bad = checking.BadImages(root, split, len(images), None if on_bad_image == "stop" else max_bad_fraction)
-        listed[split] = (images, bad)
+        bad = checking.BadImages(root, split, len(images), None if policy[0] == "stop" else policy[1])
+        size = sum(_size(path) for path, _ in images)
+        planned[split] = SplitPlan(images, bad, *layout(len(images), size, *divided))
+        num_bytes += size
+    return Plan(output, class_names, planned, num_bytes)
+
+
+def manifest_head(plan: Plan, seed: int, photographs: bool) -> dict[str, Any]:
+    """Return the manifest with no split yet."""
     manifest: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
-    manifest |= {"class_names": list(class_names), "splits": {}}
-    with _new_folder(output, overwrite) as folder:
-        sizes = {split: sum(_size(path) for path, _ in images) for split, (images, _) in listed.items()}
-        free = None if buckets.is_bucket(folder) else shutil.disk_usage(folder).free
-        if free is not None and sum(sizes.values()) > free:
-            raise OSError(errno.ENOSPC, f"the images take {sum(sizes.values()):,} bytes, and {free:,} are free")
-        for split, (images, bad) in listed.items():
-            count, streams = layout(len(images), sizes[split], num_shards, num_streams)
-            shards, converted = _write_split(folder, split, images, count, seed, bad)
-            num_examples = sum(shard["examples"] for shard in shards)
-            manifest["splits"][split] = {"num_examples": num_examples, "streams": streams, "converted": converted}
-            manifest["splits"][split] |= {"skipped": bad.skipped, "shards": shards}
-        write_manifest(folder, manifest)  # last, so that a bucket has all that it names
-    return manifest
+    return manifest | {"class_names": list(plan.class_names), "splits": {}}
 
 
-def check_layout(num_shards: int | None, num_streams: int | None) -> None:
-    """Raise a ValueError unless these are positive, and the shards can be divided into the streams."""
-    if num_shards is not None and num_shards < 1:
-        raise ValueError(f"num_shards: must be a positive number of files, got {num_shards}.")
-    if num_streams is not None and num_streams < 1:
-        raise ValueError(f"num_streams: must be a positive number, got {num_streams}.")
-    if num_shards and num_streams and num_shards % num_streams:
-        raise ValueError(
-            f"num_shards: {num_shards} shards cannot be divided into {num_streams} streams; use a multiple of "
-            f"{num_streams}, or leave --num_shards out."
-        )
+def shards_of(split: str, plan: SplitPlan, seed: int) -> Iterator[tuple[str, list[File]]]:
+    """Yield the file name of each shard of a split and its images: all of them, in an order random over all shards."""
+    images, count = plan.images, plan.num_shards
+    order = np.random.default_rng(seed).permutation(len(images))
+    bounds = [len(images) * i // count for i in range(count + 1)]
+    for k in range(count):
+        yield f"{split}-{k:05d}-of-{count:05d}.tfrecord", [images[i] for i in order[bounds[k] : bounds[k + 1]]]
 
 
-def layout(num_images: int, num_bytes: int, num_shards: int | None, num_streams: int | None) -> tuple[int, int]:
-    """Return the numbers of shards and streams of a split; the arguments are of `write_records`.
+def write_shard(
+    path: pathlib.Path,
+    images: Sequence[File],
+    bad: checking.BadImages,
+    on_progress: Callable[[int], Any] | None = None,
+) -> Written:
+    """Write one shard, which appears whole; its bytes are a function of its images, and no other shard's matter.
 
-    Example:
-        >>> layout(1_281_167, 144 * 10**9, None, None), layout(1_437, 10**6, None, None), layout(50_000, 10**9, 8, 4)
-        ((1088, 64), (1, 1), (8, 4))
+    Args:
+        path: of the file.
+        images: (path, label) of each, in the order of their records.
+        bad: where images that cannot be read are added; their names and records are relative to its root.
+        on_progress: called with the number of images that are done since its last call.
+
+    Raises:
+        ValueError: of `bad`, for an image that cannot be read.
+        OSError: if it cannot be written.
     """
-    streams = num_streams or (STREAMS if num_images >= STREAMS * 1000 else 1)
-    streams = streams if num_images >= streams else 1
-    shards = num_shards or streams * max(1, round(num_bytes / SHARD_BYTES / streams))
-    shards = min(shards, num_images // streams * streams)
-    return shards, math.gcd(shards, streams)
+    examples, converted, labels, known = 0, 0, set(), len(bad.skipped)
+    offset, blocks = 0, []
+    with (
+        concurrent.futures.ThreadPoolExecutor(checking.num_threads()) as threads,
+        files.replacing(path) as written,
+        tf.io.TFRecordWriter(str(written)) as writer,
+    ):
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            # One chunk at a time: `map` submits all it is given, and would hold every image.
+            checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
+            for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
+                if fault is not None or encoded is None:
+                    bad.add(name, fault or "")
+                    continue
+                converted += is_new
+                record = _example(encoded, label, os.path.relpath(name, bad.root))
+                writer.write(record)
+                if examples % BLOCK == 0:
+                    blocks.append(offset)
+                examples, offset = examples + 1, offset + len(record) + FRAME
+                labels.add(label)
+            if on_progress is not None:
+                on_progress(len(chunk))
+        writer.close()
+        facts = {"bytes": buckets.size_of(written), "sha256": sha256(written), "blocks": blocks}
+    shard = {"file": path.name, "examples": examples, **facts}
+    return Written(shard, converted, sorted(labels), bad.skipped[known:])
+
+
+def split_facts(split: str, plan: SplitPlan, written: Sequence[Written]) -> dict[str, Any]:
+    """Return what the manifest says of a split whose shards are written; a ValueError where a class has no image."""
+    checking.check_classes_left(plan.images, [("", label) for shard in written for label in shard.labels], split)
+    return {
+        "num_examples": sum(of.shard["examples"] for of in written),
+        "streams": plan.num_streams,
+        "converted": sum(of.converted for of in written),
+        "skipped": [bad for of in written for bad in of.skipped],
+        "shards": [of.shard for of in written],
+    }
 
 
 def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest, the offsets of a shard's blocks on one line."""
-    text = json.dumps(manifest, indent=1)
-    text = re.sub(r"\[[\d,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    """Write the manifest of records, the offsets of a shard on one line; what it names is there already."""
+    text = re.sub(r"\[[\d,\s]+\]", lambda offsets: " ".join(offsets[0].split()), json.dumps(manifest, indent=1))
     with files.writing(folder / MANIFEST) as file:
         file.write(text + "\n")
-
-
-def _write_split(
-    folder: pathlib.Path, split: str, images: Sequence[File], num_shards: int, seed: int, bad: checking.BadImages
-) -> tuple[list[dict[str, Any]], int]:
-    """Write the shards of a split; return what the manifest says of each, and how many images became PNG."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    bounds = [len(images) * i // num_shards for i in range(num_shards + 1)]
-    shards, labels, converted = [], set(), 0
-    threads = concurrent.futures.ThreadPoolExecutor(checking.num_threads())
-    with threads, Progress(f"{split}:", len(images), "images") as progress:
-        for k in range(num_shards):
-            path = folder / f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord"
-            examples, offset, blocks = 0, 0, []
-            with files.replacing(path) as written, tf.io.TFRecordWriter(str(written)) as writer:
-                for start in range(bounds[k], bounds[k + 1], CHUNK):
-                    chunk = [images[i] for i in order[start : min(start + CHUNK, bounds[k + 1])]]
-                    # One chunk at a time: `map` submits all it is given, and would hold every image.
-                    checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
-                    for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
-                        if fault is not None or encoded is None:
-                            bad.add(name, fault or "")
-                            continue
-                        converted += is_new
-                        record = _example(encoded, label, os.path.relpath(name, bad.root))
-                        writer.write(record)
-                        if examples % BLOCK == 0:
-                            blocks.append(offset)
-                        examples, offset = examples + 1, offset + len(record) + FRAME
-                        labels.add(label)
-                    progress.update(len(chunk))
-                writer.close()
-                facts = {"bytes": buckets.size_of(written), "sha256": sha256(written), "blocks": blocks}
-            shards.append({"file": path.name, "examples": examples, **facts})
-    checking.check_classes_left(images, [("", label) for label in labels], split)
-    return shards, converted
 
 
 def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
@@ -200,59 +276,3 @@ def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
 def _size(path: str | os.PathLike[str]) -> int:  # of a file that may become a record
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     return size if size <= image_limits.MAX_BYTES else 0
-
-
-def _check_output(output: pathlib.Path, overwrite: bool) -> None:
-    """Refuse to write where something is, except that `overwrite` replaces records."""
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output: {output} is a file; choose another folder.")
-    names = sorted(path.name for path in output.iterdir() if path != output) if output.exists() else []
-    names = [name for name in names if name != CLAIM]
-    if buckets.is_bucket(output) and not any(name != MANIFEST and not name.endswith(".tfrecord") for name in names):
-        overwrite |= MANIFEST not in names  # what a killed process left, which no manifest names
-    if names and not overwrite:
-        raise FileExistsError(f"output: {output} exists; choose another folder, or overwrite to replace records.")
-    strange = [name for name in names if name != MANIFEST and not name.endswith(".tfrecord")]
-    if names and (strange or (MANIFEST not in names and not buckets.is_bucket(output))):
-        raise FileExistsError(
-            f"output: {output} holds {(strange or names)[0]!r} and is not a folder of records, so it is not "
-            "overwritten; choose another folder."
-        )
-
-
-@contextlib.contextmanager
-def _new_folder(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Give a folder beside `output`, locked, that takes its place at the end; after an error it is removed."""
-    if buckets.is_bucket(output):
-        with _explained(output):
-            buckets.make_folder(output)
-        with _explained(output), files.lock(output / CLAIM, f"output: another process writes {output}; wait for it."):
-            _check_output(output, overwrite)
-            before = [path for path in output.iterdir() if path.name.endswith((".tfrecord", MANIFEST))]
-            for path in sorted(before, key=lambda path: path.name != MANIFEST):
-                path.unlink()
-            yield output
-        return
-    temporary = output.with_name(f".{output.name}.tmp")
-    with _explained(output):
-        temporary.mkdir(parents=True, exist_ok=True)
-        lock = files.lock(temporary, f"output: another process writes {output}; wait, or choose another folder.")
-    with _explained(output), lock, files.replacing_folder(output, temporary, MANIFEST) as folder:
-        _check_output(output, overwrite)  # again, now that nobody else writes
-        yield folder
-
-
-@contextlib.contextmanager
-def _explained(output: pathlib.Path) -> Iterator[None]:
-    """Turn what the system says when it cannot write into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # a sentence already
-            raise
-        kind, reason = type(error), error.strerror
-    except tf.errors.OpError as error:
-        kind, reason = OSError, error.message.rpartition("; ")[2]
-    else:
-        return
-    raise kind(f"output: cannot write {output} ({reason}); nothing was left there, make room or choose another folder.")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_mixer.data import opening, record_upgrade, record_writing, records
+from keras_mixer.data import opening, record_layout, record_upgrade, record_writing, records
 from keras_mixer.data.source import Rows
 from keras_mixer.data.streams import select_blocks, sizes_before, stream_records
 
@@ -191,14 +191,14 @@ def test_shards_that_streams_cannot_share_are_refused(folder, tmp_path):
     for arguments, message in (
         (
             dict(num_shards=6, num_streams=4),
-            "num_shards: 6 shards cannot be divided into 4 streams; use a multiple of 4",
+            "num_shards: 6 shards cannot be divided into 4 streams; use a multiple of 4.",
         ),
         (dict(num_streams=0), "num_streams: must be a positive number, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             record_writing.write_records(folder, tmp_path / "records", **arguments)
     assert not (tmp_path / "records").exists()
-    assert record_writing.layout(3, 100, None, 4) == (1, 1)
+    assert record_layout.layout(3, 100, None, 4) == (1, 1)
 
 
 @pytest.mark.parametrize(
