@@ -63,7 +63,7 @@ def open_records(path: str | os.PathLike[str], split: str | None = None, trainin
             num_bytes += shard["bytes"] * (end - skip) // shard["examples"]
         first += shard["examples"]
     records, fingerprint = sequential_records(shards), ""
-    if manifest["version"] > 1:
+    if manifest["version"] > 1 and shards:
         paths = [str(path / shard["file"]) for shard in chosen["shards"]]
         blocks = select_blocks(paths, chosen["shards"], chosen["streams"], start, stop)
         records, fingerprint = stream_records(blocks), _fingerprint(chosen)

@@ -452,7 +452,7 @@ def test_a_shard_that_is_cut_between_records_after_opening_is_no_shorter_pass(ma
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=2), "is not the manifest of keras_mixer records, version 1 or 2"),
+        (lambda m: m.update(version=3), "is not the manifest of keras_mixer records, version 1 or 2"),
         (lambda m: m.pop("splits"), "is damaged .*'splits'"),
         (lambda m: m["splits"]["train"].update(num_examples=25), "promises 25 examples, and its shards 24"),
         (lambda m: m["splits"]["train"]["shards"].pop(), "promises 24 examples, and its shards 16"),
