@@ -3,12 +3,14 @@
     python experiments/records_per_machine.py
     python experiments/records_per_machine.py --bucket    # in a bucket on loopback; needs the extra test
 
-The records hold random bytes of the size of ImageNet's pictures (110 kB), which are read and not decoded. Each number is of
-a process of its own: what the kernel, or the bucket's server, says that it read for the same steps.
+The records hold random bytes of the size of ImageNet's pictures (110 kB), which are read and not decoded. Each number
+is of a process of its own: what the kernel, or the bucket's server, says that it read for the same steps.
 """
 
 import argparse
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NUM_IMAGES, IMAGE_BYTES, BATCH_SIZE, STEPS = 16_384, 110_000, 512, 8
@@ -46,22 +49,21 @@ def write(folder: pathlib.Path, num_streams: int, version: int) -> None:
     record_writing.write_manifest(folder, manifest)
 
 
-def read(folder: str, part: tuple[int, int], start_step: int) -> dict[str, float]:
+def read(folder: str, part: tuple[int, int], start_step: int) -> dict[str, Any]:
     """Read the rows of a part of some batches; return bytes, seconds to the first batch and a hash of what was read."""
-    import hashlib
-
+    from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - as the recipes: what to ask of a bucket at a time
     from keras_mixer.data import opening
     from keras_mixer.data.source import part_rows
 
     source = opening.open_source(folder, "train", training=True)
     list(source.records(None, 0).take(1))  # TensorFlow's own start
-    before, began, digest = bytes_read(), time.perf_counter(), []
+    before, began, firsts, digest = bytes_read(), time.perf_counter(), [], []
     rows, _ = part_rows(BATCH_SIZE, part)
     data = source.records(0, start_step * BATCH_SIZE, rows).batch(len(rows.own)).take(STEPS)
-    for i, batch in enumerate(data.as_numpy_iterator()):
-        first = time.perf_counter() - began if i == 0 else first
+    for batch in data.as_numpy_iterator():
+        firsts.append(time.perf_counter() - began)
         digest += [hashlib.sha256(record).hexdigest()[:8] for record in batch]
-    return {"bytes": bytes_read() - before, "first": first, "records": digest}
+    return {"bytes": bytes_read() - before, "first": firsts[0], "records": digest}
 
 
 def bytes_read() -> int:
@@ -70,10 +72,12 @@ def bytes_read() -> int:
     return int(facts[facts.index("rchar:") + 1])
 
 
-def measure(folder: str, index: int, count: int, start_step: int, env: dict[str, str]) -> dict[str, float]:
+def measure(folder: str, index: int, count: int, start_step: int, env: dict[str, str]) -> dict[str, Any]:
     """Return what `read` returns, from a process of its own."""
     command = [sys.executable, __file__, "--read", folder, str(index), str(count), str(start_step)]
-    return json.loads(subprocess.run(command, env=env, capture_output=True, check=True, text=True).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(command, env=env, capture_output=True, check=True, text=True).stdout.splitlines()[-1]
+    )
 
 
 def main() -> None:
@@ -109,7 +113,7 @@ def main() -> None:
         report(folders, args.repeats, env, needed, served)
 
 
-def report(folders: dict[str, str], repeats: int, env: dict[str, str], needed: int, served) -> None:
+def report(folders: dict[str, str], repeats: int, env: dict[str, str], needed: int, served: Any) -> None:
     """Print a line for each kind of records, number of machines and start."""
     middle = NUM_IMAGES // BATCH_SIZE // 2
     print(f"{STEPS} steps of {BATCH_SIZE} are {needed / 1e6:.0f} MB of records")
@@ -124,21 +128,19 @@ def report(folders: dict[str, str], repeats: int, env: dict[str, str], needed: i
                         amount = sum(served.bytes_read.values()) - before if served else found["bytes"]
                         firsts, amounts = [*firsts, found["first"]], [*amounts, amount]
                     seen.append(found["records"])
-                rows = [seen[i][step * BATCH_SIZE // count : (step + 1) * BATCH_SIZE // count] for step in range(STEPS) for i in range(count)]
-                batches = "".join("".join(row) for row in rows)
+                share = BATCH_SIZE // count
+                rows = [seen[i][step * share : (step + 1) * share] for step in range(STEPS) for i in range(count)]
                 print(
-                    f"from step {start_step:3}  {count} machines  {kind:10}  {statistics.median(amounts) / 1e6:7.0f} MB each  "
-                    f"first batch after {statistics.median(firsts):5.2f} s ({min(firsts):.2f} to {max(firsts):.2f})  "
-                    f"batches {hash_of(batches)}",
+                    f"from step {start_step:3}  {count} machines  {kind:10}  {statistics.median(amounts) / 1e6:7.0f} MB"
+                    f" each  first batch after {statistics.median(firsts):5.2f} s ({min(firsts):.2f} to "
+                    f"{max(firsts):.2f})  batches {hash_of(rows)}",
                     flush=True,
                 )
 
 
-def hash_of(text: str) -> str:
-    """A short text that tells contents apart."""
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def hash_of(rows: list[list[str]]) -> str:
+    """Return a short text that tells batches apart, however many machines made them."""
+    return hashlib.sha256("".join(itertools.chain(*rows)).encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":
