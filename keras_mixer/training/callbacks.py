@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import api as hyper_parameters
 from tqdm import tqdm
 
 from keras_mixer import files
-from keras_mixer.training import checkpoints, ema, remaining, signals, strategies, telling
+from keras_mixer.training import background, checkpoints, ema, remaining, signals, strategies, telling
 from keras_mixer.training.metrics import MetricsFile
 from keras_mixer.training.step import STATISTICS
 from keras_mixer.training.telling import Telling
@@ -238,6 +238,9 @@ def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Tensor:
 class Checkpoint(_StepCallback):
     """Save the whole state every so many steps, at the end and before a stop. Put it last: it saves what others did.
 
+    A copy of the state is saved beside the training. A step waits for the save before it, and the end and a stop for
+    all; `close` is to be called however training ends.
+
     Args:
         folder: the folder of checkpoints, or None for a worker that does not write.
         checkpoint_steps: steps between two.
@@ -253,9 +256,10 @@ class Checkpoint(_StepCallback):
         keep: int = checkpoints.KEEP,
     ) -> None:
         super().__init__()
-        self.folder, self.checkpoint_steps, self.state, self.keep = folder, checkpoint_steps, state, keep
+        self.folder, self.checkpoint_steps, self.state = folder, checkpoint_steps, state
+        self.saver = None if folder is None else background.Saver(folder, keep)
         self.signum: int | None = None  # of the signal that asked for a stop
-        self.seconds = 0.0  # spent saving
+        self.seconds = 0.0  # that steps had to wait
 
     def ask_to_stop(self, signum: int) -> None:
         """Have every worker stop after the same execution."""
@@ -268,20 +272,27 @@ class Checkpoint(_StepCallback):
         if not strategies.has_workers(self.model.strategy):
             stopping = self.signum is not None
         if self.due(step, self.checkpoint_steps) or stopping:
-            self.save(step)
+            self.save(step, wait=stopping or step == self.total_steps)
         if stopping:
             # None goes before the chief has saved. Once it has, it need not hear from one that went a moment earlier.
             with contextlib.suppress(*strategies.LOST if self.folder else ()):
                 strategies.check_same_step(self.model.strategy, step)
             raise signals.Interrupted(self.signum or signal.SIGTERM, step)  # or another worker's
 
-    def save(self, step: int) -> None:
-        """Save the state of `step` now."""
-        if self.folder is None:
+    def save(self, step: int, wait: bool) -> None:
+        """Save the state of `step` as it is now, and `wait` until it is on disk or go on meanwhile."""
+        if self.saver is None:
             return
         begin = time.perf_counter()
         try:
-            checkpoints.save_state(self.folder, self.state(), step, self.keep)
+            self.saver.begin(self.state(), step)
+            if wait:
+                self.saver.wait()
         except FloatingPointError as error:
             raise NonFiniteLoss(f"{error} Lower --learning_rate; the state before it is kept.") from None
         self.seconds += time.perf_counter() - begin
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        if self.saver is not None:
+            self.saver.close()

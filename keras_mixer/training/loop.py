@@ -143,7 +143,7 @@ def train(
     )
     for callback in (log, saving):
         callback.set_model(trainer)
-    with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer):
+    with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer), contextlib.closing(saving):
         start = _restore(trainer, workdir, log, saving)
         trainer.total_steps = total_steps
         if start < total_steps:
@@ -183,7 +183,7 @@ def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving
         trainer.set_state(arrays)
         log.running[:] = arrays["log/running"]
     else:
-        saving.save(0)  # so that a NaN in the first steps also leaves a good state
+        saving.save(0, wait=True)  # so that a NaN in the first steps also leaves a good state
     return trainer.step
 
 
