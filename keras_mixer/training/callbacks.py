@@ -1,9 +1,8 @@
-"""What happens between two executions of `fit`: stop on NaN, log and evaluate, save, stop on a signal."""
+"""What happens between two executions of `fit`: stop on NaN, log and evaluate; `background` saves."""
 
 import contextlib
 import logging
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from tensorboard.plugins.hparams import api as hyper_parameters
 from tqdm import tqdm
 
 from keras_mixer import files
-from keras_mixer.training import checkpoints, ema, remaining, signals, strategies, telling
+from keras_mixer.training import ema, remaining, telling
 from keras_mixer.training.metrics import MetricsFile
 from keras_mixer.training.step import STATISTICS
 from keras_mixer.training.telling import Telling
@@ -32,7 +31,7 @@ class NonFiniteLoss(ArithmeticError):
     exit_code = 3
 
 
-class _StepCallback(keras.callbacks.Callback):
+class StepCallback(keras.callbacks.Callback):
     """A callback that counts steps of the run instead of executions of this call of `fit`."""
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -50,7 +49,7 @@ class _StepCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
 
-class StopOnNonFinite(_StepCallback):
+class StopOnNonFinite(StepCallback):
     """Raise `NonFiniteLoss` for the first step whose loss is NaN or infinite."""
 
     def on_step(self, step: int) -> None:
@@ -64,7 +63,7 @@ class StopOnNonFinite(_StepCallback):
             )
 
 
-class Log(_StepCallback):
+class Log(StepCallback):
     """Progress bar, metrics.csv and TensorBoard; loss, accuracy and gradient norm are means since the last row.
 
     Args:
@@ -233,55 +232,3 @@ def _reason(error: tf.errors.OpError) -> str:
 def _rate(optimizer: keras.optimizers.Optimizer, step: int) -> Tensor:
     schedule = optimizer._learning_rate
     return schedule(step) if callable(schedule) else optimizer.learning_rate
-
-
-class Checkpoint(_StepCallback):
-    """Save the whole state every so many steps, at the end and before a stop. Put it last: it saves what others did.
-
-    Args:
-        folder: the folder of checkpoints, or None for a worker that does not write.
-        checkpoint_steps: steps between two.
-        state: gives what to save.
-        keep: how many checkpoints stay.
-    """
-
-    def __init__(
-        self,
-        folder: pathlib.Path | None,
-        checkpoint_steps: int,
-        state: Callable[[], checkpoints.Arrays],
-        keep: int = checkpoints.KEEP,
-    ) -> None:
-        super().__init__()
-        self.folder, self.checkpoint_steps, self.state, self.keep = folder, checkpoint_steps, state, keep
-        self.signum: int | None = None  # of the signal that asked for a stop
-        self.seconds = 0.0  # spent saving
-
-    def ask_to_stop(self, signum: int) -> None:
-        """Have every worker stop after the same execution."""
-        self.signum = signum
-        self.model.stop = 1
-
-    def on_step(self, step: int) -> None:
-        # Several workers must stop after the same step: the sum over them, made in the step, says so to all.
-        stopping = self.model.rows[-1, STATISTICS.index("stop")] > 0
-        if not strategies.has_workers(self.model.strategy):
-            stopping = self.signum is not None
-        if self.due(step, self.checkpoint_steps) or stopping:
-            self.save(step)
-        if stopping:
-            # None goes before the chief has saved. Once it has, it need not hear from one that went a moment earlier.
-            with contextlib.suppress(*strategies.LOST if self.folder else ()):
-                strategies.check_same_step(self.model.strategy, step)
-            raise signals.Interrupted(self.signum or signal.SIGTERM, step)  # or another worker's
-
-    def save(self, step: int) -> None:
-        """Save the state of `step` now."""
-        if self.folder is None:
-            return
-        begin = time.perf_counter()
-        try:
-            checkpoints.save_state(self.folder, self.state(), step, self.keep)
-        except FloatingPointError as error:
-            raise NonFiniteLoss(f"{error} Lower --learning_rate; the state before it is kept.") from None
-        self.seconds += time.perf_counter() - begin

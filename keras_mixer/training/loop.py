@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mixer.training import callbacks, checkpoints, signals, strategies
+from keras_mixer.training import background, callbacks, checkpoints, signals, strategies
 from keras_mixer.training.step import CountSteps, Execution, Trainer
 from keras_mixer.training.telling import Telling
 from keras_mixer.types import Loss
@@ -125,8 +126,9 @@ def train(
         told: what the run shows in TensorBoard and says beside its numbers.
 
     Returns:
-        dict of start_step; evaluation, the last one, empty without `evaluate`; and of this process, without evaluation
-        and the first execution, images_per_second, training_seconds, checkpoint_seconds, None where none was timed.
+        dict of start_step; evaluation, the last one, empty without `evaluate`; and of this process, None where no
+        execution was timed: images_per_second and training_seconds, without evaluation and the first execution, and
+        checkpoint_seconds, that training waited for checkpoints, which are written while it goes on.
 
     Raises:
         ValueError: where no checkpoint of the workdir can be used.
@@ -137,13 +139,13 @@ def train(
     """
     written, each = workdir if strategies.is_chief(trainer.strategy) else None, intervals
     log = callbacks.Log(written, trainer.batch_size, each.log_steps, each.eval_steps, evaluate, told)
-    state = lambda: trainer.state() | {"log/running": log.running}
-    saving = callbacks.Checkpoint(
+    state = lambda: itertools.chain(trainer.each_array(), [("log/running", log.running)])
+    saving = background.Checkpoint(
         written and written / "checkpoints", each.checkpoint_steps, state, each.keep_checkpoints
     )
     for callback in (log, saving):
         callback.set_model(trainer)
-    with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer):
+    with signals.on_signal(saving.ask_to_stop), naming_lost_worker(trainer), contextlib.closing(saving):
         start = _restore(trainer, workdir, log, saving)
         trainer.total_steps = total_steps
         if start < total_steps:
@@ -169,10 +171,10 @@ def train(
     }
 
 
-def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving: callbacks.Checkpoint) -> int:
+def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving: background.Checkpoint) -> int:
     """Put trainer and log where the newest checkpoint was, save a first one where there is none; return the step."""
     folder = workdir / "checkpoints"
-    trainer.step, arrays = checkpoints.read_newest(folder, saving.state())
+    trainer.step, arrays = checkpoints.read_newest(folder, dict(saving.state()))
     if arrays is None and (workdir / "metrics.csv").exists():  # it is made after the first checkpoint
         raise ValueError(
             f"workdir: {folder} has no checkpoint, and metrics.csv says that the run had begun; restore one, or "
@@ -183,7 +185,7 @@ def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving
         trainer.set_state(arrays)
         log.running[:] = arrays["log/running"]
     else:
-        saving.save(0)  # so that a NaN in the first steps also leaves a good state
+        saving.save(0, wait=True)  # so that a NaN in the first steps also leaves a good state
     return trainer.step
 
 

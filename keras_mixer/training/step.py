@@ -84,7 +84,12 @@ class Trainer(keras.Model):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return name -> array of all that a step reads or writes: weights, seeds, optimiser."""
-        return {name: _to_numpy(variable) for name, variable in self._named_variables().items()}
+        return {name: np.array(array) for name, array in self.each_array()}
+
+    def each_array(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the names and arrays of `state` one by one; the next step may write over an array."""
+        for name, variable in self._named_variables().items():
+            yield name, _to_numpy(variable)
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Assign what `state` returned."""
@@ -192,8 +197,8 @@ class CountSteps(keras.callbacks.Callback):
 
 
 def _to_numpy(variable: keras.Variable) -> np.ndarray:
-    """A copy, since a CPU tensor's memory may be written by the next step; bfloat16, which NumPy lacks, as float32."""
-    array = np.array(variable.numpy())
+    """The value, in memory that may be the variable's own; bfloat16, which NumPy lacks, as float32."""
+    array = np.asarray(variable.numpy())
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 

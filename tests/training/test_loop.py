@@ -1,8 +1,12 @@
 """The loop: a resumed run is bit-equal to the uninterrupted one, NaN stops it, damaged checkpoints are passed over."""
 
 import contextlib
+import functools
 import logging
+import os
 import re
+import signal
+import time
 import types
 
 import keras
@@ -11,7 +15,9 @@ import pytest
 import tensorflow as tf
 
 import keras_mixer
+from keras_mixer import files
 from keras_mixer.training import (
+    background,
     callbacks,
     checkpoints,
     loop,
@@ -48,7 +54,7 @@ class _Killed(Exception):
     pass
 
 
-def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_decay=0.9, told=None, **kwargs):
+def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_decay=0.9, told=None, every=4, **kwargs):
     """Train as a recipe does; `stop_after` ends the process's part of the run early, as a kill would."""
     keras.utils.set_random_seed(0)
     with STRATEGY.scope():
@@ -75,7 +81,7 @@ def _train(folder, total_steps=STEPS, stop_after=None, batches=_batches, ema_dec
             batches,
             path,
             total_steps,
-            loop.Intervals(checkpoint_steps=4, log_steps=3),
+            loop.Intervals(checkpoint_steps=every, log_steps=3),
             told=told or telling.Telling(),
         )
     return trainer.state()
@@ -117,6 +123,81 @@ def test_nan_stops_at_its_step_and_keeps_the_last_good_state(tmp_path):
     assert newest.name == "step_00000004.npz"
     with np.load(newest) as archive:
         assert all(np.isfinite(archive[name]).all() for name in archive.files if archive[name].dtype.kind == "f")
+
+
+def _on_save(monkeypatch, of_step, act):
+    """Have `act` called in the thread that writes, before it writes the state of a step."""
+    save = checkpoints.save_state
+
+    def acting(folder, arrays, step, keep):
+        if step == of_step:
+            act()
+        save(folder, arrays, step, keep)
+
+    monkeypatch.setattr(checkpoints, "save_state", acting)
+
+
+def _steps(folder):
+    return [int(path.stem.removeprefix("step_")) for path in checkpoints.list_states(folder / "checkpoints")]
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_state_that_is_written_late_is_that_of_its_step(tmp_path, straight, monkeypatch):
+    """The write of step 4 begins when the row of step 6 is there, which has set the sums of the log to zero."""
+    expected, metrics = straight
+    path = tmp_path / "metrics.csv"
+    _on_save(monkeypatch, 4, lambda: _wait_for(lambda: "\n6," in path.read_text()))
+    _train(tmp_path, stop_after=7)
+    assert _steps(tmp_path) == [4, 0]
+    for name, value in _train(tmp_path).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    assert _without_speed(path.read_text()) == _without_speed(metrics)
+
+
+def test_a_signal_during_a_write_keeps_that_state_and_the_newest(tmp_path, monkeypatch, capfd):
+    def signalled():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+
+    _on_save(monkeypatch, 4, signalled)
+    with pytest.raises(signals.Interrupted) as stopped:
+        _train(tmp_path, total_steps=10**6)
+    assert _steps(tmp_path) == sorted({4, stopped.value.step, 0}, reverse=True)[:2]
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+    assert capfd.readouterr().err == "SIGTERM: saving after this step; once more exits at once.\n"
+
+
+@pytest.mark.parametrize("meets", ["a step", "the next save", "the end", "a signal", "NaN", "another error"])
+def test_a_write_that_fails_is_one_error_whatever_meets_it(tmp_path, monkeypatch, caplog, meets):
+    """Its own, since training would not have gone on after it had it been known at once."""
+
+    def full_disk():
+        if meets == "a signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif meets != "a step":
+            time.sleep(0.5)  # until training has come to what meets it
+        raise files.unwritable("step_4", "No space left on device")
+
+    _on_save(monkeypatch, 4, full_disk)
+    ways = {
+        "a step": dict(total_steps=10**6),
+        "the next save": dict(total_steps=10, every=1),
+        "the end": dict(total_steps=5),
+        "a signal": dict(total_steps=10**6),
+        "NaN": dict(batches=functools.partial(_batches, bad_step=4)),
+        "another error": dict(stop_after=5),
+    }
+    with pytest.raises(files.SaveError, match="step_4 cannot be written") as failed:
+        _train(tmp_path, **ways[meets])
+    assert failed.value.exit_code == 1
+    assert not caplog.text
+    assert _steps(tmp_path) == ([3, 2] if meets == "the next save" else [0])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
@@ -192,9 +273,9 @@ def test_the_chief_that_has_saved_needs_no_word_of_the_others(tmp_path, monkeypa
     def gone(strategy, step):
         raise tf.errors.UnavailableError(None, None, "Socket closed")
 
-    monkeypatch.setattr(callbacks.strategies, "has_workers", lambda strategy: True)
-    monkeypatch.setattr(callbacks.strategies, "check_same_step", gone)
-    saving = callbacks.Checkpoint(folder and tmp_path / folder, 100, lambda: {"a": np.zeros(2)})
+    monkeypatch.setattr(background.strategies, "has_workers", lambda strategy: True)
+    monkeypatch.setattr(background.strategies, "check_same_step", gone)
+    saving = background.Checkpoint(folder and tmp_path / folder, 100, lambda: [("a", np.zeros(2))])
     stopping = np.zeros((1, len(step.STATISTICS)))
     stopping[0, step.STATISTICS.index("stop")] = 1
     saving.set_model(types.SimpleNamespace(rows=stopping, strategy=None, step=0, total_steps=9))
