@@ -5,6 +5,7 @@ folder and signals of its own. `python forks.py` is the process that is copied: 
 start. `trained.run_recipe` and `trained.start_recipe` are what tests use.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -17,6 +18,10 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).parent.parent
+IMPORTED = (  # once, for all copies; by name, since no line here uses them
+    "keras_mixer.cli.quiet_tensorflow",  # first
+    *(f"keras_mixer.recipes.{name}" for name in ("evaluate", "export", "fewshot", "finetune", "pretrain")),
+)
 
 
 class Server:
@@ -73,7 +78,8 @@ class Process:
 
 
 def _serve():
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a watcher
     for line in sys.stdin:
         if not os.fork():
