@@ -20,7 +20,7 @@ PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")  # what numpy_function and
 
 @contextlib.contextmanager
 def hosts(folder, count, cores):
-    """Run `count` hosts of `cores` devices each; yield their addresses."""
+    """Run `count` hosts of `cores` devices each; yield their addresses and their processes."""
     program = c_program.build(SOURCE, folder)
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     processes = []
@@ -35,7 +35,7 @@ def hosts(folder, count, cores):
             processes.append(subprocess.Popen([program, path], **pipes))
         for process, address in zip(processes, addresses, strict=True):
             assert process.stdout.readline().strip() == f"grpc://{address}"
-        yield addresses
+        yield addresses, processes
     finally:
         for process in processes:
             process.kill()

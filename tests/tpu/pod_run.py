@@ -54,7 +54,7 @@ def main(records, folder):
     numbers = dict(batch_size=BATCH_SIZE, image_size=2, seed=5, augmentation=Augmentation("none", mixup_alpha=0.5))
     settings, _ = presets.fill(pretrain.Settings(model="b16", batch_size=2 * CORES * 2, image_size=32), "imagenet21k")
     source = opening.open_source(records, "train", training=True)
-    with pod.hosts(folder, HOSTS, CORES) as addresses:
+    with pod.hosts(folder, HOSTS, CORES) as (addresses, _):
         # As `TPUStrategy`'s client connects.
         tf.config.experimental_connect_to_cluster(tf.train.ClusterSpec({"worker": addresses}))
         make = functools.partial(pipeline.train_batches, numbered(5_000), **numbers)
