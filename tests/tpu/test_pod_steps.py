@@ -102,16 +102,24 @@ def trained(images, labels, **execution):
     return np.concatenate(rows), trainer
 
 
-def test_five_steps_in_one_execution_are_five_steps_under_xla():
-    """Bit for bit, of micro-batches with dropout and stochastic depth, the last execution shorter."""
+UNDER_XLA = dict(gradient_accumulation_steps=2, jit_compile=True)
+
+
+@pytest.fixture(scope="module")
+def steps_one_by_one():
+    """Seven steps of micro-batches, with dropout and stochastic depth, under XLA: batches, rows and state."""
     images, labels = batches(7, 8)
-    how = dict(gradient_accumulation_steps=2, jit_compile=True)
-    rows, one = trained(images, labels, **how)
-    rows_of_five, five = trained(images, labels, steps_per_execution=5, **how)
-    np.testing.assert_array_equal(rows_of_five, rows)
+    rows, trainer = trained(images, labels, **UNDER_XLA)
     assert rows[-1, 0] < rows[0, 0]
-    state = one.state()
-    for name, value in five.state().items():
+    return images, labels, rows, trainer.state()
+
+
+def test_five_steps_in_one_execution_are_five_steps_under_xla(steps_one_by_one):
+    """Bit for bit, the last execution shorter."""
+    images, labels, rows, state = steps_one_by_one
+    rows_of_five, trainer = trained(images, labels, steps_per_execution=5, **UNDER_XLA)
+    np.testing.assert_array_equal(rows_of_five, rows)
+    for name, value in trainer.state().items():
         np.testing.assert_array_equal(value, state[name], err_msg=name)
 
 
@@ -129,15 +137,11 @@ def test_an_execution_calls_no_python_of_the_host():
     assert [node.op for node in body.node_def].count("IteratorGetNext") == 1
 
 
-def test_five_steps_compiled_as_one_program_are_five_steps():
+def test_steps_compiled_as_one_program_are_the_same_steps(steps_one_by_one):
     """The loop itself under XLA, as `lower_step.lower` gives it to the compiler of a TPU."""
-    images, labels = batches(5, 8)
-    rows, one = trained(images, labels, jit_compile=True)
-    trainer = small_trainer(8)
-    found = lower_step.steps_function(trainer, 5)(tf.constant(images), tf.constant(labels), tf.constant(0.0))
+    images, labels, rows, state = steps_one_by_one
+    trainer = small_trainer(8, gradient_accumulation_steps=2)
+    found = lower_step.steps_function(trainer, len(images))(*map(tf.constant, (images, labels, 0.0)))
     np.testing.assert_allclose(found, rows, rtol=0, atol=1e-5)
-    state = one.state()
     for name, value in trainer.state().items():
         np.testing.assert_allclose(value, state[name], rtol=0, atol=1e-5, err_msg=name)
-    module = lower_step.lower(trainer, 5)
-    assert module.startswith(b"ML\xefR")  # MLIR bytecode
