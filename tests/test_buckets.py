@@ -123,6 +123,18 @@ def test_a_place_that_cannot_be_written_is_one_sentence(buckets, run, place, mes
     assert not buckets.objects["sealed"]
 
 
+def test_records_that_may_not_be_read_are_one_sentence(buckets, run):
+    buckets.fault("GET .*secret", 403, count=1000)
+    process = run("pretrain", "--dataset=gs://data/secret", "--workdir=gs://data/other", *QUICK, check=False)
+    assert (process.returncode, process.stderr.splitlines()) == (
+        2,
+        [
+            "error: dataset: gs://data/secret cannot be read (HTTP response code 403); the account that this machine "
+            "runs as needs the right to read the bucket."
+        ],
+    )
+
+
 def test_what_the_network_does_is_outlived(buckets, run, trained):
     """Errors that pass, dropped connections and late answers cost time, and nothing else."""
     for pattern, status in (("POST", 503), ("PUT", 429), ("GET /data/run/check", 500), ("GET .*run.json", "drop")):

@@ -52,7 +52,7 @@ def open_source(
     if not dataset:
         raise ValueError("dataset: must be digits, a folder or a TFDS name, got an empty text.")
     check_paths(dataset=dataset, data_dir=data_dir, manual_dir=manual_dir)
-    if buckets.is_bucket(dataset) and not (buckets.path_of(dataset, "dataset") / MANIFEST).is_file():
+    if buckets.is_bucket(dataset) and not _has_manifest(dataset):
         raise ValueError(
             f"dataset: {dataset} has no {MANIFEST}, so it is no folder of records, which is what a bucket holds; make "
             "them with recipes/make_records.py, or for TFDS give --data_dir."
@@ -81,6 +81,17 @@ def open_source(
     if len(source.class_names) < 2:
         raise ValueError(f"dataset: {source.name} has one class, and a classifier needs two or more; give another.")
     return source
+
+
+def _has_manifest(dataset: str) -> bool:
+    try:
+        with buckets.as_os_errors():
+            return (buckets.path_of(dataset, "dataset") / MANIFEST).is_file()
+    except OSError as error:
+        raise ValueError(
+            f"dataset: {dataset} cannot be read ({buckets.reason(error)}); the account that this machine runs as needs "
+            "the right to read the bucket."
+        ) from None
 
 
 def is_path(dataset: str) -> bool:

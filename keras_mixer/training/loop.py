@@ -17,7 +17,7 @@ from keras_mixer.types import Loss
 
 
 class WorkerLost(RuntimeError):
-    """Another worker of the cluster has gone; the message says what to do."""
+    """Another worker of the cluster, or a host of the TPU, has gone; the message says what to do."""
 
     exit_code = 1
 
@@ -69,17 +69,21 @@ def make_trainer(
     check_intervals(steps_per_execution=execution.steps_per_execution)
     check_batch(batch_size, strategy, execution.gradient_accumulation_steps)
     if execution.jit_compile is None:
-        # On CPU, XLA does not use the bfloat16 units. A TPU compiles everything by itself, and TensorFlow's build for
-        # it has no XLA for the CPU.
-        known = model.compute_dtype == "float32" or bool(tf.config.list_physical_devices("GPU"))
-        faster = known and not tf.config.list_physical_devices("TPU_SYSTEM")
-        execution = dataclasses.replace(execution, jit_compile=faster)
+        execution = dataclasses.replace(execution, jit_compile=_xla_is_faster(model, strategy))
     with strategy.scope():
         trainer = Trainer(model, loss, strategy, batch_size, execution)
         optimizer.takes_final_gradients = True
         optimizer.build(model.trainable_variables)
         trainer.compile(optimizer)
     return trainer
+
+
+def _xla_is_faster(model: keras.Model, strategy: tf.distribute.Strategy) -> bool:
+    # A TPU compiles everything by itself, that of another machine as well; and TensorFlow's build for it has no XLA for
+    # the CPU. On CPU, XLA does not use the bfloat16 units.
+    if isinstance(strategy, tf.distribute.TPUStrategy) or tf.config.list_physical_devices("TPU_SYSTEM"):
+        return False
+    return model.compute_dtype == "float32" or bool(tf.config.list_physical_devices("GPU"))
 
 
 def check_batch(batch_size: int, strategy: tf.distribute.Strategy, gradient_accumulation_steps: int = 1) -> None:
@@ -134,7 +138,7 @@ def train(
         ValueError: where no checkpoint of the workdir can be used.
         NonFiniteLoss: naming the step; the last good state is on disk.
         Interrupted: after a signal; the state is on disk.
-        WorkerLost: where another worker died; the checkpoints are on disk.
+        WorkerLost: where another worker or a TPU's host died; the checkpoints are on disk.
         files.SaveError: if the disk is full; the checkpoints before are on disk.
     """
     written, each = workdir if strategies.is_chief(trainer.strategy) else None, intervals
@@ -191,13 +195,19 @@ def _restore(trainer: Trainer, workdir: pathlib.Path, log: callbacks.Log, saving
 
 @contextlib.contextmanager
 def naming_lost_worker(trainer: Trainer) -> Iterator[None]:
-    """Turn the error of a collective whose other end has gone into a `WorkerLost`."""
+    """Turn the error of a collective, or of a host of a TPU, whose other end has gone into a `WorkerLost`."""
     try:
         yield
     except strategies.LOST as error:
+        after = f"has gone after step {trainer.step} ({type(error).__name__})"
+        if isinstance(trainer.strategy, tf.distribute.TPUStrategy):
+            raise WorkerLost(
+                f"tpu: a host of the TPU {after}; look at its state with `gcloud compute tpus tpu-vm describe`, and "
+                "run the same command again when it is READY: it continues from the newest checkpoint."
+            ) from error
         if not strategies.has_workers(trainer.strategy):
             raise
         raise WorkerLost(
-            f"strategy: another worker has gone after step {trainer.step} ({type(error).__name__}); start the same "
-            "command on every worker again, and it continues from the newest checkpoint."
+            f"strategy: another worker {after}; start the same command on every worker again, and it continues from "
+            "the newest checkpoint."
         ) from error

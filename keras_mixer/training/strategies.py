@@ -132,7 +132,8 @@ def _check_tf_config() -> None:
 def _connect_tpu(tpu: str) -> tf.distribute.TPUStrategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
-        _check_reachable(resolver.master())
+        for address in resolver.cluster_spec().as_dict().get("worker", []):
+            _check_reachable(address)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
@@ -145,10 +146,12 @@ def _connect_tpu(tpu: str) -> tf.distribute.TPUStrategy:
 
 
 def _check_reachable(address: str) -> None:
-    # TensorFlow would wait without end, and without a word, for an address where nothing listens.
-    if address:
-        url = urllib.parse.urlsplit(address if "//" in address else f"//{address}")
+    # TensorFlow would wait without end, and without a word, for a host of which nothing listens.
+    url = urllib.parse.urlsplit(f"//{address}")
+    try:
         socket.create_connection((url.hostname, url.port or TPU_PORT), timeout=10).close()
+    except OSError as error:
+        raise OSError(f"{address}: {error}") from None
 
 
 def _split_cpu(count: int) -> int:

@@ -68,5 +68,7 @@ def test_what_is_named_is_read_by_its_recipe(settings, expected):
 def test_nothing_is_named_for_what_is_short_or_on_a_gpu(monkeypatch):
     settings = pretrain.Settings(**PHOTOS, model="s16").filled()
     assert not _advised(settings, 3000.0)
+    assert _advised(settings)
+    assert not _advised(settings.with_values(strategy="tpu"))  # of other hosts, which this machine does not list
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one"] * (kind == "GPU"))
     assert not _advised(settings)

@@ -1,10 +1,10 @@
 """Run an exported Mixer in a process without Python: `loader.c`, built against the TensorFlow that is installed."""
 
 import pathlib
-import shutil
 import struct
 import subprocess
 
+import c_program
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -14,13 +14,7 @@ SOURCE = pathlib.Path(__file__).parent / "loader.c"
 
 def build(folder):
     """Compile the program, and return its path."""
-    program = folder / "loader"
-    library, include = tf.sysconfig.get_lib(), tf.sysconfig.get_include()
-    flags = [f"-I{include}", f"-L{library}", f"-Wl,-rpath,{library}"]
-    flags += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-    flags += ["-fuse-ld=gold"] if shutil.which("ld.gold") else []  # a third of the time for a library of a gigabyte
-    subprocess.run(["gcc", "-Wall", "-Werror", "-O1", str(SOURCE), "-o", str(program), *flags], check=True)
-    return program
+    return c_program.build(SOURCE, folder)
 
 
 def run(program, exported, folder, requests):

@@ -2,7 +2,7 @@
 
     $KERAS_MIXER_TPU_PYTHON tests/tpu/compile_for_tpu.py step.mlirbc --topology=v5e:1x1
 
-Runs in an environment with jax[tpu] and without TensorFlow (docs/big_jobs.md). libtpu holds the very compiler that runs
+Runs in an environment with jax[tpu] and without TensorFlow (docs/tpu_checks.md). libtpu holds the compiler that runs
 on a TPU VM, and compiles for a described chip without one. The module is what TensorFlow's
 `function.experimental_get_compiler_ir(*args)(stage="stablehlo_serialized")` returns, for one replica.
 """

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.training import loop, losses, optimizers, schedules
-from keras_mixer.training.step import Execution
+from keras_mixer.training.step import STATISTICS, Execution
 
 MODELS = {"b16": keras_mixer.MixerB16, "l16": keras_mixer.MixerL16}
 
@@ -40,16 +40,33 @@ def step_function(trainer, jit_compile):
     return tf.function(step, jit_compile=jit_compile)
 
 
-def lower(trainer):
-    """Return the bytes of the step's StableHLO module.
+def steps_function(trainer, count):
+    """Return a function of `count` steps in one XLA program: as `step_function`, of (count, B, ...) and a row each."""
 
-    Its arguments are the batch and then every variable that the step reads; its results the statistics and then every
-    variable that it assigns: TensorFlow makes them so, and no wrapper is needed.
+    @tf.function(jit_compile=True)
+    def steps(images, labels, stop):
+        rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
+        for i in tf.range(count):
+            rows = rows.write(i, trainer.strategy.run(trainer.train_step, args=((images[i], labels[i]), stop)))
+        return rows.stack()
+
+    return steps
+
+
+def lower(trainer, steps=1, batch=None):
+    """Return the bytes of the StableHLO module of a step, or of the loop of so many.
+
+    Its arguments are the batches and then every variable that the step reads; its results the statistics and then every
+    variable that it assigns: TensorFlow makes them so, and no wrapper is needed. `batch` are the `tf.TensorSpec` of
+    images and labels, as the input pipeline has them; those that the model takes otherwise.
     """
     images = tf.TensorSpec((trainer.batch_size, *trainer.model.input_shape[1:]))
     labels = tf.TensorSpec((trainer.batch_size, trainer.model.output_shape[-1]))
-    step = step_function(trainer, jit_compile=True)
-    ir = step.experimental_get_compiler_ir(images, labels, tf.TensorSpec(()))
+    specs = [images, labels] if batch is None else list(batch)
+    if steps > 1:
+        specs = [tf.TensorSpec((steps, *spec.shape), spec.dtype) for spec in specs]
+    step = step_function(trainer, jit_compile=True) if steps == 1 else steps_function(trainer, steps)
+    ir = step.experimental_get_compiler_ir(*specs, tf.TensorSpec(()))
     return ir(stage="stablehlo_serialized")
 
 
@@ -59,6 +76,7 @@ def main():
     parser.add_argument("--model", choices=MODELS, default="b16")
     parser.add_argument("--batch_size", type=int, default=512, help="images of one replica")
     parser.add_argument("--gradient_accumulation_steps", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1, help="steps of the loop that is lowered")
     parser.add_argument("--classes", type=int, default=21_843)
     parser.add_argument("--precision", choices=("mixed_bfloat16", "float32"), default="mixed_bfloat16")
     parser.add_argument("--rematerialize", action="store_true")
@@ -72,7 +90,7 @@ def main():
     )
     parts = args.gradient_accumulation_steps
     trainer = make_trainer(model, args.batch_size, gradient_accumulation_steps=parts)
-    args.module.write_bytes(lower(trainer))
+    args.module.write_bytes(lower(trainer, args.steps))
 
 
 if __name__ == "__main__":

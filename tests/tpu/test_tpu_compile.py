@@ -1,11 +1,14 @@
 """The training step under XLA, and compiled for a TPU that is not there. Nothing here runs on a TPU.
 
-pytest -m tpu tests/tpu    # docs/big_jobs.md says how to make the environment that KERAS_MIXER_TPU_PYTHON names
+pytest -m tpu tests/tpu    # docs/tpu_checks.md says how to make the environment that KERAS_MIXER_TPU_PYTHON names
 """
 
+import dataclasses
+import functools
 import json
 import os
 import subprocess
+import types
 
 import keras
 import lower_step
@@ -15,6 +18,9 @@ import tensorflow as tf
 from conftest import ROOT
 
 import keras_mixer
+from keras_mixer.data import opening, pipeline
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.training import strategies
 
 BATCH_SIZE, STEPS = 8, 4
 VARIABLE = "KERAS_MIXER_TPU_PYTHON"
@@ -84,6 +90,42 @@ def test_the_step_of_fit_compiles_for_a_tpu(tmp_path, topology, kind, precision,
     memory = report["memory_bytes"]
     state = sum(array.nbytes for array in trainer.state().values())
     assert memory["argument"] >= memory["alias"] >= state
+
+
+def batch_of_a_replica(augmentation):
+    """The specs of what a replica of a v3-32 gets: host 1 of 4 makes its part of 4,096 images, in shares of 128."""
+    host = tf.distribute.InputContext(num_input_pipelines=4, input_pipeline_id=1, num_replicas_in_sync=32)
+    strategy = types.SimpleNamespace(num_replicas_in_sync=32, distribute_datasets_from_function=lambda make: make(host))
+    source = dataclasses.replace(opening.open_source("digits", training=True), num_examples=10**6)
+    make = functools.partial(pipeline.train_batches, source, batch_size=4096, image_size=16, seed=0)
+    batches = strategies.distribute(strategy, lambda part: make(part=part, augmentation=augmentation), 4096)
+    return batches.element_spec
+
+
+def test_a_replica_gets_batches_of_one_shape():
+    """Without which XLA would compile no step."""
+    images, labels = batch_of_a_replica(Augmentation(randaugment_magnitude=10, mixup_alpha=0.2))
+    assert (images.shape, images.dtype) == ((128, 16, 16, 3), tf.float32)
+    assert (labels.shape, labels.dtype) == ((128, 10), tf.float32)
+
+
+@pytest.mark.tpu
+@pytest.mark.parametrize(("topology", "kind"), [("v5e:1x1", "TPU v5 lite"), ("v3:1x1", "TPU v3")])
+def test_a_loop_of_steps_over_the_batches_of_the_pipeline_compiles_for_a_tpu(tmp_path, topology, kind):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    trainer = lower_step.make_trainer(build(stochastic_depth_rate=0.5), 128, gradient_accumulation_steps=2)
+    path, batch = tmp_path / "steps.mlirbc", batch_of_a_replica(Augmentation(mixup_alpha=0.2))
+    path.write_bytes(lower_step.lower(trainer, 100, batch))
+    result = compile_for_tpu(path, topology)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    print(report)
+    assert (report["platform"], report["device_kind"]) == ("tpu", kind)
+    # All 100 batches go in, and the state goes through the loop in its place.
+    memory = report["memory_bytes"]
+    state = sum(array.nbytes for array in trainer.state().values())
+    assert memory["alias"] >= state
+    assert memory["argument"] >= state + 100 * sum(spec.shape.num_elements() * spec.dtype.size for spec in batch)
 
 
 @pytest.mark.tpu
