@@ -149,12 +149,12 @@ class _Api(http.server.BaseHTTPRequestHandler):
     def _read_body(self):
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
+        parts = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
+            parts.append(self.rfile.read(size))
             self.rfile.readline()
         self.rfile.readline()
-        return body
+        return b"".join(parts)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _handle
 
