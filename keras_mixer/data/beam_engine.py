@@ -1,5 +1,7 @@
 """Apache Beam, which hands names of parts to the processes of an engine; imported only where one is asked for."""
 
+import contextlib
+import io
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +11,7 @@ _import_said = logging.root.manager.disable
 logging.disable(logging.WARNING)  # Beam warns of clients of Google's BigQuery, which nobody here asks
 import apache_beam as beam  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator  # noqa: E402
 from apache_beam.runners.runner import create_runner  # noqa: E402
 from apache_beam.utils.shared import Shared  # noqa: E402
 
@@ -37,8 +40,11 @@ class DoPart(beam.DoFn):
 
 
 def check(runner: str, options: str) -> None:
-    """Refuse a runner that Beam does not have, and for the runner on this machine an option that it does not know."""
-    _pipeline_options(runner, options)
+    """Refuse a runner that Beam does not have, and options that it does not know or take."""
+    read = _pipeline_options(runner, options)
+    if errors := PipelineOptionsValidator(read, create_runner(runner)).validate():
+        told = " ".join(errors[0].split()).rstrip(".")
+        raise InputError("beam_options", f"{runner} says: {told}", "see Beam's options of that runner")
 
 
 def run(runner: str, options: str, names: Sequence[str], prepare: Callable[[], Callable[[str], None]]) -> None:
@@ -60,16 +66,22 @@ def _pipeline_options(runner: str, options: str) -> PipelineOptions:
         raise InputError("beam_options", fault, "write each as --name=value")
     try:
         create_runner(runner)
+    except ImportError as error:  # of the clients of Google's Dataflow
+        fault = f"{runner} needs more of Beam ({error})"
+        raise InputError("runner", fault, "run pip install 'apache-beam[gcp]'") from None
     except ValueError:
         fault = f"Apache Beam has no runner {runner!r}"
         raise InputError("runner", fault, "use DirectRunner, FlinkRunner, SparkRunner or DataflowRunner") from None
-    local = runner == "DirectRunner"
+    local, said = runner == "DirectRunner", io.StringIO()
     try:
-        read = PipelineOptions([f"--runner={runner}", *(DIRECT if local else ()), *given])
-        known = read.get_all_options(drop_default=True)
-        every = read.get_all_options(drop_default=True, retain_unknown_options=True)
-    except SystemExit:  # of argparse, which has said why
-        raise InputError("beam_options", f"Beam cannot read {options!r}", "see Beam's options of that runner") from None
+        with contextlib.redirect_stderr(said):  # argparse ends the process, after a hundred lines
+            read = PipelineOptions([f"--runner={runner}", *(DIRECT if local else ()), *given])
+            known = read.get_all_options(drop_default=True)
+            every = read.get_all_options(drop_default=True, retain_unknown_options=True)
+    except SystemExit:
+        why = said.getvalue().strip().rpartition("error: ")[2]
+        fault = f"Beam cannot read {options!r} ({why})"
+        raise InputError("beam_options", fault, "see Beam's options of that runner") from None
     if local and every.keys() - known.keys():
         name = sorted(every.keys() - known.keys())[0]
         raise InputError("beam_options", f"Beam has no option --{name}", "see Beam's options of DirectRunner")

@@ -131,7 +131,7 @@ def open_job(output: pathlib.Path, of: object, lists: Iterable[tuple[str, list[A
 
 def folder_of(output: pathlib.Path) -> pathlib.Path:
     """Return the folder beside an output that keeps what is done of it; a ValueError for a bucket's root."""
-    if buckets.is_bucket(output) and len(output.parts) < 3:
+    if buckets.is_bucket(output) and "/" not in os.fspath(output).removeprefix(buckets.SCHEME).rstrip("/"):
         raise ValueError(f"output: {output} is a whole bucket; give a folder in it, such as {output}/output.")
     return output.with_name(f".{output.name}.parts.tmp")
 

@@ -42,7 +42,12 @@ class Shards:
 
 
 def write_records(
-    plan: record_writing.Plan, engine: Engine, *, seed: int = 0, photographs: bool = True, overwrite: bool = False
+    plan: record_writing.Plan,
+    engine: Engine | None = None,
+    *,
+    seed: int = 0,
+    photographs: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write what `record_writing.plan_records` has planned, a shard in each part of a job, and return the manifest.
 
@@ -51,7 +56,7 @@ def write_records(
 
     Args:
         plan: what to write. Every process of the engine sees its images and its output under the same names.
-        engine: where the shards are written.
+        engine: where the shards are written; None writes them here.
         seed: that of the plan.
         photographs: as for `record_writing.write_records`, like `overwrite`.
         overwrite: replace earlier records at the output.
