@@ -5,6 +5,7 @@ part, and `done/` a small file of facts for each part whose output is there, wri
 do has the same bytes twice, so an engine may start one again.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -109,14 +110,15 @@ def open_job(output: pathlib.Path, of: object, lists: Iterable[tuple[str, list[A
     for part in parts:
         digest.update(json.dumps(part).encode())
     job = Job(os.fspath(folder), digest.hexdigest())
-    buckets.make_folder(folder)
+    with files.naming_folder("output", folder):
+        buckets.make_folder(folder)
     claimed = folder / CLAIM if buckets.is_bucket(folder) else folder
     with files.lock(claimed, f"output: another process writes {output}; wait for it."):
         found = job.read(JOB)
         if found is None:
-            for name, images in parts:
-                job.say(f"lists/{name}.json", images)
-            job.say(JOB, {"key": job.key})  # last: the lists are whole
+            with files.naming_folder("output", folder), _threads() as threads:
+                list(threads.map(lambda part: job.say(f"lists/{part[0]}.json", part[1]), parts))
+                job.say(JOB, {"key": job.key})  # last: the lists are whole
         elif found["key"] != job.key:
             raise ValueError(
                 f"output: {folder} keeps the finished parts of another job for {output}, of other images or settings; "
@@ -153,7 +155,8 @@ def do_parts(
         ValueError: what the first part raised that met bad input.
         OSError: where parts could not be written; the others are kept.
     """
-    missing = [name for name in names if job.facts(name) is None]
+    with _threads() as threads:
+        missing = [name for name, facts in zip(names, threads.map(job.facts, names), strict=True) if facts is None]
     with Progress(label, len(names), "parts") as progress:
         progress.update(len(names) - len(missing))
         if engine is None and missing:
@@ -168,8 +171,8 @@ def do_parts(
                 run(engine.runner, engine.options, missing, functools.partial(_prepared, job, prepare))
     if sentence := job.read(STOPPED):
         raise ValueError(sentence)
-    found = [job.facts(name) for name in names]
-    facts = [of_part for of_part in found if of_part is not None]
+    with _threads() as threads:
+        facts = [of_part for of_part in threads.map(job.facts, names) if of_part is not None]
     if len(facts) < len(names):
         reason = job.read(UNWRITTEN) or f"none is in {job.folder}, which every process must see under that name"
         raise OSError(
@@ -191,6 +194,10 @@ def check_engine(engine: Engine | None) -> None:
         fault = f"{engine.runner} needs the package apache-beam"
         raise InputError("runner", fault, "install it with pip install 'keras_mixer[beam]'") from None
     check(engine.runner, engine.options)
+
+
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(32)  # in a bucket each small file is a request
 
 
 def _prepared(job: Job, prepare: Callable[[], Work]) -> Callable[[str], None]:
@@ -227,7 +234,7 @@ def _watching(job: Job, progress: Progress) -> Iterator[None]:
 
 def _remove(folder: pathlib.Path) -> None:
     if not buckets.is_bucket(folder):
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # the output is whole, whatever stays of this
         return
     with buckets.as_os_errors():
         for path in list(buckets.files_below(folder)):

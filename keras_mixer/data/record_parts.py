@@ -108,8 +108,9 @@ def _same(work: Work) -> Work:
 def _held(output: pathlib.Path) -> Iterator[None]:
     """Hold a folder in a bucket, whose shards are about to change, and take away the manifest that names others."""
     with files.lock(output / CLAIM, f"output: another process writes {output}; wait for it."):
-        with contextlib.suppress(FileNotFoundError), buckets.as_os_errors():
-            (output / MANIFEST).unlink()
+        with buckets.as_os_errors():
+            if (output / MANIFEST).is_file():
+                (output / MANIFEST).unlink()
         yield
 
 

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from keras_mixer import buckets, files
@@ -17,9 +17,8 @@ from keras_mixer.evaluation.image_predictions import ImagePredictions
 class Predictor(Protocol):
     """What predicts: a `runs.Run`."""
 
-    @property
-    def predict_each(self) -> Callable[[Sequence[Any], int, int], Any]:
-        """Of images, the number of classes to name and a batch size: an `ImagePredictions` for each image."""
+    def predict_each(self, images: Sequence[Any], top: int, batch_size: int) -> Iterator[ImagePredictions]:
+        """Yield what is in each image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +96,9 @@ def write_predictions(
     count = -(-len(images) // size)
     names = [f"predictions-{k:05d}-of-{count:05d}.jsonl" for k in range(count)]
     lists = [(name, list(images[k * size : (k + 1) * size])) for k, name in enumerate(names)]
-    with open_job(folder, [described, top], lists) as job, files.naming_folder("output", folder):
-        buckets.make_folder(folder)
+    with open_job(folder, [described, top], lists) as job:
+        with files.naming_folder("output", folder):
+            buckets.make_folder(folder)
         work = Predictions(job, os.fspath(folder), open_model, top, batch_size)
         facts = do_parts(job, names, work.prepare, engine, "predicted:")
         for path in [path for path in folder.iterdir() if path.name.endswith(".tmp")]:
