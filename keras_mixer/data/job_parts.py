@@ -212,7 +212,7 @@ def _watching(job: Job, progress: Progress) -> Iterator[None]:
 
     def look() -> None:
         nonlocal seen
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), buckets.as_os_errors():  # there is no such folder before the first part
             found = sum(path.name.endswith(".json") for path in (job.path / "done").iterdir())
             if found > seen:
                 progress.update(found - seen)
@@ -236,7 +236,6 @@ def _remove(folder: pathlib.Path) -> None:
     if not buckets.is_bucket(folder):
         shutil.rmtree(folder, ignore_errors=True)  # the output is whole, whatever stays of this
         return
+    of_bucket: Any = folder
     with buckets.as_os_errors():
-        for path in list(buckets.files_below(folder)):
-            if path.name != CLAIM:  # its holder removes it
-                path.unlink()
+        of_bucket.rmtree()
