@@ -59,6 +59,7 @@ def timed(cores: int, command: list[str]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", nargs="+", default=["records", "predictions"])
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("/tmp/beam"))
     given = parser.parse_args()
@@ -72,7 +73,7 @@ def main() -> None:
     predict = ["recipes/predict.py", f"--weights={run}", str(photos), f"--images_per_file={-(-given.images // 16)}"]
     measured: dict[str, list[tuple[float, float]]] = {}
     for _ in range(given.rounds):
-        for what, command in (("records", records), ("predictions", predict)):
+        for what, command in ((w, {"records": records, "predictions": predict}[w]) for w in given.work):
             for way, (cores, flags) in WAYS.items():
                 target = given.output / "out"
                 shutil.rmtree(target, ignore_errors=True)
