@@ -99,16 +99,6 @@ def test_bad_input_is_one_sentence_before_anything_is_written(photos, tmp_path_f
     weights = f"--weights={trained_run(tmp_path_factory)}"
     for recipe, flags, message in (
         ("make_records", ["--output=x", *BEAM, "--beam_options=--direct=2"], "Beam has no option --direct; see"),
-        (
-            "predict",
-            [weights, BEAM[0], str(photos)],
-            "runner: writes files of predictions; give --output",
-        ),
-        (
-            "predict",
-            [weights, "--output=x"],
-            "output: is for images, and none is given; name files",
-        ),
         ("predict", [weights, "--output=x.jsonl", str(photos)], "go to a folder of files; leave .jsonl out"),
     ):
         process = run_recipe(recipe, *flags, check=False, cwd=tmp_path)
