@@ -5,6 +5,7 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
 
     python recipes/make_records.py
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --num_shards=16
+    python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --runner=DirectRunner
     python recipes/make_records.py --verify --output=runs/my_records
     python recipes/make_records.py --upgrade --output=runs/old_records
 """
@@ -21,13 +22,13 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mixer.cli import entry
-from keras_mixer.cli.flags import Settings as BaseSettings
 from keras_mixer.cli.flags import command, setting, settings_class
-from keras_mixer.data import folders, opening, record_upgrade, record_writing, records
+from keras_mixer.cli.settings import Elsewhere
+from keras_mixer.data import folders, opening, record_parts, record_upgrade, record_writing, records
 
 
 @settings_class
-class Settings(BaseSettings):
+class Settings(Elsewhere):
     """Settings of the records to make."""
 
     dataset: str = setting("digits", "digits, or a folder root/<split>/<class>/* or root/<class>/*.", common=True)
@@ -66,6 +67,8 @@ def run(settings: Settings) -> None:
     if settings.dataset != "digits" and not settings.output:
         raise ValueError("output: give the folder of records to make, --output=<folder>.")
 
+    engine = settings.engine()
+
     # ---- The images: a folder, or the digits as one ----
     with contextlib.ExitStack() as stack:
         root, photographs = settings.dataset, settings.photographs
@@ -74,18 +77,17 @@ def run(settings: Settings) -> None:
             write_digits(pathlib.Path(root))
 
         # ---- Check and write ----
-        manifest = record_writing.write_records(
-            root,
-            output,
-            splits=list(settings.splits) if settings.splits else None,
-            num_shards=settings.num_shards,
-            num_streams=settings.num_streams,
-            seed=settings.seed,
-            on_bad_image=settings.on_bad_image,
-            max_bad_fraction=settings.max_bad_fraction,
-            photographs=photographs,
-            overwrite=settings.overwrite,
-        )
+        images: dict[str, Any] = dict(splits=list(settings.splits) if settings.splits else None, seed=settings.seed)
+        images |= dict(num_shards=settings.num_shards, num_streams=settings.num_streams, overwrite=settings.overwrite)
+        policy = settings.on_bad_image, settings.max_bad_fraction
+        if engine is None:
+            images |= dict(on_bad_image=policy[0], max_bad_fraction=policy[1], photographs=photographs)
+            manifest = record_writing.write_records(root, output, **images)
+        else:
+            plan = record_writing.plan_records(root, output, **images, policy=policy)
+            manifest = record_parts.write_records(
+                plan, engine, seed=settings.seed, photographs=photographs, overwrite=settings.overwrite
+            )
     for name, split in manifest["splits"].items():
         for bad in split["skipped"]:
             print(f"skipped from {name}: {folders.printable(bad['reason'])}")

@@ -7,6 +7,7 @@ set, by the run in runs/pretrain.
     python recipes/predict.py --weights=runs/mine cat.jpg folder/ "photos/*.png"
     python recipes/predict.py --weights=imagenet1k --model=b16 cat.jpg --json
     python recipes/predict.py --weights=runs/export cat.jpg
+    python recipes/predict.py --weights=runs/mine photos --output=runs/named --runner=DirectRunner
 
 Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
 """
@@ -14,29 +15,28 @@ Exit code 0; 1 where some files could not be read, which standard error names; 2
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
-import dataclasses
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_mixer import exported, runs
-from keras_mixer.cli import entry, inputs, trained
+from keras_mixer.cli import entry, inputs, predicting
 from keras_mixer.cli.flags import changed, setting, settings_class
-from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, View
+from keras_mixer.cli.settings import DEFAULT_WEIGHTS, Checkpoint, Elsewhere, View
 from keras_mixer.data import given_images, opening, pipeline
 from keras_mixer.data.folders import printable
+from keras_mixer.data.job_parts import Engine
+from keras_mixer.errors import InputError
+from keras_mixer.evaluation import prediction_parts
 from keras_mixer.runs import ImagePredictions, Run
 
 
 @settings_class
-class Settings(Checkpoint, View):
+class Settings(Checkpoint, View, Elsewhere):
     """Settings of a prediction."""
 
     images: tuple[str, ...] = setting((), "Files, folders and patterns.", positional=True)
@@ -51,17 +51,25 @@ class Settings(Checkpoint, View):
     batch_size: int = setting(32, "Images that the model sees at a time.", least=1, common=True)
     precision: str = setting("float32", "float32 or mixed_bfloat16.", choices=("float32", "mixed_bfloat16"))
     json: bool = setting(False, "Write a line of JSON for each image instead of the table.", common=True)
+    output: str | None = setting(None, "A new folder, for files of such lines; the same command goes on.", common=True)
+    images_per_file: int = setting(4096, "Images of each file in --output.", least=1)
 
 
 @inputs.restoring_precision
 def run(settings: Settings) -> None:
     """Print what is in the images; `keras_mixer.load_run(...).predict` returns the same."""
     # ---- Settings ----
-    keras.config.set_dtype_policy(settings.precision)
+    engine = settings.engine()
     paths = given_images.find_images(list(settings.images))
 
     # ---- Model and images ----
-    opened = open_run(settings)
+    opener = predicting.opener(settings)
+    opened = opener()
+    if settings.output is not None:
+        write_files(settings, opener, paths, engine)
+        return
+    if engine is not None:
+        raise InputError("runner", "writes files of predictions", "give `output`, a folder for them")
     names, images = (paths, paths) if settings.images else test_digits(opened)
 
     # ---- Predictions, a batch at a time while the next one is read ----
@@ -75,19 +83,16 @@ def run(settings: Settings) -> None:
         entry.stop(f"{failed} of {len(names)} files could not be read.", entry.EXIT_FAILED)
 
 
-def open_run(settings: Settings) -> Run:
-    """Return the `Run` of the settings: of an export, or of a checkpoint."""
-    folder = exported.find(settings.weights) if settings.weights else None
-    if folder is None:
-        start = trained.find(settings)
-        return runs.of_starting_point(start, settings.image_size, settings.crop, start.pixels(**settings.pixels()))
-    export = exported.open_export(folder)
-    if settings.model is not None:
-        raise ValueError(f"model: {folder} is exported and says what it is; leave --model out.")
-    if settings.precision != "float32":
-        raise ValueError(f"precision: {folder} computes as it was exported; leave --precision out.")
-    pixels = dataclasses.replace(export.pixels, **settings.pixels())
-    return runs.of_export(export, settings.image_size, settings.crop, pixels)
+def write_files(settings: Settings, opener: predicting.Opener, paths: Sequence[str], engine: Engine | None) -> None:
+    """Write the predictions of images into --output, and exit with 1 where some could not be read."""
+    if not paths:
+        raise InputError("output", "is for images, and none is given", "name files, folders or patterns")
+    shape = settings.top, settings.batch_size, settings.images_per_file
+    output = str(settings.output)
+    written, failed = prediction_parts.write_predictions(paths, output, opener, opener.described(), shape, engine)
+    print(f"{output}: {len(paths):,} images in {len(written):,} file{'s' * (len(written) != 1)}.")
+    if failed:
+        entry.stop(f"{failed} of {len(paths)} files could not be read; their lines say why.", entry.EXIT_FAILED)
 
 
 def print_all(predictions: Any, names: Sequence[str], form: Callable[[str, ImagePredictions, int], str]) -> int:
@@ -121,8 +126,7 @@ def test_digits(run: Run) -> tuple[list[str], list[np.ndarray]]:
 
 def json_line(name: str, best: ImagePredictions, _: int) -> str:
     """One image's predictions as JSON."""
-    found = [{"class": k, "name": printable(text), "probability": round(p, 6)} for k, text, p in best]
-    return json.dumps({"image": name, "predictions": found})
+    return prediction_parts.json_line(name, best)
 
 
 def table(name: str, best: ImagePredictions, width: int) -> str:

@@ -186,3 +186,13 @@ def test_a_claim_is_kept_given_back_and_taken_over(tmp_path, monkeypatch, caplog
         time.sleep(0.3)
         assert "is another process's now" in caplog.text
     assert path.read_text() == "of one that came while this process stood still"
+
+
+def test_records_through_beam_are_the_same_objects(buckets, run, trained):
+    beam = ("--runner=DirectRunner", "--beam_options=--direct_num_workers=2")
+    run("make_records", "--output=gs://data/beam", "--num_shards=3", *beam)
+    objects = buckets.objects["data"]
+    names = [name.removeprefix("records/") for name in objects if name.startswith("records/") and name != "records/"]
+    assert len(names) >= 7
+    assert {name: objects[f"beam/{name}"] for name in names} == {name: objects[f"records/{name}"] for name in names}
+    assert not [name for name in objects if name.startswith(".")]

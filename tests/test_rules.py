@@ -26,15 +26,16 @@ TOO_LARGE = {
 }
 # Not in the default install, or not on every system.
 OPTIONAL = {
-    *("ai_edge_litert", "array_record", "huggingface_hub", "jax", "keras_hub", "onnx", "onnxruntime", "pillow_heif"),
-    *("resource", "safetensors", "skimage", "tf2onnx", "timm", "torch"),
+    *("ai_edge_litert", "apache_beam", "array_record", "huggingface_hub", "jax", "keras_hub", "onnx", "onnxruntime"),
+    *("pillow_heif", "resource", "safetensors", "skimage", "tf2onnx", "timm", "torch"),
 }
 # A second or more, or what a process can do without.
 SLOW = {
     *("h5py", "keras", "keras_cv", "matplotlib", "ml_dtypes", "PIL", "sklearn", "tensorflow", "tensorflow_datasets"),
     *("tqdm", "etils"),
 }
-SLOW_OF_OURS = ("keras_mixer.data.tfds.",)  # imports TensorFlow Datasets
+# They import TensorFlow Datasets, and Apache Beam.
+SLOW_OF_OURS = ("keras_mixer.data.tfds.", "keras_mixer.data.beam_engine.")
 LATE_IMPORTS = {
     # A process that measures a peer loads nothing of ours, and one without TensorFlow none of it.
     ("keras_mixer.benchmark.child", "keras_mixer"),

@@ -71,6 +71,7 @@ def _set_up_logging() -> None:
         absl.logging.set_verbosity(absl.logging.WARNING)
         # TensorFlow warns of what is no use here, such as a method that it cannot convert and need not.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        logging.getLogger("apache_beam").setLevel(logging.ERROR)  # it warns of options of its own
     logging.getLogger("keras_mixer").setLevel(logging.INFO)
     if "tensorflow" in sys.modules:
         # What decoders say of a damaged picture names no file; a sentence of ours does.

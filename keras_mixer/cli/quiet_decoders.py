@@ -1,5 +1,7 @@
 """Keep from standard error what libjpeg and libtiff write of a damaged picture, since they name no file.
 
+And what the processes of Apache Beam say when they start, which is nothing about the work.
+
 They write to file descriptor 2 from C, where no Python filter sees it. So another small process reads what is written
 there and passes on all the rest; it ends after this one, so that nothing is lost when this one crashes. What Python
 writes to sys.stderr goes past it.
@@ -17,6 +19,8 @@ NOTES = (
     *("Corrupt JPEG data", "Invalid JPEG file", "Premature end of JPEG", "Improper call to JPEG", "Unsupported JPEG"),
     *("Bogus ", "Inconsistent progression", "Huffman table 0x", "Quantization table 0x", "Invalid SOS parameters"),
     *("Unsupported marker type", "Input file read error", "Not a JPEG file", "More samples per pixel", "tempfile.tif"),
+    *("WARNING:root:apitools not found", "INFO:__main__:Logging handler created", "I0000 00:00:"),
+    "WARNING: All log messages before absl::InitializeLog",
 )
 FILTER = """
 import sys

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from keras_mixer.cli.flags import Settings, changed, setting, settings_class
 from keras_mixer.data import crops
+from keras_mixer.data.job_parts import Engine, check_engine
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.errors import InputError
 from keras_mixer.paper import MODELS
 
 DEFAULT_WEIGHTS = "runs/pretrain"
@@ -162,6 +164,32 @@ class Augmentation(Settings):
         None, "Of the pixels of every image, last of all: none, patches_and_pixels, or global.", usual="none"
     )
     permutation_seed: int = setting(0, "Draws the permutation, the same for training and evaluation.")
+
+
+@settings_class
+class Elsewhere(Settings):
+    """Engine: for work that outgrows a machine, through Apache Beam (docs/beam.md)."""
+
+    runner: str | None = setting(
+        None,
+        "DirectRunner (several processes of this machine), FlinkRunner, SparkRunner, DataflowRunner or another of "
+        "Beam's; default none, in this process. Needs pip install 'keras_mixer[beam]'.",
+    )
+    beam_options: str = setting(
+        "",
+        "Beam's own options for --runner, in one text: --beam_options='--direct_num_workers=2', by default as many as "
+        "cores, or --beam_options='--flink_master=host:8081 --environment_type=LOOPBACK'.",
+    )
+
+    def engine(self) -> Engine | None:
+        """Return the engine that the settings name, once it was looked at; None for this process."""
+        if self.runner is None:
+            if self.beam_options:
+                raise InputError("beam_options", "are for `runner`", "give `runner`, such as DirectRunner")
+            return None
+        found = Engine(self.runner, self.beam_options)
+        check_engine(found)
+        return found
 
 
 @settings_class

@@ -1,6 +1,7 @@
 """Images as people hand them to a model: files, folders, patterns, bytes, arrays and Pillow images, to uint8 pixels."""
 
 import concurrent.futures
+import functools
 import glob
 import io
 import itertools
@@ -85,6 +86,7 @@ def listed(images: GivenImage | Iterable[GivenImage]) -> list[GivenImage]:
     ]
 
 
+@functools.lru_cache(maxsize=8)  # its graphs take about a second to trace
 def loader(size: Size, crop: str, pixels: PixelSettings) -> Callable[[GivenImage], np.ndarray]:
     """Return a function of an image of `KINDS` that gives what an evaluation shows the model, (H, W, channels) uint8.
 

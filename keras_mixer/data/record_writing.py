@@ -117,7 +117,8 @@ def write_records(
         root,
         output,
         splits=splits,
-        divided=(num_shards, num_streams),
+        num_shards=num_shards,
+        num_streams=num_streams,
         seed=seed,
         policy=(on_bad_image, max_bad_fraction),
         overwrite=overwrite,
@@ -142,15 +143,15 @@ def plan_records(
     output: str | os.PathLike[str],
     *,
     splits: Sequence[str] | None,
-    divided: tuple[int | None, int | None],
+    num_shards: int | None,
+    num_streams: int | None,
     seed: int,
     policy: tuple[str, float],
     overwrite: bool,
 ) -> Plan:
     """Check the arguments of `write_records`, list the images and return the `Plan`; nothing is written.
 
-    `divided` is (num_shards, num_streams), `policy` (on_bad_image, max_bad_fraction); the errors are those of
-    `write_records`.
+    `policy` is (on_bad_image, max_bad_fraction); the errors are those of `write_records`.
     """
     for name, path in (("dataset", root), ("output", output)):
         if not os.fspath(path):
@@ -159,7 +160,7 @@ def plan_records(
     root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
     output = output if buckets.is_bucket(output) else output.resolve()
     checking.check_policy(*policy)
-    check_layout(*divided)
+    check_layout(num_shards, num_streams)
     if not root.is_dir():
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
     if root.resolve() in (output, *output.parents):
@@ -176,7 +177,7 @@ def plan_records(
         folders.told_of_others(root, others)
         bad = checking.BadImages(root, split, len(images), None if policy[0] == "stop" else policy[1])
         size = sum(_size(path) for path, _ in images)
-        planned[split] = SplitPlan(images, bad, *layout(len(images), size, *divided))
+        planned[split] = SplitPlan(images, bad, *layout(len(images), size, num_shards, num_streams))
         num_bytes += size
     return Plan(output, class_names, planned, num_bytes)
 
