@@ -78,13 +78,17 @@ def run(settings: Settings) -> None:
 
         # ---- Check and write ----
         images: dict[str, Any] = dict(splits=list(settings.splits) if settings.splits else None, seed=settings.seed)
-        images |= dict(num_shards=settings.num_shards, num_streams=settings.num_streams, overwrite=settings.overwrite)
-        policy = settings.on_bad_image, settings.max_bad_fraction
+        images |= dict(overwrite=settings.overwrite)
+        divided, policy = (
+            (settings.num_shards, settings.num_streams),
+            (settings.on_bad_image, settings.max_bad_fraction),
+        )
         if engine is None:
-            images |= dict(on_bad_image=policy[0], max_bad_fraction=policy[1], photographs=photographs)
+            images |= dict(num_shards=divided[0], num_streams=divided[1], photographs=photographs)
+            images |= dict(on_bad_image=policy[0], max_bad_fraction=policy[1])
             manifest = record_writing.write_records(root, output, **images)
         else:
-            plan = record_writing.plan_records(root, output, **images, policy=policy)
+            plan = record_writing.plan_records(root, output, **images, divided=divided, policy=policy)
             manifest = record_parts.write_records(
                 plan, engine, seed=settings.seed, photographs=photographs, overwrite=settings.overwrite
             )

@@ -117,8 +117,7 @@ def write_records(
         root,
         output,
         splits=splits,
-        num_shards=num_shards,
-        num_streams=num_streams,
+        divided=(num_shards, num_streams),
         seed=seed,
         policy=(on_bad_image, max_bad_fraction),
         overwrite=overwrite,
@@ -143,15 +142,15 @@ def plan_records(
     output: str | os.PathLike[str],
     *,
     splits: Sequence[str] | None,
-    num_shards: int | None,
-    num_streams: int | None,
+    divided: tuple[int | None, int | None],
     seed: int,
     policy: tuple[str, float],
     overwrite: bool,
 ) -> Plan:
     """Check the arguments of `write_records`, list the images and return the `Plan`; nothing is written.
 
-    `policy` is (on_bad_image, max_bad_fraction); the errors are those of `write_records`.
+    `divided` is (num_shards, num_streams), `policy` (on_bad_image, max_bad_fraction); the errors are those of
+    `write_records`.
     """
     for name, path in (("dataset", root), ("output", output)):
         if not os.fspath(path):
@@ -160,7 +159,7 @@ def plan_records(
     root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
     output = output if buckets.is_bucket(output) else output.resolve()
     checking.check_policy(*policy)
-    check_layout(num_shards, num_streams)
+    check_layout(*divided)
     if not root.is_dir():
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
     if root.resolve() in (output, *output.parents):
@@ -177,7 +176,7 @@ def plan_records(
         folders.told_of_others(root, others)
         bad = checking.BadImages(root, split, len(images), None if policy[0] == "stop" else policy[1])
         size = sum(_size(path) for path, _ in images)
-        planned[split] = SplitPlan(images, bad, *layout(len(images), size, num_shards, num_streams))
+        planned[split] = SplitPlan(images, bad, *layout(len(images), size, *divided))
         num_bytes += size
     return Plan(output, class_names, planned, num_bytes)
 

@@ -108,7 +108,7 @@ def test_records_by_parts_are_those_of_write_records(tmp_path):
             (tmp_path / "images" / name / f"{i:02d}.png").write_bytes(encoded if i != 5 else b"no image")
 
     def by_parts(policy):
-        planned = dict(splits=None, num_shards=3, seed=2, policy=policy, overwrite=False)
+        planned = dict(splits=None, divided=(3, None), seed=2, policy=policy, overwrite=False)
         plan = record_writing.plan_records(tmp_path / "images", tmp_path / "parts", **planned)
         return record_parts.write_records(plan, seed=2, photographs=False)
 
