@@ -60,7 +60,8 @@ def reason(error: Exception) -> str | None:
     if type(error).__module__.startswith("tensorflow.") and hasattr(error, "error_code"):
         told = str(getattr(error, "message", error)).strip()
         found = re.search(r"Error executing an HTTP request: ([^']*?)(?: with body|$)", told)
-        return found[1] if found else told.split("\n")[0]
+        told = found[1] if found else told.split("\n")[0]
+        return told.replace("code 401", "code 401, without valid credentials")
     return None
 
 
@@ -74,6 +75,19 @@ def as_os_errors() -> Iterator[None]:
         if told is None or isinstance(error, OSError):
             raise
         raise OSError(told) from None
+
+
+def check_seen(path: pathlib.Path, argument: str) -> None:
+    """Raise an OSError that names the argument where a path is in a bucket and nothing can be seen there."""
+    if not is_bucket(path):
+        return
+    try:
+        with as_os_errors():
+            there = path.exists()
+    except OSError as error:
+        raise OSError(f"{argument}: {path} cannot be read ({error}); see docs/buckets.md for credentials.") from None
+    if not there:
+        raise FileNotFoundError(f"{argument}: there is nothing at {path}; give another path.")
 
 
 def make_folder(path: pathlib.Path) -> None:

@@ -66,6 +66,7 @@ def find(place: str | os.PathLike[str]) -> pathlib.Path | None:
     if not text or formats.is_file_url(text):
         return None
     base = buckets.path_of(text, "weights")
+    buckets.check_seen(base, "weights")
     if not base.is_dir():
         return None
     versions = [p for p in base.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").exists()]

@@ -131,6 +131,7 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")
     told: dict[str, Any] = {}
     path = pathlib.Path(text) if formats.is_file_url(text) else buckets.path_of(text, "weights")
+    buckets.check_seen(path, "weights")
     if path.is_dir():
         told = _run_json(path)
         path = path / "model.keras"

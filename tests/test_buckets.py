@@ -135,6 +135,25 @@ def test_records_that_may_not_be_read_are_one_sentence(buckets, run):
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("predict", "--weights=gs://data/absent"), "error: weights: gs://data/absent cannot be read (HTTP response"),
+        (("make_records", "--output=gs://data/new"), "error: output: cannot write gs://data/new (HTTP response"),
+    ],
+)
+def test_missing_credentials_are_one_sentence(buckets, run, command, told):
+    buckets.fault(".", 401, count=10**6)
+    try:
+        refused = run(*command, check=False)
+    finally:
+        buckets.faults.clear()
+    assert refused.returncode == 2
+    (line,) = refused.stderr.strip().splitlines()
+    assert line.startswith(told)
+    assert "code 401, without valid credentials" in line
+
+
 def test_what_the_network_does_is_outlived(buckets, run, trained):
     """Errors that pass, dropped connections and late answers cost time, and nothing else."""
     for pattern, status in (("POST", 503), ("PUT", 429), ("GET /data/run/check", 500), ("GET .*run.json", "drop")):

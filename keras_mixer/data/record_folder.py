@@ -62,7 +62,7 @@ def explained(output: pathlib.Path) -> Iterator[None]:
             raise
         kind, reason = type(error), error.strerror
     except tf.errors.OpError as error:
-        kind, reason = OSError, error.message.rpartition("; ")[2]
+        kind, reason = OSError, (buckets.reason(error) or "").rpartition("; ")[2]
     else:
         return
     raise kind(f"output: cannot write {output} ({reason}); nothing was left there, make room or choose another folder.")

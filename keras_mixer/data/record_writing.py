@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_mixer import buckets, files
 from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.record_folder import check_output, new_folder
+from keras_mixer.data.record_folder import check_output, explained, new_folder
 from keras_mixer.data.record_layout import check_layout, layout
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
 from keras_mixer.data.source import check_paths
@@ -164,7 +164,8 @@ def plan_records(
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
     if root.resolve() in (output, *output.parents):
         raise ValueError(f"output: {output} is in the folder of the images; choose one outside of it.")
-    check_output(output, overwrite)
+    with explained(output):
+        check_output(output, overwrite)
     root = folders.data_root(root)
     names = folders.folder_splits(root)
     planned, num_bytes = {}, 0
