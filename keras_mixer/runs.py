@@ -19,7 +19,7 @@ from keras_mixer import buckets, exported, run_data
 from keras_mixer.class_names import decode_predictions, imagenet_classes
 from keras_mixer.data import crops, given_images, permutations
 from keras_mixer.data.folders import printable
-from keras_mixer.data.pipeline import to_model_range
+from keras_mixer.data.mixing import to_model_range
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.errors import InputError
 from keras_mixer.evaluation.image_predictions import ImagePredictions, Prediction

@@ -17,6 +17,7 @@ from keras_mixer import buckets, run_data, starting_point
 from keras_mixer.cli import entry, inputs
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Batches, Results, TrainingData, by_hand, left_to_run
+from keras_mixer.data.mixing import Finish
 from keras_mixer.data.source import Source
 from keras_mixer.paper import usual_size
 from keras_mixer.pictures import grids
@@ -38,7 +39,8 @@ def run(settings: Settings) -> None:
     new_figure(1, 1)  # says at once where matplotlib is missing
     source, settings, patch_size = open_run(settings) if settings.weights else open_dataset(settings)
     with inputs.naming_unreadable_files(source):
-        images, labels = next(iter(inputs.train_batches(settings, source, settings.step, patch_size=patch_size)))
+        batch = next(iter(inputs.byte_batches(settings, source, settings.step, patch_size=patch_size)))
+    images, labels = Finish(inputs.augmentation(settings), len(source.class_names))(*batch)
     path = buckets.path_of(settings.workdir, "workdir") / f"step_{settings.step:08d}.png"
     title = f"{source.name}: step {settings.step}, seed {settings.seed}, {settings.image_size} px"
     grids.write_contact_sheet(path, images, labels, source.class_names, title)

@@ -75,7 +75,7 @@ def open_sources(settings: TrainingData) -> tuple[Source, Source]:
     return train, evaluation
 
 
-def train_batches(
+def byte_batches(
     settings: Batches,
     source: Source,
     start_step: int = 0,
@@ -84,7 +84,7 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Return the training batches of filled settings, from `start_step` on; `patch_size` as for `permuted`."""
     pixels = PixelSettings(**settings.pixels())
-    batches = pipeline.train_batches(
+    batches = pipeline.byte_batches(
         source,
         batch_size=settings.batch_size,
         image_size=settings.image_size,

@@ -13,6 +13,7 @@ from keras_mixer import files
 from keras_mixer.cli import closing, faster, inputs, page_evidence
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import pipeline
+from keras_mixer.data.mixing import Finish
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation.predictions import make_evaluator
@@ -90,6 +91,7 @@ def trainer_of(settings: Training, model: keras.Model, strategy: tf.distribute.S
         strategy,
         settings.batch_size,
         Execution(settings.steps_per_execution, settings.gradient_accumulation_steps),
+        Finish(inputs.augmentation(settings), model.output_shape[-1]),
     )
 
 
@@ -137,14 +139,15 @@ def train_and_evaluate(
     @functools.cache  # a pipeline takes a second to make, and the first may be asked for again
     def of_part(start_step: int, part: tuple[int, int], few: bool = False) -> Any:
         chosen = settings.with_values(batch_size=SHOWN) if few else settings
-        return inputs.train_batches(chosen, train_source, start_step, part, patch_size)
+        return inputs.byte_batches(chosen, train_source, start_step, part, patch_size)
 
     def batches(start_step: int) -> Any:
-        return strategies.distribute(strategy, functools.partial(of_part, start_step), settings.batch_size)
+        make = functools.partial(of_part, start_step)
+        return strategies.distribute(strategy, make, settings.batch_size, trainer.prepare.neighbours)
 
     @functools.cache  # TensorBoard shows it, and the run's page
     def first_batch() -> Any:
-        images, labels = next(iter(of_part(0, (0, 1), few=settings.batch_size > SMALL)))
+        images, labels = trainer.prepare(*next(iter(of_part(0, (0, 1), few=settings.batch_size > SMALL))))
         return images[:SHOWN], labels[:SHOWN]
 
     fixed, details = _description(settings, model, train_source, eval_source, steps)
@@ -184,7 +187,7 @@ def _eval_batches(
 ) -> Callable[[tuple[int, int]], tf.data.Dataset]:
     """Return the function of a part that gives its batches of the evaluation."""
     options: dict[str, Any] = dict(batch_size=settings.batch_size, image_size=settings.image_size, crop=crop)
-    options |= dict(pixels=PixelSettings(**settings.pixels()))
+    options |= dict(pixels=PixelSettings(**settings.pixels()), as_bytes=True)
 
     def of_part(part: tuple[int, int]) -> tf.data.Dataset:
         batches = pipeline.eval_batches(source, part=part, **options)

@@ -35,9 +35,14 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tup
     """
     if not alpha:
         return images, labels
-    a = _beta(seed, alpha)
-    a = tf.maximum(a, 1 - a)
+    a = draw_mixup(seed, alpha)
     return _mix(images, a), _mix(labels, a)
+
+
+def draw_mixup(seed: Seed, alpha: float) -> tf.Tensor:
+    """Return the weight of the image itself in `mixup`, a scalar in [0.5, 1]."""
+    a = _beta(seed, alpha)
+    return tf.maximum(a, 1 - a)
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -50,14 +55,18 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: Seed, alpha: float) -> tu
     """
     if not alpha:
         return images, labels
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    inside, share = draw_cutmix(seed, alpha, images.shape[1:3])
+    return tf.where(inside[..., None], tf.roll(images, 1, axis=0), images), _mix(labels, 1 - share)
+
+
+def draw_cutmix(seed: Seed, alpha: float, size: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the rectangle of `cutmix`, (H, W) booleans, and its share of the image, which is that of its label."""
     a = _beta(seed, alpha)
     centre = tf.random.stateless_uniform([2], fold_seed(seed[0], seed[1], 7))
-    rows = _span(centre[0], tf.sqrt(1 - a), height)  # (H, 1), True inside
-    columns = _span(centre[1], tf.sqrt(1 - a), width)  # (W, 1)
-    inside = (rows & tf.transpose(columns))[None, :, :, None]  # (1, H, W, 1)
-    share = tf.reduce_mean(tf.cast(inside, tf.float32))
-    return tf.where(inside, tf.roll(images, 1, axis=0), images), _mix(labels, 1 - share)
+    rows = _span(centre[0], tf.sqrt(1 - a), size[0])  # (H, 1), True inside
+    columns = _span(centre[1], tf.sqrt(1 - a), size[1])  # (W, 1)
+    inside = rows & tf.transpose(columns)
+    return inside, tf.reduce_mean(tf.cast(inside, tf.float32))
 
 
 def smooth_labels(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
@@ -91,7 +100,7 @@ def _mix(x: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     return a * x + (1 - a) * tf.roll(x, 1, axis=0)
 
 
-def _span(centre: tf.Tensor, fraction: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _span(centre: tf.Tensor, fraction: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
     """Return (size, 1) booleans: True where a span of that fraction of the side, around `centre` in [0, 1), reaches."""
     size = tf.cast(size, tf.float32)
     distance = tf.abs(tf.range(size)[:, None] + 0.5 - centre * size)

@@ -65,8 +65,8 @@ class Augmentation:
             augment.make_keras_cv_augmenter(self.randaugment_magnitude, self.mixup_alpha)
 
     @property
-    def mixes(self) -> bool:
-        """Whether a row of a batch needs the row before it."""
+    def mixes_rows(self) -> bool:
+        """Whether a row of a batch is mixed with the row before it; keras_cv has its own mixup, of random rows."""
         return (self.augmentation != "keras_cv" and bool(self.mixup_alpha)) or bool(self.cutmix_alpha)
 
 

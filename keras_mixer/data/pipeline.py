@@ -1,11 +1,13 @@
 """From a source to batches. The batch of step t is a pure function of (seed, t), whatever runs in parallel."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from keras_mixer.data import augment, colours, crops, decode
 from keras_mixer.data.augment_settings import DEFAULT_AUGMENTATION, Augmentation
+from keras_mixer.data.mixing import Finish, to_model_range
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.data.randaugment import randaugment
 from keras_mixer.data.source import Record, Source, part_rows
@@ -59,21 +61,51 @@ def train_batches(
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
     """
+    how: dict[str, Any] = dict(batch_size=batch_size, image_size=image_size, seed=seed, start_step=start_step)
+    data = byte_batches(source, **how, augmentation=augmentation, pixels=pixels, part=part)
+    finish = tf.autograph.experimental.do_not_convert(Finish(augmentation, len(source.class_names)).__call__)
+    return data.map(finish, num_parallel_calls=BATCHES_AHEAD, deterministic=True).prefetch(BATCHES_AHEAD)
+
+
+def byte_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: Size,
+    seed: int,
+    start_step: int = 0,
+    augmentation: Augmentation = DEFAULT_AUGMENTATION,
+    pixels: PixelSettings = DEFAULT_PIXELS,
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Return what `train_batches` does, before `mixing.Finish` has made floats of it: a quarter of the bytes.
+
+    Args, Raises: as for `train_batches`.
+
+    Yields:
+        images (N + B, H, W, channels) uint8, N being `Finish.neighbours`, the row before the part first; labels
+        (N + B,) int64, of keras_cv (N + B, K) float32; of each row what `Finish.draw` returned for the batch.
+    """
     check_sizes(source, batch_size, image_size)
     size = crops.sides_of("image_size", image_size)
-    rows, own = part_rows(batch_size, part, with_neighbour=augmentation.mixes)
+    finish = Finish(augmentation, len(source.class_names))
+    rows, ahead = part_rows(batch_size, part, with_neighbour=bool(finish.neighbours))
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking for it takes seconds
     def example(k: tf.Tensor, record: Record) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         image = _augmented(image, source, size, augmentation, pixels, augment.fold_seed(seed, k))
-        return image, _one_hot(label, len(source.class_names))
+        return image, _checked(label, len(source.class_names))
 
-    mixed = _batch_mixer(augmentation, pixels.channels, seed)
+    on_host = _batch_augmenter(augmentation, len(source.class_names))
 
-    def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = mixed(step, *data)
-        return (images, labels) if rows.are_all else (images[own], labels[own])
+    def batch(step: tf.Tensor, data: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        images, labels = on_host(*data)
+        images = colours.to_channels(images, pixels.channels)
+        if ahead:  # of the neighbour, which shall be the first
+            images, labels = (tf.concat([x[-1:], x[:ahead]], axis=0) for x in (images, labels))
+        drawn = finish.draw(seed, step, size)
+        return images, labels, tf.repeat(drawn[None], images.shape[0], axis=0)
 
     start = start_step * batch_size
     data = tf.data.Dataset.zip((rows.positions(start), source.records(seed, start, rows)))
@@ -121,28 +153,13 @@ def _augmented(
     return image
 
 
-def _batch_mixer(how: Augmentation, channels: int, seed: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Return (step, images (B, H, W, 3) uint8, labels (B, K)) -> the images and labels of a batch for the model."""
-    keras_cv = how.augmentation == "keras_cv"
-    by_keras_cv = augment.make_keras_cv_augmenter(how.randaugment_magnitude, how.mixup_alpha) if keras_cv else None
-    mixup_alpha = 0 if keras_cv else how.mixup_alpha
-
-    def mixed(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if how.label_smoothing:
-            labels = augment.smooth_labels(labels, how.label_smoothing)
-        if by_keras_cv is not None:
-            images, labels = by_keras_cv(images, labels)
-        images, key = to_model_range(colours.to_channels(images, channels)), augment.fold_seed(seed, step, 1)
-        if mixup_alpha and how.cutmix_alpha:
-            return tf.cond(
-                tf.random.stateless_uniform([], augment.fold_seed(seed, step, 2)) < 0.5,
-                lambda: augment.mixup(images, labels, key, mixup_alpha),
-                lambda: augment.cutmix(images, labels, key, how.cutmix_alpha),
-            )
-        images, labels = augment.mixup(images, labels, key, mixup_alpha)
-        return augment.cutmix(images, labels, key, how.cutmix_alpha)
-
-    return mixed
+def _batch_augmenter(how: Augmentation, num_classes: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Return what keras_cv does to images (B, H, W, 3) uint8 and labels (B,), which become (B, K); else nothing."""
+    if how.augmentation != "keras_cv":
+        return lambda images, labels: (images, labels)
+    by_keras_cv = augment.make_keras_cv_augmenter(how.randaugment_magnitude, how.mixup_alpha)
+    vectors = lambda labels: augment.smooth_labels(tf.one_hot(labels, num_classes), how.label_smoothing)
+    return lambda images, labels: by_keras_cv(images, vectors(labels))
 
 
 def eval_batches(
@@ -153,6 +170,7 @@ def eval_batches(
     crop: str = "resmall",
     pixels: PixelSettings = DEFAULT_PIXELS,
     part: tuple[int, int] = (0, 1),
+    as_bytes: bool = False,
 ) -> tf.data.Dataset:
     """Return one pass over a source in order, every image once, the last batch filled up with zeros.
 
@@ -163,11 +181,12 @@ def eval_batches(
         crop: "resmall" (short side to 8/7 of the size, centre crop), "resize" (both sides to 8/7, centre crop) or
             "none" for photographs; drawn signs are only resized.
         pixels: a `PixelSettings`, how files become pixels.
+        as_bytes: leave images uint8, a quarter of the bytes, for `make_evaluator`, which takes either.
         part: as for `train_batches`. Each part has equally many batches, the last one all filling where need be.
 
     Yields:
-        images (B, H, W, channels) float32 in [-1, 1]; labels (B,) int64; mask (B,) float32, 1 for an image, 0 for
-        filling; B is batch_size / count.
+        images (B, H, W, channels) float32 in [-1, 1], or uint8; labels (B,) int64; mask (B,) float32, 1 for an image, 0
+        for filling; B is batch_size / count.
 
     Raises:
         ValueError: for a non-positive size, an unknown crop, or a batch that cannot be divided into the parts.
@@ -188,12 +207,12 @@ def eval_batches(
         image, label = source.parse(record)
         which = crop if source.photographs else "none"
         image = crops.evaluation_crop(_decoded(image, source, pixels), which, size, pixels.antialias)
-        _one_hot(label, len(source.class_names))
-        return image, label, tf.constant(1.0)
+        return image, _checked(label, len(source.class_names)), tf.constant(1.0)
 
     @tf.autograph.experimental.do_not_convert
     def scaled(images: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return to_model_range(colours.to_channels(images, pixels.channels)), *rest
+        images = colours.to_channels(images, pixels.channels)
+        return images if as_bytes else to_model_range(images), *rest
 
     count = source.num_examples
     data = source.records(None, 0, rows).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -203,11 +222,6 @@ def eval_batches(
         data = data.concatenate(tf.data.Dataset.from_tensor_slices(empty))
     data = data.batch(batch_size // part[1], drop_remainder=True)
     return data.map(scaled, num_parallel_calls=BATCHES_AHEAD).prefetch(BATCHES_AHEAD)
-
-
-def to_model_range(images: tf.Tensor) -> tf.Tensor:
-    """Map uint8 pixels to float32 in [-1, 1]; the same arithmetic as `keras_mixer.preprocess_input`."""
-    return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
 def check_crop(crop: str) -> None:
@@ -223,10 +237,10 @@ def _decoded(image: tf.Tensor, source: Source, pixels: PixelSettings) -> tf.Tens
     return tf.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def _one_hot(label: tf.Tensor, num_classes: int) -> tf.Tensor:
+def _checked(label: tf.Tensor, num_classes: int) -> tf.Tensor:
     """`tf.one_hot` turns a bad label into zeros; here it stops the run."""
     check = tf.debugging.Assert(
         (label >= 0) & (label < num_classes), [LABEL_ERROR, "0 to", num_classes - 1, "- the dataset has", label]
     )
     with tf.control_dependencies([check]):
-        return tf.one_hot(label, num_classes)
+        return tf.identity(label)

@@ -135,11 +135,11 @@ def indexed_records(num_examples: int, gather: Callable[[tf.Tensor], Record]) ->
     return records
 
 
-def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows, slice]:
-    """Return the `Rows` that a part reads of each batch, and a slice that drops the neighbour.
+def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = False) -> tuple[Rows, int]:
+    """Return the `Rows` that a part reads of each batch, and how many come before the neighbour, where it is the last.
 
-    With the neighbour the part, rolled by one, has at its rows what the whole batch, rolled by one, has there: row 0 is
-    preceded by the last row of the batch, which the stream gives last.
+    The neighbour is the row before the part. That of row 0 is the last one of the batch, which the stream gives last; a
+    whole batch has it among its own.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: must be a positive number of images, got {batch_size}.")
@@ -153,14 +153,14 @@ def part_rows(batch_size: int, part: tuple[int, int], with_neighbour: bool = Fal
             f"{count} for --batch_size."
         )
     if count == 1:
-        return Rows.whole(batch_size), slice(None)
+        return Rows.whole(batch_size), batch_size if with_neighbour else 0
     first = index * batch_size // count
     own = tuple(range(first, first + batch_size // count))
     if not with_neighbour:
-        return Rows(batch_size, own), slice(None)
+        return Rows(batch_size, own), 0
     if first:
-        return Rows(batch_size, (first - 1, *own)), slice(1, None)
-    return Rows(batch_size, (*own, batch_size - 1)), slice(-1)
+        return Rows(batch_size, (first - 1, *own)), 0
+    return Rows(batch_size, (*own, batch_size - 1)), len(own)
 
 
 def check_paths(**paths: str | os.PathLike[str] | None) -> None:

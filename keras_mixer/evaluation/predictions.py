@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mixer.data.mixing import to_model_range
 from keras_mixer.evaluation.calibration import expected_calibration_error
 from keras_mixer.types import Loss
 
@@ -44,7 +45,7 @@ def make_evaluator(
 
     Args:
         model: images (B, H, W, 3) in [-1, 1] -> logits (B, K).
-        batches: a dataset of images (B, H, W, 3) in [-1, 1], labels (B,) and mask (B,), as from
+        batches: a dataset of images (B, H, W, 3) in [-1, 1], or uint8, labels (B,) and mask (B,), as from
             `data.pipeline.eval_batches`; or one that the strategy has distributed already.
         loss: (labels (B, K), logits (B, K)) -> (B,).
         strategy: the `tf.distribute` strategy the model was built under; None for the current one.
@@ -55,6 +56,7 @@ def make_evaluator(
     strategy, batches = _distributed(strategy, batches)
 
     def step(images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        images = to_model_range(images) if images.dtype == tf.uint8 else images
         logits = tf.cast(model(images, training=False), tf.float32)  # (B, K)
         rank, losses = rank_of(logits, labels), loss(tf.one_hot(labels, logits.shape[-1]), logits)
         each = [rank < 1, rank < 5, losses, tf.ones_like(losses)]

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer.training import background, callbacks, checkpoints, signals, strategies
-from keras_mixer.training.step import CountSteps, Execution, Trainer
+from keras_mixer.training.step import CountSteps, Execution, Prepare, Ready, Trainer
 from keras_mixer.training.telling import Telling
 from keras_mixer.types import Loss
 
@@ -46,6 +46,7 @@ def make_trainer(
     strategy: tf.distribute.Strategy,
     batch_size: int,
     execution: Execution = Execution(),  # noqa: B008 - it is frozen
+    prepare: Prepare = Ready(),  # noqa: B008 - it is frozen
 ) -> Trainer:
     """Return a compiled `step.Trainer` around `model`, whose `fit` and state the recipes use.
 
@@ -56,6 +57,8 @@ def make_trainer(
         strategy: the `tf.distribute` strategy the model was built under.
         batch_size: images in a global batch.
         execution: how steps are computed.
+        prepare: what is done to a batch on the device, `data.mixing.Finish` for `data.pipeline.byte_batches`; without
+            it batches are images in [-1, 1] and labels (B, K).
 
     Raises:
         ValueError: for a number of steps that is not positive, a batch that cannot be shared evenly, or an optimiser
@@ -71,7 +74,7 @@ def make_trainer(
     if execution.jit_compile is None:
         execution = dataclasses.replace(execution, jit_compile=_xla_is_faster(model, strategy))
     with strategy.scope():
-        trainer = Trainer(model, loss, strategy, batch_size, execution)
+        trainer = Trainer(model, loss, strategy, batch_size, execution, prepare)
         optimizer.takes_final_gradients = True
         optimizer.build(model.trainable_variables)
         trainer.compile(optimizer)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -12,8 +13,32 @@ from keras_mixer.random_draws import global_batch
 from keras_mixer.types import Loss
 
 STATISTICS = ("loss", "top1", "gradient_norm", "stop")
-Batch = tuple[tf.Tensor, tf.Tensor]  # images (B, H, W, 3) and labels (B, K)
+Batch = tuple[tf.Tensor, ...]  # what `Prepare` takes: images, labels, and what it needs beside them
 Execute = Callable[[Iterator[Batch]], dict[str, tf.Tensor]]  # from the batches to the rows of `STATISTICS`
+
+
+class Prepare(Protocol):
+    """Makes images (B, H, W, channels) in [-1, 1] and labels (B, K) of what crosses to the device.
+
+    Attributes:
+        neighbours: N, rows of other parts before those of a part: its tensors are (N + B, ...).
+    """
+
+    @property
+    def neighbours(self) -> int: ...
+
+    def __call__(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """The `Prepare` of images and labels that are what the model trains on."""
+
+    neighbours: int = 0
+
+    def __call__(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = batch
+        return images, labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +70,7 @@ class Trainer(keras.Model):
         strategy: the `tf.distribute` strategy that the model was built under.
         batch_size: images in a global batch, a multiple of replicas times `gradient_accumulation_steps`.
         execution: how steps are computed.
+        prepare: what is done to a batch on the device, see `Prepare`.
 
     Attributes:
         step: steps taken.
@@ -62,8 +88,10 @@ class Trainer(keras.Model):
         strategy: tf.distribute.Strategy,
         batch_size: int,
         execution: Execution = Execution(),
+        prepare: Prepare = Ready(),
     ) -> None:
         super().__init__(name="trainer")
+        self.prepare = prepare
         self.model, self.image_loss, self.strategy, self.batch_size = model, loss, strategy, batch_size
         self.steps_each, self.parts = execution.steps_per_execution, execution.gradient_accumulation_steps
         self.use_xla = bool(execution.jit_compile)
@@ -116,28 +144,29 @@ class Trainer(keras.Model):
 
     def gradients(self, data: Batch, replica_id: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """Return the replica's share of the gradient, the next states of the seeds, and of the loss and top-1."""
-        images, labels = data
         total = self.batch_size
         size = total // self.strategy.num_replicas_in_sync  # of this replica; with several workers not in images.shape
         part = size // self.parts
-        images = tf.reshape(images, (self.parts, part, *images.shape[1:]))  # (B, ...) -> (parts, B / parts, ...)
-        labels = tf.reshape(labels, (self.parts, part, labels.shape[1]))
         weights = [v.value for v in self.model.trainable_variables]
         seeds = [tf.convert_to_tensor(v.value) for v in self._seed_states()]
         mapping = list(zip(self._seed_states(), seeds, strict=True))
         grads, after, sums = [tf.zeros_like(w) for w in weights], seeds, tf.zeros(2)
         for i in range(1) if self.parts == 1 else tf.range(self.parts):  # the latter is a loop of the graph
+            rows = part + self.prepare.neighbours
+            images, labels = self.prepare(
+                *(tf.slice(x, [i * part, *[0] * (x.shape.rank - 1)], [rows, *x.shape[1:]]) for x in data)
+            )  # (N + B, ...) -> (B / parts, ...)
             # Every part starts from the same seeds and takes its rows of the whole batch's draws.
             with keras.StatelessScope(state_mapping=mapping) as scope, tf.GradientTape() as tape:
                 token = global_batch.set((replica_id * size + i * part, total))
                 try:
-                    logits = self.model(images[i], training=True)  # (B, K)
+                    logits = self.model(images, training=True)  # (B, K)
                 finally:
                     global_batch.reset(token)
-                loss = tf.reduce_sum(self.image_loss(labels[i], logits)) / total
+                loss = tf.reduce_sum(self.image_loss(labels, logits)) / total
             with scope:  # recomputed activations read the seeds, too
                 more = tape.gradient(loss, weights)
-            hits = tf.argmax(logits, -1) == tf.argmax(labels[i], -1)
+            hits = tf.argmax(logits, -1) == tf.argmax(labels, -1)
             grads = more if self.parts == 1 else [a + b for a, b in zip(grads, more, strict=True)]
             sums += tf.stack([loss, tf.reduce_sum(tf.cast(hits, tf.float32)) / total])
             after = [scope.get_current_value(v) for v in self._seed_states()]

@@ -51,7 +51,10 @@ def make_strategy(name: str, num_devices: int | None = None, tpu: str | None = N
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, batches: Callable[[tuple[int, int]], tf.data.Dataset], batch_size: int
+    strategy: tf.distribute.Strategy,
+    batches: Callable[[tuple[int, int]], tf.data.Dataset],
+    batch_size: int,
+    neighbours: int = 0,
 ) -> tf.distribute.DistributedDataset:
     """Return a dataset whose batches are shared by the replicas; each worker makes only its own part.
 
@@ -60,13 +63,22 @@ def distribute(
         batches: from a part, (index, count), to a dataset, which has the rows of that part of each global
             batch, as `data.pipeline` makes them.
         batch_size: images in a global batch.
+        neighbours: rows of other parts before those of a part; a replica gets as many before its own.
     """
+    size = batch_size // strategy.num_replicas_in_sync
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         data = batches((context.input_pipeline_id, context.num_input_pipelines))
-        if strategy.num_replicas_in_sync > context.num_input_pipelines:
-            data = data.rebatch(batch_size // strategy.num_replicas_in_sync, drop_remainder=True).prefetch(2)
-        return data
+        replicas = strategy.num_replicas_in_sync // context.num_input_pipelines
+
+        def of_replica(i: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            begin = lambda x: tf.concat([[i * size], tf.zeros(x.shape.rank - 1, tf.int64)], axis=0)
+            return tuple(tf.slice(x, begin(x), [size + neighbours, *x.shape[1:]]) for x in batch)
+
+        def shares(*batch: tf.Tensor) -> tf.data.Dataset:
+            return tf.data.Dataset.range(replicas).map(lambda i: of_replica(i, batch))
+
+        return data.flat_map(shares).prefetch(2) if replicas > 1 else data
 
     return strategy.distribute_datasets_from_function(of_worker)
 

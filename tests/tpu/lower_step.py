@@ -15,27 +15,29 @@ import tensorflow as tf
 
 import keras_mixer
 from keras_mixer.training import loop, losses, optimizers, schedules
-from keras_mixer.training.step import STATISTICS, Execution
+from keras_mixer.training.step import STATISTICS, Execution, Ready
 
 MODELS = {"b16": keras_mixer.MixerB16, "l16": keras_mixer.MixerL16}
 
 
-def make_trainer(model, batch_size, total_steps=100_000, warmup_steps=10_000, **execution):
+def make_trainer(model, batch_size, total_steps=100_000, warmup_steps=10_000, prepare=None, **execution):
     """Return the trainer of the recipes, for one replica: softmax loss, AdamW and the paper's schedule."""
     schedule = schedules.WarmupDecay(1e-3, total_steps, warmup_steps)
     optimizer = optimizers.make_optimizer("adamw", schedule, model, weight_decay=0.1)
     strategy = tf.distribute.get_strategy()
     loss = losses.softmax_cross_entropy
-    trainer = loop.make_trainer(model, optimizer, loss, strategy, batch_size, Execution(**execution))
+    trainer = loop.make_trainer(
+        model, optimizer, loss, strategy, batch_size, Execution(**execution), prepare or Ready()
+    )
     trainer.make_train_function()
     return trainer
 
 
 def step_function(trainer, jit_compile):
-    """Return a function of one step: (images, labels, stop) -> statistics, which assigns the trainer's variables."""
+    """Return a function of one step: (*batch, stop) -> statistics, which assigns the trainer's variables."""
 
-    def step(images, labels, stop):
-        return trainer.strategy.run(trainer.train_step, args=((images, labels), stop))
+    def step(*arguments):
+        return trainer.strategy.run(trainer.train_step, args=(arguments[:-1], arguments[-1]))
 
     return tf.function(step, jit_compile=jit_compile)
 
@@ -44,10 +46,11 @@ def steps_function(trainer, count):
     """Return a function of `count` steps in one XLA program: as `step_function`, of (count, B, ...) and a row each."""
 
     @tf.function(jit_compile=True)
-    def steps(images, labels, stop):
+    def steps(*arguments):
+        *batches, stop = arguments
         rows = tf.TensorArray(tf.float32, count, element_shape=(len(STATISTICS),))
         for i in tf.range(count):
-            rows = rows.write(i, trainer.strategy.run(trainer.train_step, args=((images[i], labels[i]), stop)))
+            rows = rows.write(i, trainer.strategy.run(trainer.train_step, args=(tuple(x[i] for x in batches), stop)))
         return rows.stack()
 
     return steps

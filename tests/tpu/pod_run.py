@@ -21,6 +21,7 @@ from keras_mixer.recipes import pretrain
 from keras_mixer.cli import inputs, presets
 from keras_mixer.data import opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.mixing import Finish
 from keras_mixer.data.source import Source, indexed_records
 from keras_mixer.training import strategies
 
@@ -36,17 +37,25 @@ def numbered(count):
     return Source("numbers", count, tuple("0123456789"), False, records, lambda r: (r["image"], r["label"]))
 
 
-def share(hosts, make, batch_size, folder, name):
-    """Have the hosts make the batches, and this machine as well; write both, and where a replica's rows lay."""
+def share(hosts, make, batch_size, folder, name, finish=None):
+    """Have the hosts make the batches, and this machine as well; write both, and where a replica's rows lay.
+
+    What the hosts make crosses to the replicas as bytes; `finish` is what a replica does to it.
+    """
     parts, places = [], []
     of_part = lambda part: parts.append(part) or make(part)
-    batches = iter(strategies.distribute(pod.PodInput(hosts, CORES), of_part, batch_size))
-    arrays = {}
+    batches = iter(
+        strategies.distribute(pod.PodInput(hosts, CORES), of_part, batch_size, finish.neighbours if finish else 0)
+    )
+    finish, arrays = finish or (lambda *tensors: tensors), {}
     for k, whole in zip(range(BATCHES), make((0, 1)), strict=False):
-        for i, (per_replica, expected) in enumerate(zip(next(batches), whole, strict=True)):
-            arrays[f"pod/{k}/{i}"] = np.stack([value.numpy() for value in per_replica.values])
+        tensors = next(batches)
+        places = [value.device for value in tensors[0].values]
+        replicas = zip(*([value.numpy() for value in per_replica.values] for per_replica in tensors), strict=True)
+        finished = [finish(*map(tf.constant, of_replica)) for of_replica in replicas]
+        for i, expected in enumerate(finish(*whole)):
+            arrays[f"pod/{k}/{i}"] = np.stack([tensors[i] for tensors in finished])
             arrays[f"whole/{k}/{i}"] = expected.numpy()
-            places = [value.device for value in per_replica.values]
     np.savez(folder / f"{name}.npz", parts=parts, places=places, **arrays)
 
 
@@ -57,11 +66,12 @@ def main(records, folder):
     with pod.hosts(folder, HOSTS, CORES) as (addresses, _):
         # As `TPUStrategy`'s client connects.
         tf.config.experimental_connect_to_cluster(tf.train.ClusterSpec({"worker": addresses}))
-        make = functools.partial(pipeline.train_batches, numbered(5_000), **numbers)
-        share(HOSTS, lambda part: make(part=part), BATCH_SIZE, folder, "numbers")
-        make = lambda part: inputs.train_batches(settings, source, 0, part)
-        share(2, make, settings.batch_size, folder, "preset")
-        make = lambda part: pipeline.eval_batches(source, batch_size=64, image_size=32, part=part)
+        make = functools.partial(pipeline.byte_batches, numbered(5_000), **numbers)
+        share(HOSTS, lambda part: make(part=part), BATCH_SIZE, folder, "numbers", Finish(numbers["augmentation"], 10))
+        make = lambda part: inputs.byte_batches(settings, source, 0, part)
+        finish = Finish(inputs.augmentation(settings), len(source.class_names))
+        share(2, make, settings.batch_size, folder, "preset", finish)
+        make = lambda part: pipeline.eval_batches(source, batch_size=64, image_size=32, as_bytes=True, part=part)
         share(2, make, 64, folder, "evaluation")
 
 

@@ -45,7 +45,7 @@ def graph_of_training(source, model, preset="imagenet21k"):
     """What host 1 of 4 gets, for the batch and the images of the preset."""
     settings, _ = presets.fill(pretrain.Settings(model=model), preset)
     assert (settings.batch_size, settings.image_size) == (4096, 224)
-    return pod.graph_of(inputs.train_batches(settings, dataclasses.replace(source, num_examples=10**6), 0, (1, 4)))
+    return pod.graph_of(inputs.byte_batches(settings, dataclasses.replace(source, num_examples=10**6), 0, (1, 4)))
 
 
 # ---- No Python in the graph ----

@@ -18,7 +18,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import keras_mixer
-from keras_mixer.data import opening, pipeline
+from keras_mixer.data import mixing, opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.training import strategies
 
@@ -97,24 +97,28 @@ def batch_of_a_replica(augmentation):
     host = tf.distribute.InputContext(num_input_pipelines=4, input_pipeline_id=1, num_replicas_in_sync=32)
     strategy = types.SimpleNamespace(num_replicas_in_sync=32, distribute_datasets_from_function=lambda make: make(host))
     source = dataclasses.replace(opening.open_source("digits", training=True), num_examples=10**6)
-    make = functools.partial(pipeline.train_batches, source, batch_size=4096, image_size=16, seed=0)
-    batches = strategies.distribute(strategy, lambda part: make(part=part, augmentation=augmentation), 4096)
-    return batches.element_spec
+    make = functools.partial(pipeline.byte_batches, source, batch_size=4096, image_size=16, seed=0)
+    finish = mixing.Finish(augmentation, 10)
+    of_part = lambda part: make(part=part, augmentation=augmentation)
+    return finish, strategies.distribute(strategy, of_part, 4096, finish.neighbours).element_spec
 
 
 def test_a_replica_gets_batches_of_one_shape():
     """Without which XLA would compile no step."""
-    images, labels = batch_of_a_replica(Augmentation(randaugment_magnitude=10, mixup_alpha=0.2))
-    assert (images.shape, images.dtype) == ((128, 16, 16, 3), tf.float32)
-    assert (labels.shape, labels.dtype) == ((128, 10), tf.float32)
+    _, (images, labels, drawn) = batch_of_a_replica(Augmentation(randaugment_magnitude=10, mixup_alpha=0.2))
+    assert (images.shape, images.dtype) == ((129, 16, 16, 3), tf.uint8)  # its own, and the one before
+    assert (labels.shape, labels.dtype) == ((129,), tf.int64)
+    assert drawn.shape == (129, 6)
 
 
 @pytest.mark.tpu
 @pytest.mark.parametrize(("topology", "kind"), [("v5e:1x1", "TPU v5 lite"), ("v3:1x1", "TPU v3")])
 def test_a_loop_of_steps_over_the_batches_of_the_pipeline_compiles_for_a_tpu(tmp_path, topology, kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    trainer = lower_step.make_trainer(build(stochastic_depth_rate=0.5), 128, gradient_accumulation_steps=2)
-    path, batch = tmp_path / "steps.mlirbc", batch_of_a_replica(Augmentation(mixup_alpha=0.2))
+    finish, batch = batch_of_a_replica(Augmentation(mixup_alpha=0.2, cutmix_alpha=1.0))
+    model = build(stochastic_depth_rate=0.5)
+    trainer = lower_step.make_trainer(model, 128, prepare=finish, gradient_accumulation_steps=2)
+    path = tmp_path / "steps.mlirbc"
     path.write_bytes(lower_step.lower(trainer, 100, batch))
     result = compile_for_tpu(path, topology)
     assert result.returncode == 0, result.stderr
