@@ -208,11 +208,15 @@ def _find(blocks: Blocks, seed: int, stream: int, position: int) -> tuple[int, i
     """Return the pass, the window in it, and the records to skip there, of a record of a stream."""
     take, at_once = blocks.take[blocks.first[stream] : blocks.first[stream + 1]], _window(blocks)
     epoch, position = divmod(position, int(take.sum()))
-    key = _pass_key(seed, tf.constant(epoch, tf.int64), tf.constant(stream, tf.int64))
-    order = _permuted(tf.range(len(take), dtype=tf.int64), key, tf.constant(len(take), tf.int64))
+    order = _order_of_pass(*(tf.constant(number, tf.int64) for number in (seed, epoch, stream, len(take))))
     ends = np.cumsum(np.add.reduceat(take[order], np.arange(0, len(take), at_once)))
     window = int(np.searchsorted(ends, position, side="right"))
     return epoch, window, position - (int(ends[window - 1]) if window else 0)
+
+
+@tf.function(autograph=False)  # by itself each operation may run on a host of a TPU, which does not tell shapes in time
+def _order_of_pass(seed: tf.Tensor, epoch: tf.Tensor, stream: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    return _permuted(tf.range(number), _pass_key(seed, epoch, stream), number)
 
 
 def _window(blocks: Blocks) -> int:
@@ -220,8 +224,8 @@ def _window(blocks: Blocks) -> int:
     return max(4, SHUFFLED // BLOCK // (len(blocks.first) - 1))
 
 
-def _pass_key(seed: int, epoch: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
-    return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), stream)
+def _pass_key(seed: int | tf.Tensor, epoch: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), stream)
 
 
 def _permuted(places: tf.Tensor, key: tf.Tensor, number: tf.Tensor) -> tf.Tensor:

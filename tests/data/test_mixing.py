@@ -59,7 +59,7 @@ def test_evaluation_batches_may_cross_as_bytes():
     for part in ((0, 1), (1, 2)):
         floats = list(pipeline.eval_batches(digits, **args, part=part))
         for (images, *rest), (pixels, *others) in zip(
-            floats, pipeline.eval_batches(digits, **args, part=part, as_bytes=True)
+            floats, pipeline.eval_batches(digits, **args, part=part, as_bytes=True), strict=True
         ):
             assert pixels.dtype == tf.uint8
             np.testing.assert_array_equal(pipeline.to_model_range(pixels), images)

@@ -13,12 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mixer
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.mixing import Finish
 from keras_mixer.training import ema, loop, losses, optimizers, schedules, step, strategies
 
 STEPS, BATCH = 20, 8
 # Everything at once: strong clipping, an average of the weights, micro-batches, several steps per execution, XLA,
-# dropout and stochastic depth.
-ALL = dict(clip_norm=0.1, ema_decay=0.9, parts=2, steps_per_execution=3, xla=True, rate=0.2)
+# dropout and stochastic depth, mixup and CutMix.
+ALL = dict(clip_norm=0.1, ema_decay=0.9, parts=2, steps_per_execution=3, xla=True, rate=0.2, mixing=True)
+MIXING = {False: Augmentation("none"), True: Augmentation("none", mixup_alpha=0.5, cutmix_alpha=1.0)}
 SETUPS = {
     "sgd": dict(kind="sgd"),
     "adamw": dict(kind="adamw"),
@@ -38,13 +41,17 @@ def fixed_by_the_loss(model):
     return [v for v in model.trainable_variables if not v.path.endswith("token_mixing/dense_1/bias")]
 
 
-def batches(part):
+def batches(part, finish):
+    """Bytes, as `pipeline.byte_batches` gives them."""
+
     def batch(number):
         number = tf.cast(number, tf.int32)
-        images = tf.random.stateless_uniform((BATCH, 16, 16, 3), [number, 0], -1, 1)
-        labels = tf.one_hot(tf.random.stateless_uniform([BATCH], [number, 1], 0, 10, tf.int32), 10)
-        rows = slice(part[0] * BATCH // part[1], (part[0] + 1) * BATCH // part[1])
-        return images[rows], labels[rows]
+        images = tf.random.stateless_uniform((BATCH, 16, 16, 3), [number, 0], 0, 256, tf.int32)
+        labels = tf.random.stateless_uniform([BATCH], [number, 1], 0, 10, tf.int32)
+        first, last = part[0] * BATCH // part[1], (part[0] + 1) * BATCH // part[1]
+        rows = np.arange(first - finish.neighbours, last) % BATCH
+        drawn = tf.repeat(finish.draw(7, number, (16, 16))[None], len(rows), axis=0)
+        return tf.gather(tf.cast(images, tf.uint8), rows), tf.gather(tf.cast(labels, tf.int64), rows), drawn
 
     return tf.data.Dataset.range(10**6).map(batch)
 
@@ -61,6 +68,7 @@ def train(
     stochastic_depth_rate=None,
     precision="float32",
     rematerialize=False,
+    mixing=False,
 ):
     """Train a small Mixer; return the statistics of each step, the weights and the averaged weights."""
     keras.utils.set_random_seed(0)
@@ -95,6 +103,7 @@ def train(
         strategy,
         BATCH,
         step.Execution(steps_per_execution, parts, xla),
+        finish := Finish(MIXING[mixing], 10),
     )
     trainer.total_steps = STEPS
     rows, weights = [], []
@@ -105,7 +114,7 @@ def train(
             if self.model.step == STEPS:  # `fit` puts the average in their place when it ends
                 weights.extend(np.array(v.numpy()).ravel() for v in fixed_by_the_loss(model))
 
-    data = strategies.distribute(strategy, batches, BATCH)
+    data = strategies.distribute(strategy, lambda part: batches(part, finish), BATCH, finish.neighbours)
     callbacks = [step.CountSteps(), Record()]
     trainer.fit(data, steps_per_epoch=trainer.executions, shuffle=False, verbose=0, callbacks=callbacks)
     averaged = []
