@@ -1,0 +1,106 @@
+"""What it costs to send batches to the device as bytes, and as floats that the host has mixed; docs/augmentation.md.
+
+    python experiments/batch_bytes.py
+    python experiments/batch_bytes.py --model=b16 --batch_size=32
+
+Host time is CPU time of one thread, of the whole pipeline (RandAugment 15, mixup 0.5). Both kinds are measured
+in turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
+
+# isort: split
+import tensorflow as tf
+
+from keras_mixer import models
+from keras_mixer.benchmark import input_speed
+from keras_mixer.data import pipeline
+from keras_mixer.data.augment_settings import Augmentation
+from keras_mixer.data.mixing import Finish
+from keras_mixer.data.source import Source
+from keras_mixer.training import loop, losses, optimizers, schedules
+from keras_mixer.training.step import Execution, Ready
+
+CLASSES = 1000
+HOW = Augmentation(randaugment_magnitude=15, mixup_alpha=0.5)
+KINDS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "floats": (pipeline.train_batches, Ready()),
+    "bytes": (pipeline.byte_batches, Finish(HOW, CLASSES)),
+}
+
+
+def source_of(num_batches: int, batch_size: int) -> Source:
+    """Return so many batches of photographs of 500 x 375 pixels, in memory."""
+    encoded = tf.constant(input_speed.photographs(64))
+    return Source(
+        name="photographs",
+        num_examples=batch_size,
+        class_names=tuple(map(str, range(CLASSES))),
+        photographs=True,
+        records=lambda *_: tf.data.Dataset.range(num_batches * batch_size).map(lambda i: encoded[i % 64]),
+        parse=lambda file: (file, tf.constant(0, tf.int64)),
+    )
+
+
+def host_rates(batch_size: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Return images per second of CPU time of each kind, a value for each round."""
+    stage = lambda make: (
+        lambda n: make(source_of(n, batch_size), batch_size=batch_size, image_size=224, seed=0, augmentation=HOW)
+    )
+    return input_speed.measure({kind: (stage(make), batch_size) for kind, (make, _) in KINDS.items()}, seconds, rounds)
+
+
+def step_times(name: str, batch_size: int, rounds: int) -> dict[str, list[float]]:
+    """Return seconds of a training step of each kind, a value for each round."""
+    steps, strategy = {}, tf.distribute.get_strategy()
+    for kind, (make, prepare) in KINDS.items():
+        model = models.MLPMixer(**models.VARIANTS[name], classifier_activation=None)
+        optimizer = optimizers.make_optimizer("adamw", schedules.WarmupDecay(1e-3, 10, 1), model, weight_decay=0.1)
+        execution = Execution(jit_compile=True)
+        trainer = loop.make_trainer(
+            model, optimizer, losses.softmax_cross_entropy, strategy, batch_size, execution, prepare
+        )
+        run = trainer.make_train_function()
+        batch = next(
+            iter(make(source_of(1, batch_size), batch_size=batch_size, image_size=224, seed=0, augmentation=HOW))
+        )
+        batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
+        steps[kind] = (run, batches)
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for i in range(rounds + 1):
+        for kind, (run, batches) in steps.items():
+            begin = time.perf_counter()
+            run(batches, tf.constant(1), tf.constant(0.0))["rows"].numpy()
+            if i:  # the first one compiles
+                times[kind].append(time.perf_counter() - begin)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="s16", help="of the steps")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    for kind, (make, _) in KINDS.items():
+        spec = make(source_of(1, 4096), batch_size=4096, image_size=224, seed=0, augmentation=HOW).element_spec
+        size = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in spec)
+        print(f"{kind:7} a batch of 4,096 images is {size / 1e6:,.0f} MB")
+    for kind, values in step_times(args.model, args.batch_size, args.rounds).items():
+        print(f"{kind:7} a step takes {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})")
+    for kind, values in host_rates(args.batch_size, 3.0, args.rounds).items():
+        milliseconds = sorted(1000 / value for value in values)
+        print(
+            f"{kind:7} the host takes {statistics.median(milliseconds):.3f} ms an image ({milliseconds[0]:.3f} to "
+            f"{milliseconds[-1]:.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
