@@ -5,6 +5,7 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
 
     python recipes/make_records.py
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --num_shards=16
+    python recipes/make_records.py --dataset=path/to/photographs --output=runs/small --max_side=512
     python recipes/make_records.py --verify --output=runs/my_records
     python recipes/make_records.py --upgrade --output=runs/old_records
 """
@@ -23,7 +24,7 @@ import tensorflow as tf
 from keras_mixer.cli import entry
 from keras_mixer.cli.flags import Settings as BaseSettings
 from keras_mixer.cli.flags import command, setting, settings_class
-from keras_mixer.data import folders, opening, record_upgrade, record_writing, records
+from keras_mixer.data import folders, opening, record_upgrade, record_writing, records, shrinking
 
 
 @settings_class
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
     seed: int = setting(0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
     on_bad_image: str = setting("stop", "stop, or skip to leave out and list images that cannot be read.")
     max_bad_fraction: float = setting(0.01, "Largest fraction of a split's images that may be skipped.")
+    max_side: int | None = setting(
+        None, "Shrink images whose longer side has more pixels to this, such as 512; default none.", common=True
+    )
+    quality: int = setting(None, "Of the JPEGs that shrunk images become, 1 to 100; default 95.")
     photographs: bool = setting(True, "Whether images may be cropped and flipped; not so for drawn signs.")
     overwrite: bool = setting(False, "Replace earlier records in --output.", common=True)
     upgrade: bool = setting(
@@ -65,6 +70,8 @@ def run(settings: Settings) -> None:
         return
     if settings.dataset != "digits" and not settings.output:
         raise ValueError("output: give the folder of records to make, --output=<folder>.")
+    if settings.quality is not None and settings.max_side is None:
+        raise ValueError("quality: is of images that are shrunk; give --max_side, such as 512, or leave it out.")
 
     # ---- The images: a folder, or the digits as one ----
     with contextlib.ExitStack() as stack:
@@ -85,6 +92,8 @@ def run(settings: Settings) -> None:
             max_bad_fraction=settings.max_bad_fraction,
             photographs=photographs,
             overwrite=settings.overwrite,
+            max_side=settings.max_side,
+            quality=shrinking.QUALITY if settings.quality is None else settings.quality,
         )
     for name, split in manifest["splits"].items():
         for bad in split["skipped"]:
@@ -114,9 +123,10 @@ def _summary(manifest: dict[str, Any]) -> str:
         shards = len(split["shards"])
         skipped = f", {len(split['skipped'])} skipped" if split["skipped"] else ""
         converted = f", {split['converted']:,} converted to PNG" if split.get("converted") else ""
+        shrunk = f", {split['shrunk']:,} shrunk" if split.get("shrunk") else ""
         streams = f" of {split['streams']} streams" if split.get("streams", 1) > 1 else ""
         images = f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}{streams}"
-        parts.append(f"{images}{converted}{skipped}")
+        parts.append(f"{images}{converted}{shrunk}{skipped}")
     return "; ".join(parts)
 
 
