@@ -25,13 +25,29 @@ SIDE = 60
 HOW = Augmentation(crop_area=(0.3, 1.0))
 
 
-@pytest.fixture
-def source(tmp_path):
+def write_images(root):
     for label, name in enumerate(("ant", "bee")):
-        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+        (root / "train" / name).mkdir(parents=True)
         for file, encoded in FILES.items():
-            (tmp_path / "images" / "train" / name / file).write_bytes(encoded + bytes(label))
-    return opening.open_source(str(tmp_path / "images"), training=True)
+            (root / "train" / name / file).write_bytes(encoded + bytes(label))
+    return opening.open_source(str(root), training=True)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def own_source(tmp_path):
+    """The same in files that a test may change."""
+    return write_images(tmp_path / "images")
+
+
+@pytest.fixture(scope="module")
+def made(source):
+    """Three passes of batches of which nothing is kept."""
+    return batches(source, NoStore())
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -43,7 +59,7 @@ def folder(tmp_path, most=10**9, how="60"):
     return image_cache.Folder(tmp_path / "cache", most, how)
 
 
-def batches(source, store=None, count=6, start_step=0):
+def batches(source, store=None, count=9, start_step=0):
     if store is not None:
         source = image_cache.cached(source, store, SIDE, PixelSettings())
     options = dict(batch_size=4, image_size=16, seed=3, augmentation=HOW, start_step=start_step)
@@ -79,29 +95,25 @@ def test_an_image_is_that_of_decoding_shrunk_by_area_and_never_enlarged(source, 
         assert np.abs(image - expected).max() <= 0.51
 
 
-def test_batches_are_the_same_whatever_is_kept_and_in_every_pass(source, store):
-    made = batches(source, NoStore(), count=9)  # three passes
-    kept = batches(source, store, count=9)
+def test_batches_are_the_same_whatever_is_kept_and_in_every_pass(source, made, store):
+    np.testing.assert_array_equal(made, batches(source, store))
     assert store.used > 0
-    np.testing.assert_array_equal(made, kept)
-    np.testing.assert_array_equal(made, batches(source, store, count=9))
     np.testing.assert_array_equal(made[5:], batches(source, store, count=4, start_step=5))
 
 
-def test_the_second_pass_decodes_nothing(source, store):
-    cached = image_cache.cached(source, store, SIDE, PixelSettings())
+def test_the_second_pass_decodes_nothing(own_source, store):
+    cached = image_cache.cached(own_source, store, SIDE, PixelSettings())
     before = images_of(cached)
-    for record in source.records(None, 0):
+    for record in own_source.records(None, 0):
         path = os.fsdecode(record["path"].numpy())
-        if store.__class__ is image_cache.Memory:
-            os.truncate(path, 0)
+        with open(path, "wb") as file:
+            file.write(b"<html>")
     for one, other in zip(before, images_of(cached), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("most", [0, 60_000])
-def test_a_bound_holds_and_changes_no_pixel(source, tmp_path, most):
-    made = batches(source, NoStore())
+def test_a_bound_holds_and_changes_no_pixel(source, made, tmp_path, most):
     for store in (image_cache.Memory(most), folder(tmp_path, most)):
         np.testing.assert_array_equal(made, batches(source, store))
         assert store.used <= most
@@ -112,8 +124,8 @@ def test_a_bound_holds_and_changes_no_pixel(source, tmp_path, most):
 # ---- On disk
 
 
-def test_damaged_entries_are_made_again(source, tmp_path):
-    made = batches(source, folder(tmp_path))
+def test_damaged_entries_are_made_again(source, made, tmp_path):
+    images_of(image_cache.cached(source, folder(tmp_path), SIDE, PixelSettings()))
     whole = {path: path.read_bytes() for path in entries(tmp_path)}
     for path, damage in zip(whole, ("a bit", "cut off", "empty", "no entry"), strict=False):
         if damage == "a bit":
@@ -128,25 +140,25 @@ def test_damaged_entries_are_made_again(source, tmp_path):
     assert store.used == sum(map(len, whole.values()))
 
 
-def test_another_process_reads_what_one_has_kept(source, tmp_path, monkeypatch):
-    made = batches(source, folder(tmp_path))
+def test_another_process_reads_what_one_has_kept(source, made, tmp_path, monkeypatch):
+    images_of(image_cache.cached(source, folder(tmp_path), SIDE, PixelSettings()))
     count = len(entries(tmp_path))
     monkeypatch.setattr(image_cache.Folder, "put", lambda *_: pytest.fail("decoded again"))
     np.testing.assert_array_equal(made, batches(source, folder(tmp_path)))
     assert count == len(entries(tmp_path)) == 2 * len(FILES)
 
 
-def test_a_changed_file_and_other_settings_have_other_entries(source, tmp_path):
-    images_of(image_cache.cached(source, folder(tmp_path), SIDE, PixelSettings()))
-    path = os.fsdecode(next(iter(source.records(None, 0)))["path"].numpy())
+def test_a_changed_file_and_other_settings_have_other_entries(own_source, tmp_path):
+    images_of(image_cache.cached(own_source, folder(tmp_path), SIDE, PixelSettings()))
+    path = os.fsdecode(next(iter(own_source.records(None, 0)))["path"].numpy())
     status = os.stat(path)
     with open(path, "wb") as file:
         file.write(PNGS["png"])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    image = images_of(image_cache.cached(source, folder(tmp_path), 200, PixelSettings()))[0]
+    image = images_of(image_cache.cached(own_source, folder(tmp_path), 200, PixelSettings()))[0]
     np.testing.assert_array_equal(image, decode.decode_image(PNGS["png"]).numpy())
     count = len(entries(tmp_path))
-    images_of(image_cache.cached(source, folder(tmp_path, how="other"), SIDE, PixelSettings(alpha="black")))
+    images_of(image_cache.cached(own_source, folder(tmp_path, how="other"), SIDE, PixelSettings(alpha="black")))
     assert len(entries(tmp_path)) > count
 
 
@@ -160,19 +172,19 @@ def test_leftovers_of_a_kill_are_removed_and_what_others_write_is_not(tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_full_disk_ends_the_keeping_and_not_the_run(source, tmp_path, monkeypatch, caplog):
+def test_a_full_disk_ends_the_keeping_and_not_the_run(source, made, tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(image_cache.files, "writing", full)
     with caplog.at_level(logging.WARNING, "keras_mixer"):
-        np.testing.assert_array_equal(batches(source, NoStore()), batches(source, folder(tmp_path)))
+        np.testing.assert_array_equal(made, batches(source, folder(tmp_path)))
     assert "takes no more images (No space left on device)" in caplog.text
     assert not entries(tmp_path)
 
 
 def test_removing_takes_its_own_files_alone(source, tmp_path):
-    batches(source, folder(tmp_path))
+    images_of(image_cache.cached(source, folder(tmp_path), SIDE, PixelSettings()))
     (tmp_path / "cache" / "notes.txt").write_text("mine")
     image_cache.remove(tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["notes.txt"]
@@ -219,11 +231,11 @@ def test_only_a_folder_of_images_is_kept():
         image_cache.cached(digits, NoStore(), SIDE, PixelSettings())
 
 
-def test_a_damaged_image_is_an_error_as_without_a_cache(source, store):
-    path = os.fsdecode(next(iter(source.records(None, 0)))["path"].numpy())
+def test_a_damaged_image_is_an_error_as_without_a_cache(own_source, store):
+    path = os.fsdecode(next(iter(own_source.records(None, 0)))["path"].numpy())
     with open(path, "wb") as file:
         file.write(b"<html>")
-    cached = image_cache.cached(source, store, SIDE, PixelSettings())
+    cached = image_cache.cached(own_source, store, SIDE, PixelSettings())
     with pytest.raises(tf.errors.InvalidArgumentError, match="it is no JPEG"):
         list(cached.records(None, 0).map(cached.parse))
     assert cached.find_unreadable().startswith(path)

@@ -7,9 +7,12 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_mixer.recipes import finetune
 from trained import run_recipe, start_recipe, trained_run
 
 import keras_mixer
+from keras_mixer.cli import caching
+from keras_mixer.data import image_cache
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,23 @@ def test_a_run_goes_on_with_another_kind_of_cache_and_not_without(small, flags):
     refused = run_recipe("finetune", *flags, f"--workdir={workdir}", check=False)
     assert refused.returncode == 2
     assert "with other settings (cached_side was 30 and is None)" in refused.stderr
+
+
+def test_the_runs_of_a_sweep_share_a_cache_which_is_removed_at_its_end(pretrained, tmp_path, monkeypatch):
+    def runs(settings, given, task):
+        assert given.cache_dir == str(tmp_path / "sweep" / "cache")
+        image_cache.Folder(given.cache_dir, 10**9, "").folder.joinpath("a.pixels").write_bytes(b"pixels")
+        return {"top1": 1.0}
+
+    monkeypatch.setattr(finetune.sweep, "run", runs)
+    settings = finetune.Settings(weights=pretrained, cache="disk", sweep=True, workdir=tmp_path / "sweep")
+    assert finetune.run(settings) == {"top1": 1.0}
+    assert not (tmp_path / "sweep" / "cache").exists()
+    image_cache.Folder(tmp_path / "kept", 10**9, "")
+    caching.clear(settings.with_values(cache_dir=str(tmp_path / "kept")))
+    assert (tmp_path / "kept").exists()
+    with pytest.raises(ValueError, match="cache_dir: gs://bucket/run is in a bucket; give a folder on a disk"):
+        caching.folder_of(settings.with_values(workdir="gs://bucket/run"))
 
 
 @pytest.mark.parametrize(
