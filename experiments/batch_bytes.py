@@ -8,6 +8,7 @@ in turns.
 """
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ CLASSES = 1000
 HOW = Augmentation(randaugment_magnitude=15, mixup_alpha=0.5)
 KINDS: dict[str, tuple[Callable[..., Any], Any]] = {
     "floats": (pipeline.train_batches, Ready()),
-    "bytes": (pipeline.byte_batches, Finish(HOW, CLASSES)),
+    "bytes": (functools.partial(pipeline.train_batches, as_bytes=True), Finish(HOW, CLASSES)),
 }
 
 

@@ -31,17 +31,17 @@ def write(folder: pathlib.Path, num_streams: int, version: int) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from keras_mixer.data import record_writing, records
+    from keras_mixer.data import record_layout, record_writing, records
 
     rng, shards = np.random.default_rng(0), []
     for k in range(64):
         path, offset, blocks = folder / f"train-{k:05d}-of-00064.tfrecord", 0, []
         with tf.io.TFRecordWriter(str(path)) as writer:
             for i in range(NUM_IMAGES // 64):
-                record = record_writing._example(rng.bytes(IMAGE_BYTES), (k + i) % 10, f"{k}/{i}")
+                record = record_layout.example_of(rng.bytes(IMAGE_BYTES), (k + i) % 10, f"{k}/{i}")
                 blocks += [offset] if i % 16 == 0 else []
                 writer.write(record)
-                offset += len(record) + record_writing.FRAME
+                offset += len(record) + record_layout.FRAME
         facts = {"examples": NUM_IMAGES // 64, "bytes": offset, "sha256": "", "blocks": blocks}
         shards.append({"file": path.name, **facts})
     manifest = {"format": records.FORMAT, "version": version, "photographs": True, "class_names": list("abcdefghij")}

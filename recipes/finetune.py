@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixer import buckets, run_data
-from keras_mixer.cli import closing, entry, inputs, page_evidence, pages, sweep, trained, training, transfer
+from keras_mixer.cli import caching, closing, entry, inputs, page_evidence, pages, sweep, trained, training, transfer
 from keras_mixer.cli.page_evidence import Asked
 from keras_mixer.cli.transfer import Settings
 from keras_mixer.data import pipeline, tasks
@@ -45,7 +45,11 @@ def run(settings: Settings) -> dict[str, Any] | None:
     task = tasks.get_task(settings.task) if settings.task else None
     given, settings = settings, settings.filled(**transfer.chosen_by(settings, task, start))
     if settings.sweep:
-        return sweep.run(settings, given, task)
+        if settings.cache == "disk":  # one for all of its runs
+            given = given.with_values(cache_dir=caching.folder_of(settings))
+        swept = sweep.run(settings, given, task)
+        caching.clear(settings)
+        return swept
     losses.get_loss(settings.loss)
     inputs.set_precision_and_seed(settings)
 
@@ -57,6 +61,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     loop.check_batch(settings.batch_size, strategy, settings.gradient_accumulation_steps)
     inputs.check_train_batches(settings, train_source, given)
     steps = training.steps_of_run(settings, train_source.num_examples)
+    train_source, cached = caching.cached(settings, train_source)
 
     # ---- Model: the checkpoint's body, a new head of zeros ----
     with strategy.scope():
@@ -67,7 +72,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     trainer = training.trainer_of(settings, model, strategy, steps)
 
     # ---- Train, evaluate every image once, save ----
-    origin = training.Origin(pages.about("finetune", given, settings), {"started_from": start.name})
+    origin = training.Origin(pages.about("finetune", given, settings), {"started_from": start.name, **cached})
     result = training.train_and_evaluate(
         settings, trainer, train_source, eval_source, steps, crop=settings.crop, origin=origin
     )
@@ -77,6 +82,8 @@ def run(settings: Settings) -> dict[str, Any] | None:
             with strategy.scope():
                 model = keras.saving.load_model(fetched(folder / "model.keras"))
         report(settings, model, eval_source, strategy)
+    if strategies.is_chief(strategy):
+        caching.clear(settings)
     return result
 
 

@@ -6,6 +6,7 @@ damaged ones are found now and not in the middle of a run. See docs/records.md.
     python recipes/make_records.py
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --num_shards=16
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --runner=DirectRunner
+    python recipes/make_records.py --dataset=path/to/photographs --output=runs/small --max_side=512
     python recipes/make_records.py --verify --output=runs/my_records
     python recipes/make_records.py --upgrade --output=runs/old_records
 """
@@ -24,7 +25,16 @@ import tensorflow as tf
 from keras_mixer.cli import entry
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Elsewhere
-from keras_mixer.data import folders, opening, record_parts, record_upgrade, record_writing, records
+from keras_mixer.data import (
+    checking,
+    folders,
+    opening,
+    record_parts,
+    record_upgrade,
+    record_writing,
+    records,
+    shrinking,
+)
 
 
 @settings_class
@@ -45,6 +55,10 @@ class Settings(Elsewhere):
     seed: int = setting(0, "Of the order of images, and of the tenth of a flat folder that is the split test.")
     on_bad_image: str = setting("stop", "stop, or skip to leave out and list images that cannot be read.")
     max_bad_fraction: float = setting(0.01, "Largest fraction of a split's images that may be skipped.")
+    max_side: int | None = setting(
+        None, "Shrink images whose longer side has more pixels to this, such as 512; default none.", common=True
+    )
+    quality: int = setting(None, "Of the JPEGs that shrunk images become, 1 to 100; default 95.")
     photographs: bool = setting(True, "Whether images may be cropped and flipped; not so for drawn signs.")
     overwrite: bool = setting(False, "Replace earlier records in --output.", common=True)
     upgrade: bool = setting(
@@ -66,6 +80,8 @@ def run(settings: Settings) -> None:
         return
     if settings.dataset != "digits" and not settings.output:
         raise ValueError("output: give the folder of records to make, --output=<folder>.")
+    if settings.quality is not None and settings.max_side is None:
+        raise ValueError("quality: is of images that are shrunk; give --max_side, such as 512, or leave it out.")
 
     engine = settings.engine()
 
@@ -77,21 +93,22 @@ def run(settings: Settings) -> None:
             write_digits(pathlib.Path(root))
 
         # ---- Check and write ----
-        images: dict[str, Any] = dict(splits=list(settings.splits) if settings.splits else None, seed=settings.seed)
-        images |= dict(overwrite=settings.overwrite)
-        divided, policy = (
-            (settings.num_shards, settings.num_streams),
-            (settings.on_bad_image, settings.max_bad_fraction),
+        quality = shrinking.QUALITY if settings.quality is None else settings.quality
+        smaller = shrinking.Shrinking(settings.max_side, quality)
+        plan = record_writing.plan_records(
+            root,
+            output,
+            splits=list(settings.splits) if settings.splits else None,
+            divided=(settings.num_shards, settings.num_streams),
+            seed=settings.seed,
+            reading=checking.Reading(settings.on_bad_image, settings.max_bad_fraction, smaller),
+            overwrite=settings.overwrite,
         )
+        how: dict[str, Any] = dict(seed=settings.seed, photographs=photographs, overwrite=settings.overwrite)
         if engine is None:
-            images |= dict(num_shards=divided[0], num_streams=divided[1], photographs=photographs)
-            images |= dict(on_bad_image=policy[0], max_bad_fraction=policy[1])
-            manifest = record_writing.write_records(root, output, **images)
+            manifest = record_writing.write_plan(plan, **how)
         else:
-            plan = record_writing.plan_records(root, output, **images, divided=divided, policy=policy)
-            manifest = record_parts.write_records(
-                plan, engine, seed=settings.seed, photographs=photographs, overwrite=settings.overwrite
-            )
+            manifest = record_parts.write_records(plan, engine, **how)
     for name, split in manifest["splits"].items():
         for bad in split["skipped"]:
             print(f"skipped from {name}: {folders.printable(bad['reason'])}")
@@ -120,9 +137,10 @@ def _summary(manifest: dict[str, Any]) -> str:
         shards = len(split["shards"])
         skipped = f", {len(split['skipped'])} skipped" if split["skipped"] else ""
         converted = f", {split['converted']:,} converted to PNG" if split.get("converted") else ""
+        shrunk = f", {split['shrunk']:,} shrunk" if split.get("shrunk") else ""
         streams = f" of {split['streams']} streams" if split.get("streams", 1) > 1 else ""
         images = f"{name} {split['num_examples']:,} images in {shards} shard{'s' * (shards != 1)}{streams}"
-        parts.append(f"{images}{converted}{skipped}")
+        parts.append(f"{images}{converted}{shrunk}{skipped}")
     return "; ".join(parts)
 
 

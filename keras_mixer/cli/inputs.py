@@ -84,7 +84,7 @@ def byte_batches(
 ) -> tf.data.Dataset:
     """Return the training batches of filled settings, from `start_step` on; `patch_size` as for `permuted`."""
     pixels = PixelSettings(**settings.pixels())
-    batches = pipeline.byte_batches(
+    batches = pipeline.train_batches(
         source,
         batch_size=settings.batch_size,
         image_size=settings.image_size,
@@ -93,6 +93,7 @@ def byte_batches(
         augmentation=augmentation(settings),
         pixels=pixels,
         part=part,
+        as_bytes=True,
     )
     return permuted(settings, batches, settings.image_size, patch_size or MODELS[settings.model]["patch_size"])
 

@@ -26,6 +26,7 @@ FREE = {
     *("workdir", "overwrite", "dry_run", "checkpoint_steps", "keep_checkpoints", "log_steps", "eval_steps", "pictures"),
     *("steps_per_execution", "gradient_accumulation_steps", "rematerialize"),
     *("strategy", "num_devices", "tpu", "data_dir", "manual_dir"),
+    *("cache", "cache_gb", "cache_dir"),  # what a cache does to the pixels is a fact of its own
 }
 
 SHOWN, SMALL = 16, 64  # images of a batch that are shown; up to which a whole batch is made for that

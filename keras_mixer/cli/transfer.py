@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_mixer.cli import caching
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Checkpoint, Training
 from keras_mixer.data import pipeline, tasks
@@ -12,7 +13,7 @@ from keras_mixer.starting_point import StartingPoint
 
 
 @settings_class
-class Settings(Training):
+class Settings(Training, caching.Caching):
     """Settings of a fine-tuning run."""
 
     task: str | None = setting(
@@ -60,6 +61,7 @@ class Settings(Training):
 def check(settings: Settings) -> None:
     """Refuse settings that exclude each other, before anything is opened."""
     pipeline.check_crop(settings.crop)
+    caching.check(settings)
     if settings.pictures:
         report_files.check_matplotlib()
     if settings.linear_probe and settings.lora_rank is not None:

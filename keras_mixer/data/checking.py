@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 from PIL import Image
@@ -14,11 +14,20 @@ from PIL import Image
 from keras_mixer import buckets
 from keras_mixer.data import decode, decode_pillow, image_limits
 from keras_mixer.data.progress import Progress
+from keras_mixer.data.shrinking import NO_SHRINKING, Shrinking, shrunk_file, shrunk_pixels
 from keras_mixer.types import File
 
 logger = logging.getLogger("keras_mixer")
 MAX_THREADS = 8  # each may hold a decoded image
 Result = TypeVar("Result")
+
+
+class Reading(NamedTuple):
+    """What becomes of bad images and of large ones, as `record_writing.write_records` takes it."""
+
+    on_bad_image: str = "stop"
+    max_bad_fraction: float = 0.01
+    shrinking: Shrinking = NO_SHRINKING
 
 
 def check_policy(on_bad_image: str, max_bad_fraction: float) -> None:
@@ -97,24 +106,34 @@ def read_image(path: str | os.PathLike[str]) -> tuple[bytes | None, str | None]:
     return _read(path, checked)
 
 
-def read_for_records(path: str | os.PathLike[str]) -> tuple[bytes | None, bool, str | None]:
-    """Return (bytes of a JPEG or PNG, whether they are a PNG made of another kind of file, None for no fault).
+def read_for_records(
+    path: str | os.PathLike[str], shrinking: Shrinking = NO_SHRINKING
+) -> tuple[bytes | None, str, str | None]:
+    """Return (bytes of a JPEG or PNG, what was done to the file, None for no fault).
 
-    What is wrong with a file is a sentence, and there are no bytes then.
+    What was done is "shrunk", or "converted" for a PNG made of another kind of file, or "" where the bytes are those of
+    the file. What is wrong with a file is a sentence, and there are no bytes then.
     """
 
-    def stored(encoded: bytes) -> tuple[bytes, bool]:
+    def stored(encoded: bytes) -> tuple[bytes, str]:
         if decode.in_tensorflow(encoded):
-            _decoded_height(encoded)
-            return encoded, False
+            if shrinking.max_side is None:
+                _decoded_height(encoded)
+                return encoded, ""
+            smaller = shrunk_file(encoded, shrinking)
+            return (encoded, "") if smaller is None else (smaller, "shrunk")
+        pixels = decode_pillow.decode_bytes(encoded, alpha=None)
+        smaller = shrunk_pixels(pixels, shrinking)
+        if smaller is not None:
+            return smaller, "shrunk"
         file = io.BytesIO()
-        Image.fromarray(decode_pillow.decode_bytes(encoded, alpha=None)).save(file, "PNG")
+        Image.fromarray(pixels).save(file, "PNG")
         if file.tell() > image_limits.MAX_BYTES:
             raise ValueError(f"as PNG it has {image_limits.TOO_MANY_BYTES}")
-        return file.getvalue(), True
+        return file.getvalue(), "converted"
 
     result, fault = _read(path, stored)
-    return (*(result or (None, False)), fault)
+    return (*(result or (None, "")), fault)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -57,7 +57,7 @@ def decode_bytes(encoded: bytes, alpha: str | None = "white", exif_rotation: boo
     fault = fault_of(len(encoded), 1, 1)
     if fault:
         raise ValueError(fault)
-    _register_heic()
+    register_heic()
     try:
         with Image.open(io.BytesIO(encoded), formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
             # The size that Pillow will decode.
@@ -96,7 +96,8 @@ def _read(encoded: bytes | np.ndarray, alpha: str, exif_rotation: bool) -> tuple
 
 
 @functools.cache
-def _register_heic() -> None:
+def register_heic() -> None:
+    """Have Pillow read HEIC, where the package for it is installed."""
     Image.init()  # of all formats
     try:
         import pillow_heif  # an optional extra

@@ -1,7 +1,6 @@
 """From a source to batches. The batch of step t is a pure function of (seed, t), whatever runs in parallel."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -27,6 +26,7 @@ def train_batches(
     augmentation: Augmentation = DEFAULT_AUGMENTATION,
     pixels: PixelSettings = DEFAULT_PIXELS,
     part: tuple[int, int] = (0, 1),
+    as_bytes: bool = False,
 ) -> tf.data.Dataset:
     """Return an endless dataset of augmented training batches, starting with the batch of step `start_step`.
 
@@ -46,9 +46,12 @@ def train_batches(
         pixels: a `PixelSettings`, how files become pixels.
         part: (index, count), to give only the rows of each batch from index * batch_size / count on, batch_size / count
             of them. keras_cv then augments and mixes within the part.
+        as_bytes: leave the rest to `mixing.Finish`, on the device: a quarter of the bytes cross to it.
 
     Yields:
-        images (B, H, W, channels) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count.
+        images (B, H, W, channels) float32 in [-1, 1]; labels (B, K) float32; B is batch_size / count. As bytes: images
+        (N + B, H, W, channels) uint8, N being `Finish.neighbours`, the row before the part first; labels (N + B,)
+        int64, of keras_cv (N + B, K) float32; of each row what `Finish.draw` returned for the batch.
 
     Raises:
         ValueError: for a size that is not positive, fewer images than a batch, or a batch that cannot be divided into
@@ -60,31 +63,6 @@ def train_batches(
         >>> half = train_batches(digits, batch_size=64, image_size=32, seed=0, part=(1, 2))
         >>> half.element_spec[0].shape
         TensorShape([32, 32, 32, 3])
-    """
-    how: dict[str, Any] = dict(batch_size=batch_size, image_size=image_size, seed=seed, start_step=start_step)
-    data = byte_batches(source, **how, augmentation=augmentation, pixels=pixels, part=part)
-    finish = tf.autograph.experimental.do_not_convert(Finish(augmentation, len(source.class_names)).__call__)
-    return data.map(finish, num_parallel_calls=BATCHES_AHEAD, deterministic=True).prefetch(BATCHES_AHEAD)
-
-
-def byte_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    image_size: Size,
-    seed: int,
-    start_step: int = 0,
-    augmentation: Augmentation = DEFAULT_AUGMENTATION,
-    pixels: PixelSettings = DEFAULT_PIXELS,
-    part: tuple[int, int] = (0, 1),
-) -> tf.data.Dataset:
-    """Return what `train_batches` does, before `mixing.Finish` has made floats of it: a quarter of the bytes.
-
-    Args, Raises: as for `train_batches`.
-
-    Yields:
-        images (N + B, H, W, channels) uint8, N being `Finish.neighbours`, the row before the part first; labels
-        (N + B,) int64, of keras_cv (N + B, K) float32; of each row what `Finish.draw` returned for the batch.
     """
     check_sizes(source, batch_size, image_size)
     size = crops.sides_of("image_size", image_size)
@@ -112,6 +90,9 @@ def byte_batches(
     data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     data = data.batch(len(rows.own), drop_remainder=True).enumerate(start_step)
     data = data.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
+    if not as_bytes:
+        finished = tf.autograph.experimental.do_not_convert(finish.__call__)
+        data = data.map(finished, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
     return data.prefetch(BATCHES_AHEAD)
 
 

@@ -1,9 +1,13 @@
-"""How many shards and streams the records of a split are written in."""
+"""How records lie in files: the number of shards and streams of a split, and the bytes of one record."""
 
 import math
+import os
+
+import tensorflow as tf
 
 SHARD_BYTES = 128 * 2**20  # of a shard where their number is not given
 STREAMS = 64  # of a large split: a TPU v3-512 has so many machines
+FRAME = 16  # bytes of a record in a file beside its own: its length, and two checksums
 MANY = 1000  # images of each stream, so that passes over streams that differ by one image keep together
 
 
@@ -41,3 +45,14 @@ def layout(num_images: int, num_bytes: int, num_shards: int | None, num_streams:
     shards = num_shards or streams * max(1, round(num_bytes / SHARD_BYTES / streams))
     shards = min(shards, num_images // streams * streams)
     return shards, math.gcd(shards, streams)
+
+
+def example_of(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
+    """Return a record: the bytes of its image, its label, and its path below the folder of images."""
+    feature = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+        "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "image/path": tf.train.Feature(bytes_list=tf.train.BytesList(value=[os.fsencode(path)])),
+    }
+    # Maps have no fixed order in bytes unless asked for, and equal folders shall give equal checksums.
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

@@ -14,6 +14,7 @@ from keras_mixer.data import checking, record_writing
 from keras_mixer.data.job_parts import Engine, Job, Work, do_parts, folder_of, open_job
 from keras_mixer.data.record_folder import CLAIM, new_folder
 from keras_mixer.data.records import MANIFEST, VERSION
+from keras_mixer.data.shrinking import Shrinking
 from keras_mixer.types import File
 
 SHARDS = "shards"  # in the folder of a job, until all are there
@@ -27,18 +28,21 @@ class Shards:
         job: has the images of each shard, by names below their root.
         folder: where shards are written.
         policies: split -> the arguments of its `checking.BadImages`.
+        shrinking: which images become smaller.
     """
 
     job: Job
     folder: str
     policies: dict[str, tuple[str, str, int, float | None]]
+    shrinking: Shrinking
 
     def write(self, name: str) -> dict[str, Any]:
         """Write one shard, and return its facts."""
         split, images = self.job.images(name)
         bad = checking.BadImages(*self.policies[split])
         named: list[File] = [(os.path.join(bad.root, path), label) for path, label in images]
-        return record_writing.write_shard(buckets.path_of(self.folder) / name, named, bad)._asdict()
+        path = buckets.path_of(self.folder) / name
+        return record_writing.write_shard(path, named, bad, shrinking=self.shrinking)._asdict()
 
 
 def write_records(
@@ -74,12 +78,12 @@ def write_records(
     policies = {
         split: (os.fspath(of.bad.root), split, of.bad.total, of.bad.max_fraction) for split, of in plan.splits.items()
     }
-    described = [VERSION, seed, list(plan.class_names), plan.num_bytes]
+    described = [VERSION, seed, list(plan.class_names), plan.num_bytes, dataclasses.astuple(plan.shrinking)]
     manifest = record_writing.manifest_head(plan, seed, photographs)
     names = [name for name, _ in lists]
     held = _held(plan.output) if in_bucket else contextlib.nullcontext()
     with open_job(plan.output, described, lists) as job, held:
-        work = Shards(job, os.fspath(folder), policies).write
+        work = Shards(job, os.fspath(folder), policies, plan.shrinking).write
         facts = do_parts(job, names, functools.partial(_same, work), engine, "written:")
         done = [record_writing.Written(**of_shard) for of_shard in facts]
         _check_seen(folder, done)

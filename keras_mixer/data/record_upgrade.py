@@ -9,8 +9,8 @@ from typing import Any
 
 from keras_mixer import buckets
 from keras_mixer.data.progress import Progress
-from keras_mixer.data.record_layout import check_layout, streams_of
-from keras_mixer.data.record_writing import FRAME, write_manifest
+from keras_mixer.data.record_layout import FRAME, check_layout, streams_of
+from keras_mixer.data.record_writing import write_manifest
 from keras_mixer.data.records import VERSION, read_manifest
 from keras_mixer.data.streams import BLOCK
 

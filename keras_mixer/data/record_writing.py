@@ -3,8 +3,10 @@
 Records hold JPEG and PNG alone, which every machine decodes without Python; images of other kinds become PNG.
 """
 
+import collections
 import concurrent.futures
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -20,14 +22,14 @@ from keras_mixer import buckets, files
 from keras_mixer.data import checking, folders, image_limits
 from keras_mixer.data.progress import Progress
 from keras_mixer.data.record_folder import check_output, explained, new_folder
-from keras_mixer.data.record_layout import check_layout, layout
+from keras_mixer.data.record_layout import FRAME, check_layout, example_of, layout
 from keras_mixer.data.records import FORMAT, MANIFEST, VERSION, sha256
+from keras_mixer.data.shrinking import NO_SHRINKING, QUALITY, Shrinking
 from keras_mixer.data.source import check_paths
 from keras_mixer.data.splits import select
 from keras_mixer.data.streams import BLOCK
 from keras_mixer.types import File
 
-FRAME = 16  # bytes of a record in a file beside its own: its length, and two checksums
 CHUNK = 128  # images that are held at a time
 
 
@@ -48,12 +50,14 @@ class Plan(NamedTuple):
         class_names: in the order of their labels.
         splits: name -> what is to be written of it.
         num_bytes: of all images, which the records take about.
+        shrinking: which of them become smaller.
     """
 
     output: pathlib.Path
     class_names: tuple[str, ...]
     splits: dict[str, SplitPlan]
     num_bytes: int
+    shrinking: Shrinking = NO_SHRINKING
 
 
 class Written(NamedTuple):
@@ -64,12 +68,14 @@ class Written(NamedTuple):
         converted: number of its images that became PNG.
         labels: of its images, each once, ascending.
         skipped: its images that cannot be read, as the manifest lists them.
+        shrunk: number of its images that became smaller.
     """
 
     shard: dict[str, Any]
     converted: int
     labels: list[int]
     skipped: list[dict[str, str]]
+    shrunk: int = 0
 
 
 def write_records(
@@ -84,6 +90,8 @@ def write_records(
     max_bad_fraction: float = 0.01,
     photographs: bool = True,
     overwrite: bool = False,
+    max_side: int | None = None,
+    quality: int = QUALITY,
 ) -> dict[str, Any]:
     """Turn a folder of images into a folder of records, which `opening.open_source` opens.
 
@@ -105,6 +113,9 @@ def write_records(
         max_bad_fraction: more than this fraction of a split's images skipped is an error.
         photographs: False for drawn signs, which a crop or flip would change; kept in the manifest.
         overwrite: replace earlier records at `output`, and nothing else.
+        max_side: in pixels. An image whose longer side has more is shrunk to it, by area and upright, and written as a
+            JPEG, or as a PNG where it has transparent pixels. None leaves every image as large as it is.
+        quality: of these JPEGs, 1 to 100.
 
     Returns:
         The manifest, as a dict.
@@ -119,9 +130,14 @@ def write_records(
         splits=splits,
         divided=(num_shards, num_streams),
         seed=seed,
-        policy=(on_bad_image, max_bad_fraction),
+        reading=checking.Reading(on_bad_image, max_bad_fraction, Shrinking(max_side, quality)),
         overwrite=overwrite,
     )
+    return write_plan(plan, seed=seed, photographs=photographs, overwrite=overwrite)
+
+
+def write_plan(plan: Plan, *, seed: int, photographs: bool, overwrite: bool) -> dict[str, Any]:
+    """Write what `plan_records` has planned, and return the manifest; arguments and errors are of `write_records`."""
     manifest = manifest_head(plan, seed, photographs)
     with new_folder(plan.output, overwrite) as folder:
         free = None if buckets.is_bucket(folder) else shutil.disk_usage(folder).free
@@ -131,7 +147,8 @@ def write_records(
             written = []
             with Progress(f"{split}:", len(of_split.images), "images") as progress:
                 for name, images in shards_of(split, of_split, seed):
-                    written.append(write_shard(folder / name, images, of_split.bad, progress.update))
+                    given = images, of_split.bad, progress.update, plan.shrinking
+                    written.append(write_shard(folder / name, *given))
             manifest["splits"][split] = split_facts(split, of_split, written)
         write_manifest(folder, manifest)  # last, so that a bucket has all that it names
     return manifest
@@ -144,13 +161,12 @@ def plan_records(
     splits: Sequence[str] | None,
     divided: tuple[int | None, int | None],
     seed: int,
-    policy: tuple[str, float],
+    reading: checking.Reading,
     overwrite: bool,
 ) -> Plan:
     """Check the arguments of `write_records`, list the images and return the `Plan`; nothing is written.
 
-    `divided` is (num_shards, num_streams), `policy` (on_bad_image, max_bad_fraction); the errors are those of
-    `write_records`.
+    `divided` is (num_shards, num_streams); the errors are those of `write_records`.
     """
     for name, path in (("dataset", root), ("output", output)):
         if not os.fspath(path):
@@ -158,7 +174,7 @@ def plan_records(
     check_paths(dataset=root, output=output)
     root, output = (buckets.path_of(path, name) for name, path in (("dataset", root), ("output", output)))
     output = output if buckets.is_bucket(output) else output.resolve()
-    checking.check_policy(*policy)
+    checking.check_policy(reading.on_bad_image, reading.max_bad_fraction)
     check_layout(*divided)
     if not root.is_dir():
         raise ValueError(f"dataset: the folder {str(root)!r} does not exist or is not a folder.")
@@ -175,16 +191,20 @@ def plan_records(
         if not images:
             raise ValueError(f"dataset: split {split} of {root} has no images; add some or name other splits.")
         folders.told_of_others(root, others)
-        bad = checking.BadImages(root, split, len(images), None if policy[0] == "stop" else policy[1])
-        size = sum(_size(path) for path, _ in images)
+        bad = checking.BadImages(
+            root, split, len(images), None if reading.on_bad_image == "stop" else reading.max_bad_fraction
+        )
+        size = sum(_size(path, reading.shrinking) for path, _ in images)
         planned[split] = SplitPlan(images, bad, *layout(len(images), size, *divided))
         num_bytes += size
-    return Plan(output, class_names, planned, num_bytes)
+    return Plan(output, class_names, planned, num_bytes, reading.shrinking)
 
 
 def manifest_head(plan: Plan, seed: int, photographs: bool) -> dict[str, Any]:
     """Return the manifest with no split yet."""
     manifest: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seed": seed, "photographs": photographs}
+    if plan.shrinking.max_side is not None:
+        manifest |= {"max_side": plan.shrinking.max_side, "quality": plan.shrinking.quality}
     return manifest | {"class_names": list(plan.class_names), "splits": {}}
 
 
@@ -202,6 +222,7 @@ def write_shard(
     images: Sequence[File],
     bad: checking.BadImages,
     on_progress: Callable[[int], Any] | None = None,
+    shrinking: Shrinking = NO_SHRINKING,
 ) -> Written:
     """Write one shard, which appears whole; its bytes are a function of its images, and no other shard's matter.
 
@@ -210,12 +231,14 @@ def write_shard(
         images: (path, label) of each, in the order of their records.
         bad: where images that cannot be read are added; their names and records are relative to its root.
         on_progress: called with the number of images that are done since its last call.
+        shrinking: which images become smaller.
 
     Raises:
         ValueError: of `bad`, for an image that cannot be read.
         OSError: if it cannot be written.
     """
-    examples, converted, labels, known = 0, 0, set(), len(bad.skipped)
+    examples, changes, labels, known = 0, collections.Counter[str](), set(), len(bad.skipped)
+    read = functools.partial(checking.read_for_records, shrinking=shrinking)
     offset, blocks = 0, []
     with (
         concurrent.futures.ThreadPoolExecutor(checking.num_threads()) as threads,
@@ -225,13 +248,13 @@ def write_shard(
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             # One chunk at a time: `map` submits all it is given, and would hold every image.
-            checked = threads.map(checking.read_for_records, [name for name, _ in chunk])
-            for (name, label), (encoded, is_new, fault) in zip(chunk, checked, strict=True):
+            checked = threads.map(read, [name for name, _ in chunk])
+            for (name, label), (encoded, change, fault) in zip(chunk, checked, strict=True):
                 if fault is not None or encoded is None:
                     bad.add(name, fault or "")
                     continue
-                converted += is_new
-                record = _example(encoded, label, os.path.relpath(name, bad.root))
+                changes[change] += 1
+                record = example_of(encoded, label, os.path.relpath(name, bad.root))
                 writer.write(record)
                 if examples % BLOCK == 0:
                     blocks.append(offset)
@@ -242,7 +265,7 @@ def write_shard(
         writer.close()
         facts = {"bytes": buckets.size_of(written), "sha256": sha256(written), "blocks": blocks}
     shard = {"file": path.name, "examples": examples, **facts}
-    return Written(shard, converted, sorted(labels), bad.skipped[known:])
+    return Written(shard, changes["converted"], sorted(labels), bad.skipped[known:], changes["shrunk"])
 
 
 def split_facts(split: str, plan: SplitPlan, written: Sequence[Written]) -> dict[str, Any]:
@@ -252,6 +275,7 @@ def split_facts(split: str, plan: SplitPlan, written: Sequence[Written]) -> dict
         "num_examples": sum(of.shard["examples"] for of in written),
         "streams": plan.num_streams,
         "converted": sum(of.converted for of in written),
+        "shrunk": sum(of.shrunk for of in written),
         "skipped": [bad for of in written for bad in of.skipped],
         "shards": [of.shard for of in written],
     }
@@ -264,16 +288,7 @@ def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
         file.write(text + "\n")
 
 
-def _example(encoded: bytes, label: int, path: str | os.PathLike[str]) -> bytes:
-    feature = {
-        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
-        "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "image/path": tf.train.Feature(bytes_list=tf.train.BytesList(value=[os.fsencode(path)])),
-    }
-    # Maps have no fixed order in bytes unless asked for, and equal folders shall give equal checksums.
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
-
-
-def _size(path: str | os.PathLike[str]) -> int:  # of a file that may become a record
+def _size(path: str | os.PathLike[str], shrinking: Shrinking) -> int:  # of a file that may become a record, at most
     size = os.path.getsize(path) if os.path.isfile(path) else 0
-    return size if size <= image_limits.MAX_BYTES else 0
+    # A JPEG of a high quality has about a byte for each pixel.
+    return min(size, (shrinking.max_side or size) ** 2) if size <= image_limits.MAX_BYTES else 0

@@ -57,7 +57,7 @@ def make_trainer(
         strategy: the `tf.distribute` strategy the model was built under.
         batch_size: images in a global batch.
         execution: how steps are computed.
-        prepare: what is done to a batch on the device, `data.mixing.Finish` for `data.pipeline.byte_batches`; without
+        prepare: what is done to a batch on the device, `data.mixing.Finish` for batches that come as bytes; without
             it batches are images in [-1, 1] and labels (B, K).
 
     Raises:

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from keras_mixer.cli.settings import Elsewhere
-from keras_mixer.data import job_parts, record_parts, record_writing, records
+from keras_mixer.data import checking, job_parts, record_parts, record_writing, records
+from keras_mixer.data.shrinking import Shrinking
 from keras_mixer.errors import InputError
 
 NAMES = ["a", "b", "c"]
@@ -108,7 +109,13 @@ def test_records_by_parts_are_those_of_write_records(tmp_path):
             (tmp_path / "images" / name / f"{i:02d}.png").write_bytes(encoded if i != 5 else b"no image")
 
     def by_parts(policy):
-        planned = dict(splits=None, divided=(3, None), seed=2, policy=policy, overwrite=False)
+        planned = dict(
+            splits=None,
+            divided=(3, None),
+            seed=2,
+            reading=checking.Reading(*policy, Shrinking(6, 80)),
+            overwrite=False,
+        )
         plan = record_writing.plan_records(tmp_path / "images", tmp_path / "parts", **planned)
         return record_parts.write_records(plan, seed=2, photographs=False)
 
@@ -117,6 +124,7 @@ def test_records_by_parts_are_those_of_write_records(tmp_path):
     with pytest.raises(ValueError, match="2 or more of the 2. images of split train .*above --max_bad_fraction=0.05"):
         by_parts(("skip", 0.05))  # each shard alone is below
     kwargs = dict(on_bad_image="skip", max_bad_fraction=0.5, num_shards=3, seed=2, photographs=False)
+    kwargs |= dict(max_side=6, quality=80)  # of 9
     whole = record_writing.write_records(tmp_path / "images", tmp_path / "whole", **kwargs)
     assert by_parts(("skip", 0.5)) == whole == records.verify_records(tmp_path / "parts")
     for path in (tmp_path / "whole").iterdir():

@@ -27,7 +27,7 @@ def batches_of(make, how, **more):
 def test_bytes_that_are_finished_are_the_batches(kind, part):
     how = KINDS[kind]
     finish = Finish(how, 10)
-    crossing = batches_of(pipeline.byte_batches, how, part=part)
+    crossing = batches_of(pipeline.train_batches, how, part=part, as_bytes=True)
     rows = 12 // part[1] + finish.neighbours
     assert finish.neighbours == (kind != "nothing")
     for (images, labels, drawn), expected in zip(
@@ -45,7 +45,7 @@ def test_bytes_that_are_finished_are_the_batches(kind, part):
 def test_some_rows_with_their_neighbour_are_those_of_the_batch():
     """What micro-batches and replicas take."""
     finish = Finish(KINDS["either"], 10)
-    for batch in batches_of(pipeline.byte_batches, KINDS["either"]):
+    for batch in batches_of(pipeline.train_batches, KINDS["either"], as_bytes=True):
         whole = finish(*map(tf.constant, batch))
         for first in (0, 4, 8):
             some = finish(*(tf.constant(x[first : first + 5]) for x in batch))

@@ -111,6 +111,38 @@ def test_a_kill_leaves_nothing_that_opens_and_the_next_run_succeeds(tmp_path):
     assert opening.open_source(str(output), training=True).num_examples == 1437
 
 
+def test_photographs_are_shrunk_once_and_verified(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i, width in enumerate((40, 300, 400)):
+            pixels = np.random.default_rng(i).integers(0, 256, (30, width, 3), np.uint8)
+            jpeg = tf.io.encode_jpeg(pixels).numpy()
+            (tmp_path / "images" / name / f"{i}.jpg").write_bytes(jpeg)
+    folder = tmp_path / "records"
+    result = run(f"--dataset={tmp_path / 'images'}", f"--output={folder}", "--max_side=100", "--quality=90")
+    shrunk = sum(split["shrunk"] for split in json.loads((folder / "manifest.json").read_text())["splits"].values())
+    assert shrunk == 4
+    assert " shrunk" in result.stdout
+    assert "is what its manifest promises" in run("--verify", f"--output={folder}").stdout
+    for training in (True, False):
+        source = opening.open_source(str(folder), training=training)
+        for record in source.records(None, 0):
+            assert max(tf.io.decode_jpeg(source.parse(record)[0]).shape) in (40, 100)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max_side=0"], "max_side: must be from 1 to 65,500 pixels, got 0; try 512."),
+        (["--max_side=512", "--quality=0"], "quality: must be from 1 to 100, got 0; try 95."),
+        (["--quality=90"], "quality: is of images that are shrunk; give --max_side, such as 512, or leave it out."),
+    ],
+)
+def test_bad_sides_and_qualities_are_refused(images, tmp_path, flags, message):
+    refused(run(f"--dataset={images}", f"--output={tmp_path / 'records'}", *flags, check=False), message)
+    assert not (tmp_path / "records").exists()
+
+
 def test_a_folder_needs_an_output(images):
     refused(run(f"--dataset={images}", check=False), "output: give the folder of records to make")
 

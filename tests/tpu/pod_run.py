@@ -66,7 +66,7 @@ def main(records, folder):
     with pod.hosts(folder, HOSTS, CORES) as (addresses, _):
         # As `TPUStrategy`'s client connects.
         tf.config.experimental_connect_to_cluster(tf.train.ClusterSpec({"worker": addresses}))
-        make = functools.partial(pipeline.byte_batches, numbered(5_000), **numbers)
+        make = functools.partial(pipeline.train_batches, numbered(5_000), as_bytes=True, **numbers)
         share(HOSTS, lambda part: make(part=part), BATCH_SIZE, folder, "numbers", Finish(numbers["augmentation"], 10))
         make = lambda part: inputs.byte_batches(settings, source, 0, part)
         finish = Finish(inputs.augmentation(settings), len(source.class_names))

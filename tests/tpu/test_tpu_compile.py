@@ -97,7 +97,7 @@ def batch_of_a_replica(augmentation):
     host = tf.distribute.InputContext(num_input_pipelines=4, input_pipeline_id=1, num_replicas_in_sync=32)
     strategy = types.SimpleNamespace(num_replicas_in_sync=32, distribute_datasets_from_function=lambda make: make(host))
     source = dataclasses.replace(opening.open_source("digits", training=True), num_examples=10**6)
-    make = functools.partial(pipeline.byte_batches, source, batch_size=4096, image_size=16, seed=0)
+    make = functools.partial(pipeline.train_batches, source, as_bytes=True, batch_size=4096, image_size=16, seed=0)
     finish = mixing.Finish(augmentation, 10)
     of_part = lambda part: make(part=part, augmentation=augmentation)
     return finish, strategies.distribute(strategy, of_part, 4096, finish.neighbours).element_spec

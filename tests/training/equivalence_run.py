@@ -42,7 +42,7 @@ def fixed_by_the_loss(model):
 
 
 def batches(part, finish):
-    """Bytes, as `pipeline.byte_batches` gives them."""
+    """Bytes, as `pipeline.train_batches` gives them."""
 
     def batch(number):
         number = tf.cast(number, tf.int32)
