@@ -3,7 +3,7 @@
     python experiments/input_scaling.py
 
 Every number is of a process of its own, bound to so many cores, in turns: photographs in memory to batches of bytes
-with RandAugment 15 and mixup 0.5. "The end alone" is what one thread of a pipeline does whatever the number of cores: it
+with RandAugment 15 and mixup 0.5. "The end alone" is what one thread of a pipeline does on any number of cores: it
 takes images that are finished, copies them into batches and hands these on. Its rate bounds a pipeline.
 """
 
