@@ -125,8 +125,10 @@ def table(rates: Rates, limit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, Any]) -> list[pathlib.Path]:
-    """Write input_speed.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
+def write_report(
+    folder: Path, rates: Rates, limit: str, details: Mapping[str, Any], name: str = "input_speed"
+) -> list[pathlib.Path]:
+    """Write `name`.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
 
     Raises:
         ValueError: where matplotlib is not installed.
@@ -134,7 +136,7 @@ def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, A
     """
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result = {**details, "limit": limit, "images_per_second": medians, "rounds": rates}
-    return speed_report.write(folder, "input_speed", result, table(rates, limit), _bars(rates, limit))
+    return speed_report.write(folder, name, result, table(rates, limit), _bars(rates, limit))
 
 
 def _originals() -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_mixer import files
-from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark import input_speed, phone_stages
 from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.cli import inputs
@@ -17,31 +17,38 @@ from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
 
-NUM_FILES, CLASSES = 64, 1000
+NUM_FILES, NUM_PHONES, CLASSES = 64, 4, 1000
 MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
 LIMIT = "tf.io.decode_jpeg, the limit"
 
 
 def run(settings: Settings) -> None:
-    """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
+    """From the bytes of photographs in memory, of 500 x 375 and of 12 megapixels, to batches in [-1, 1]."""
     new_figure(1, 1)  # says at once where matplotlib is missing
     files.open_folder(settings.output)
-    settings = settings.with_values(image_size=settings.image_size or 224)
+    size = settings.image_size or 224
+    settings = settings.with_values(image_size=size)
     input_speed.use_one_core()
-    photos = input_speed.photographs(NUM_FILES)
-    stages = input_stages(photos, settings.image_size, settings.batch_size)
+    photos, phones = input_speed.photographs(NUM_FILES), phone_stages.photographs(NUM_PHONES)
+    _report(settings, "input_speed", input_stages(photos, size, settings.batch_size), LIMIT, photos)
+    _report(settings, "input_phone", phone_stages.stages(phones, size), phone_stages.LIMIT, phones)
+
+
+def _report(settings: Settings, name: str, stages: Any, limit: str, photos: list[bytes]) -> None:
+    """Measure the stages, print the table and write it."""
     rates = input_speed.measure(stages, settings.seconds, settings.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
     memory = peak_mib()
+    height, width = tf.image.extract_jpeg_shape(photos[0]).numpy()[:2].tolist()
     details = {
         "flags": settings.as_json(),
-        "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
+        "files": {"count": len(photos), "height": height, "width": width, "mean_kilobytes": round(kilobytes, 1)},
         "peak_memory_mib": round(memory),
         "versions": inputs.versions(),
     }
-    paths = input_speed.write_report(settings.output, rates, LIMIT, details)
-    print(input_speed.table(rates, LIMIT))
-    print(f"{NUM_FILES} JPEGs of 500 x 375, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
+    paths = input_speed.write_report(settings.output, rates, limit, details, name)
+    print(input_speed.table(rates, limit))
+    print(f"{len(photos)} JPEGs of {width} x {height}, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
     print(f"Written: {', '.join(str(path) for path in paths)}")
 
 
