@@ -18,8 +18,9 @@ from keras_mixer.types import Path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# From a number of elements to a dataset that ends after them, and images per element.
-Stage = tuple[Callable[[int], tf.data.Dataset], int]
+# From a number of elements to a dataset that ends after them, or to the seconds of CPU time that another process took
+# for them; and images per element.
+Stage = tuple[Callable[[int], Any], int]
 Rates = Mapping[str, Sequence[float]]  # of stages by their names, images/s in each round
 CHUNK = 16  # results taken from tf.data at a time, so that Python costs nothing
 
@@ -101,8 +102,10 @@ def measure(stages: Mapping[str, Stage], seconds: float, rounds: int = 5) -> dic
     return rates
 
 
-def _cpu_seconds(data: tf.data.Dataset) -> float:
-    """Read a dataset to its end on one thread; preparing it does not count."""
+def _cpu_seconds(data: tf.data.Dataset | float) -> float:
+    """Read a dataset to its end on one thread; preparing it does not count. What was measured elsewhere is returned."""
+    if isinstance(data, float):
+        return data
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1

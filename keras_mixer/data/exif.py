@@ -11,6 +11,7 @@ EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
 ORIENTATION = 0x0112  # tag
 SHORT, LONG = 3, 4  # types of a value
 MAX_ENTRIES = 1000  # of a directory; cameras write a few dozen
+START, FIRST_SEGMENTS = 4096, 14  # bytes and segments of a JPEG that are looked at before anything else
 HEAD = 2**16  # bytes of a JPEG in which "Exif" is looked for
 MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG, a byte of garbage counting as one
 MAX_CHUNKS = 20_000  # of a PNG
@@ -20,6 +21,31 @@ Chunk = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none."""
+    return tf.cond(_states_none(encoded), lambda: tf.constant(1), lambda: _jpeg_orientation(encoded))
+
+
+def _states_none(encoded: tf.Tensor) -> tf.Tensor:
+    """Return whether a JPEG plainly has no EXIF segment, () bool; False also where its first bytes do not tell.
+
+    Looking for "Exif" in all of a file takes a fifth of the time of decoding it. This takes a few small steps, from
+    segment to segment, without a loop.
+    """
+    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, START), tf.uint8, fixed_length=START + 4)  # ends with zeros
+    head = tf.ensure_shape(tf.cast(head, tf.int32), [START + 4])
+    following = tf.minimum(tf.range(2, START + 3) + 256 * head[2:-1] + head[3:], START)
+    places = [tf.constant(2)]
+    while len(places) < FIRST_SEGMENTS:
+        places.append(tf.gather(following, places[-1]))
+    at = tf.stack(places)
+    markers = tf.gather(head, at)
+    kinds = tf.where(markers == 0xFF, tf.gather(head, at + 1), 0)
+    # Of those with a length all but that of EXIF data; others are rare, and left to the walk.
+    plain = (kinds >= 0xC0) & (kinds < 0xFF) & (kinds != 0xE1) & ((kinds < 0xD0) | (kinds > 0xD9))
+    reached = tf.math.cumprod(tf.cast(plain, tf.int32), exclusive=True)
+    return tf.reduce_any((reached == 1) & (kinds == 0xDA))  # pixels follow
+
+
+def _jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     # Nearly every EXIF block is near the start. Looking for it in megabytes of pixels takes longer than walking there.
     parts = tf.strings.split([tf.strings.substr(encoded, 0, HEAD)], EXIF, maxsplit=1).values
     large = num_bytes(encoded) > HEAD
