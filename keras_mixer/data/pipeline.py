@@ -98,7 +98,8 @@ def _augmented(
     image: tf.Tensor, source: Source, size: tuple[int, int], how: Augmentation, pixels: PixelSettings, key: tf.Tensor
 ) -> tf.Tensor:
     """Decode, crop and flip or move, and augment one image, to (height, width, 3) uint8."""
-    seeds = [augment.fold_seed(key[0], key[1], i) for i in range(4)]
+    own = augment.fold_seed(key[0], key[1])
+    seeds = [tf.random.experimental.stateless_fold_in(own, tf.constant(i, tf.int64)) for i in range(4)]
     if how.augmentation == "hyper_rule":  # the caller says what the labels allow, photographs or not
         larger = tuple(round(side / how.crop_area[0] ** 0.5) for side in size)
         image = crops.random_crop(_decoded(image, source, pixels), seeds[0], larger, size, pixels.antialias)
