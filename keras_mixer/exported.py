@@ -84,8 +84,9 @@ def open_export(folder: pathlib.Path) -> Export:
         ids, names = facts["class_ids"], list(facts["class_names"])
         height, width = facts["image_size"]
         fields = [f.name for f in dataclasses.fields(PixelSettings)]
-        # Older exports say nothing of pixels, and of channels that they are "RGB".
-        pixels = PixelSettings(**{name: facts[name] for name in fields if facts.get(name, "RGB") != "RGB"})
+        # Older exports say nothing of pixels, and of channels that they are "RGB"; they decode exactly.
+        told = {name: facts[name] for name in fields if facts.get(name, "RGB") != "RGB"}
+        pixels = PixelSettings(**{"exact_decoding": True} | told)
         crop = facts["crop"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(

@@ -94,10 +94,14 @@ class StartingPoint:
         return "none" if drawn else self.settings.get("crop") or "resmall"
 
     def pixels(self, **given: Any) -> PixelSettings:
-        """Return how files become pixels: as the run that made the weights, but for what is given and not None."""
+        """Return how files become pixels: as the run that made the weights, but for what is given and not None.
+
+        A run of before `exact_decoding` was a setting decoded exactly.
+        """
+        earlier = {"exact_decoding": True} if self.settings else {}
         of_run = {f.name: self.settings[f.name] for f in dataclasses.fields(PixelSettings) if f.name in self.settings}
         chosen = {name: value for name, value in given.items() if value is not None}
-        return PixelSettings(**{"channels": self.channels} | of_run | chosen)
+        return PixelSettings(**{"channels": self.channels} | earlier | of_run | chosen)
 
     def names(self) -> list[str] | str:
         """Return what `decode_predictions` takes as the names: ImageNet's, the run's own, or numbers."""

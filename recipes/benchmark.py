@@ -5,6 +5,7 @@
     python recipes/benchmark.py --scaling --model=s16          # time and memory against pixels, batch, depth, width
     python recipes/benchmark.py --start_up                     # imports, building and loading each variant
     python recipes/benchmark.py --input                        # the input pipeline, in images/s per core
+    python recipes/benchmark.py --input --compare=timm         # and beside timm's transforms
 
 With KERAS_BACKEND=jax all but --input run without TensorFlow.
 """

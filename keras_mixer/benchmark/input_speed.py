@@ -18,8 +18,9 @@ from keras_mixer.types import Path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# From a number of elements to a dataset that ends after them, and images per element.
-Stage = tuple[Callable[[int], tf.data.Dataset], int]
+# From a number of elements to a dataset that ends after them, or to the seconds of CPU time that another process took
+# for them; and images per element.
+Stage = tuple[Callable[[int], Any], int]
 Rates = Mapping[str, Sequence[float]]  # of stages by their names, images/s in each round
 CHUNK = 16  # results taken from tf.data at a time, so that Python costs nothing
 
@@ -101,8 +102,10 @@ def measure(stages: Mapping[str, Stage], seconds: float, rounds: int = 5) -> dic
     return rates
 
 
-def _cpu_seconds(data: tf.data.Dataset) -> float:
-    """Read a dataset to its end on one thread; preparing it does not count."""
+def _cpu_seconds(data: tf.data.Dataset | float) -> float:
+    """Read a dataset to its end on one thread; preparing it does not count. What was measured elsewhere is returned."""
+    if isinstance(data, float):
+        return data
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
@@ -125,8 +128,10 @@ def table(rates: Rates, limit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, Any]) -> list[pathlib.Path]:
-    """Write input_speed.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
+def write_report(
+    folder: Path, rates: Rates, limit: str, details: Mapping[str, Any], name: str = "input_speed"
+) -> list[pathlib.Path]:
+    """Write `name`.json, .md and .png into `folder` and return their paths; medians, ranges and every rate.
 
     Raises:
         ValueError: where matplotlib is not installed.
@@ -134,7 +139,7 @@ def write_report(folder: Path, rates: Rates, limit: str, details: Mapping[str, A
     """
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result = {**details, "limit": limit, "images_per_second": medians, "rounds": rates}
-    return speed_report.write(folder, "input_speed", result, table(rates, limit), _bars(rates, limit))
+    return speed_report.write(folder, name, result, table(rates, limit), _bars(rates, limit))
 
 
 def _originals() -> list[np.ndarray]:

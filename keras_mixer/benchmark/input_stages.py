@@ -3,12 +3,13 @@
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
+import statistics
 from typing import Any
 
 import tensorflow as tf
 
 from keras_mixer import files
-from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark import input_speed, peers, phone_stages, timm_input
 from keras_mixer.benchmark.memory import peak_mib
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.cli import inputs
@@ -17,32 +18,51 @@ from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source
 from keras_mixer.pictures.figure import new_figure
 
-NUM_FILES, CLASSES = 64, 1000
+NUM_FILES, NUM_PHONES, CLASSES = 64, 4, 1000
 MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
-LIMIT = "tf.io.decode_jpeg, the limit"
+LIMIT, WHOLE = "tf.io.decode_jpeg, the limit", "whole pipeline"
 
 
 def run(settings: Settings) -> None:
-    """From the bytes of 500 x 375 photographs in memory to batches in [-1, 1]."""
+    """From the bytes of photographs in memory, of 500 x 375 and of 12 megapixels, to batches in [-1, 1]."""
+    if settings.compare not in ((), ("timm",)):
+        raise ValueError(f"compare: with --input must be timm or left out, got {','.join(settings.compare)!r}.")
     new_figure(1, 1)  # says at once where matplotlib is missing
+    if settings.compare:
+        peers.check_python(settings.peer_python)
     files.open_folder(settings.output)
-    settings = settings.with_values(image_size=settings.image_size or 224)
+    size = settings.image_size or 224
+    settings = settings.with_values(image_size=size)
     input_speed.use_one_core()
-    photos = input_speed.photographs(NUM_FILES)
-    stages = input_stages(photos, settings.image_size, settings.batch_size)
+    photos, phones = input_speed.photographs(NUM_FILES), phone_stages.photographs(NUM_PHONES)
+    stages = input_stages(photos, size, settings.batch_size)
+    if settings.compare:
+        with timm_input.stage(settings.peer_python, photos, size, settings.batch_size) as (name, stage):
+            compared = {kept: stages[kept] for kept in (LIMIT, WHOLE)} | {name: stage}
+            rates = _report(settings, "input_timm", compared, LIMIT, photos)
+        ratio = statistics.median(rates[WHOLE]) / statistics.median(rates[name])
+        print(f"{WHOLE}, over {name}: {ratio:.2f}\n")
+    _report(settings, "input_speed", stages, LIMIT, photos)
+    _report(settings, "input_phone", phone_stages.stages(phones, size), phone_stages.LIMIT, phones)
+
+
+def _report(settings: Settings, name: str, stages: Any, limit: str, photos: list[bytes]) -> input_speed.Rates:
+    """Measure the stages, print the table and write it."""
     rates = input_speed.measure(stages, settings.seconds, settings.rounds)
     kilobytes = sum(map(len, photos)) / len(photos) / 1000
     memory = peak_mib()
+    height, width = tf.image.extract_jpeg_shape(photos[0]).numpy()[:2].tolist()
     details = {
         "flags": settings.as_json(),
-        "files": {"count": NUM_FILES, "height": 375, "width": 500, "mean_kilobytes": round(kilobytes, 1)},
+        "files": {"count": len(photos), "height": height, "width": width, "mean_kilobytes": round(kilobytes, 1)},
         "peak_memory_mib": round(memory),
         "versions": inputs.versions(),
     }
-    paths = input_speed.write_report(settings.output, rates, LIMIT, details)
-    print(input_speed.table(rates, LIMIT))
-    print(f"{NUM_FILES} JPEGs of 500 x 375, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
+    paths = input_speed.write_report(settings.output, rates, limit, details, name)
+    print(input_speed.table(rates, limit))
+    print(f"{len(photos)} JPEGs of {width} x {height}, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
     print(f"Written: {', '.join(str(path) for path in paths)}")
+    return rates
 
 
 def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
@@ -98,5 +118,5 @@ def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
         return pipeline.train_batches(source, **whole, augmentation=Augmentation(mixup_alpha=MIXUP_ALPHA, **more))
 
     stages_of_batches["whole pipeline, without RandAugment"] = train_batches
-    stages_of_batches["whole pipeline"] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)
+    stages_of_batches[WHOLE] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)
     return datasets | {name: (make, batch_size) for name, make in stages_of_batches.items()}

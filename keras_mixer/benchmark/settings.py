@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     )
     cores: str = setting("all", "1 or all: the CPU cores that each measuring process may use.", choices=("1", "all"))
     compare: tuple[str, ...] = setting(
-        (), "Others to measure in turn with ours: timm, vit, resnet, timm_compiled, keras_vit ...", common=True
+        (),
+        "Others to measure in turn with ours: timm, vit, resnet, timm_compiled, keras_vit ...; with --input timm.",
+        common=True,
     )
     peer_python: str = setting(sys.executable, "The Python that has timm and torch, where this one has not.")
     axes: tuple[str, ...] = setting(AXES, "With --scaling: which of these.", choices=AXES, distinct=True)
@@ -68,7 +70,7 @@ SETTINGS_OF = {  # beside --rounds and --output
     "speed": OF_MODELS | {"seconds", "matmul_size"},
     "scaling": OF_MODELS | {"scaling", "seconds", "axes", "sides"},
     "start_up": {"start_up", "model"},
-    "input": {"input", "image_size", "batch_size", "seconds"},
+    "input": {"input", "image_size", "batch_size", "seconds", "compare", "peer_python"},
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mixer import buckets
-from keras_mixer.data import checking, crops, decode, folders, opening, pipeline
+from keras_mixer.data import checking, decode, file_crops, folders, opening, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.types import Path
@@ -78,7 +78,6 @@ def calibration_images(
 
 def _pixels(path: Path, side: int, crop: str, pixels: PixelSettings) -> np.ndarray:
     try:
-        image = decode.decode_image(checking.read_bytes(path), pixels.alpha, pixels.exif_rotation)
-        return crops.evaluation_crop(image, crop, side, pixels.antialias).numpy()
+        return file_crops.decode_and_evaluation_crop(checking.read_bytes(path), crop, side, pixels).numpy()
     except tf.errors.OpError as error:
         raise ValueError(f"calibration_images: {decode.describe_error(error, os.fspath(path))}") from None

@@ -105,6 +105,11 @@ class Pixels(Settings):
     antialias: bool = setting(
         None, "Filter before images are shrunk, which the authors do not.", usual=_PIXELS.antialias
     )
+    exact_decoding: bool = setting(
+        None,
+        "Decode large JPEGs, 4 times the result or more, in full, as the authors do; slower.",
+        usual=_PIXELS.exact_decoding,
+    )
     channels: int = setting(None, "Of the images: 3, or 1 for grey, such as X-rays.", usual=_PIXELS.channels)
 
     def pixels(self) -> dict[str, Any]:
@@ -133,6 +138,7 @@ class View(Pixels):
     alpha: str = _of_run("alpha")
     exif_rotation: bool = _of_run("exif_rotation")
     antialias: bool = _of_run("antialias")
+    exact_decoding: bool = _of_run("exact_decoding")
     channels: int = _of_run("channels")
 
 

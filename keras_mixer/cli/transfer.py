@@ -5,7 +5,7 @@ from typing import Any
 from keras_mixer.cli import caching
 from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Checkpoint, Training
-from keras_mixer.data import pipeline, tasks
+from keras_mixer.data import crops, tasks
 from keras_mixer.data.tasks import Task
 from keras_mixer.evaluation import report_files
 from keras_mixer.paper import MODELS
@@ -60,7 +60,7 @@ class Settings(Training, caching.Caching):
 
 def check(settings: Settings) -> None:
     """Refuse settings that exclude each other, before anything is opened."""
-    pipeline.check_crop(settings.crop)
+    crops.check_crop(settings.crop)
     caching.check(settings)
     if settings.pictures:
         report_files.check_matplotlib()

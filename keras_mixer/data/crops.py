@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from keras_mixer.data import decode, exif
+from keras_mixer.data import decode, exif, jpeg_parts, resizing
 from keras_mixer.data.image_limits import bounded
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.types import Range, Size
@@ -32,8 +32,9 @@ def decode_and_inception_crop(
 ) -> tf.Tensor:
     """Decode and take an inception crop; of a JPEG only the cropped part is decoded.
 
-    Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel. Arguments and
-    errors are theirs, but damage to a JPEG below the cropped part goes unseen, and so is harmless.
+    Equal to `inception_crop(decode_image(encoded, ...), seed, size, ...)`, pixel for pixel, unless the part of a
+    large JPEG has 4 times the size on either side and `pixels.exact_decoding` is False: then it is decoded smaller.
+    Arguments and errors are theirs, but damage to a JPEG below the cropped part goes unseen, and so is harmless.
 
     Example:
         >>> encoded = tf.io.encode_jpeg(tf.zeros((50, 70, 3), tf.uint8))
@@ -45,22 +46,21 @@ def decode_and_inception_crop(
     encoded = tf.convert_to_tensor(encoded, tf.string)
 
     def of_part() -> tf.Tensor:
-        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+        stored, orientation = jpeg_parts.stored(encoded, pixels.exif_rotation)
 
         def part() -> tf.Tensor:
-            begin, extent = _inception_window(shape, seed, area, aspect)
-            return resize(_decode_jpeg_part(encoded, shape, begin, extent), size, pixels.antialias)
+            shape = jpeg_parts.upright_sides(stored, orientation)
+            begin, extent = inception_window(shape, seed, area, aspect)
+            return _resized_part(encoded, stored, orientation, (begin[:2], extent[:2]), size, pixels)
 
-        image, fault = bounded(encoded, shape[0], shape[1], part)
+        image, fault = bounded(encoded, stored[0], stored[1], part)
         return decode.checked(image, fault)
 
     def of_whole() -> tf.Tensor:
         image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation, python)
         return inception_crop(image, seed, size, area, aspect, pixels.antialias)
 
-    as_stored = lambda: exif.jpeg_orientation(encoded) == 1 if pixels.exif_rotation else tf.constant(True)
-    fused = tf.cond(decode.is_jpeg(encoded), as_stored, lambda: tf.constant(False))
-    return tf.ensure_shape(tf.cond(fused, of_part, of_whole), [*size, 3])
+    return tf.ensure_shape(tf.cond(decode.is_jpeg(encoded), of_part, of_whole), [*size, 3])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -89,7 +89,7 @@ def inception_crop(
     """
     check_ranges(area, aspect)
     size = sides_of("size", size)
-    return resize(tf.slice(image, *_inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
+    return resize(tf.slice(image, *inception_window(tf.shape(image)[:2], seed, area, aspect)), size, antialias)
 
 
 def evaluation_crop(image: tf.Tensor, crop: str, size: Size, antialias: bool = False) -> tf.Tensor:
@@ -108,13 +108,12 @@ def evaluation_crop(image: tf.Tensor, crop: str, size: Size, antialias: bool = F
         TensorShape([32, 32, 3])
     """
     height, width = sides_of("size", size)
-    if crop not in EVALUATION_CROPS:
-        raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
+    check_crop(crop)
     if crop == "none":
         return resize(image, (height, width), antialias)
     if crop == "resmall":
-        return resmall_crop(image, round(min(height, width) * 8 / 7), (height, width))
-    return resize_crop(image, (round(height * 8 / 7), round(width * 8 / 7)), (height, width), antialias)
+        return resmall_crop(image, _larger(min(height, width)), (height, width))
+    return resize_crop(image, (_larger(height), _larger(width)), (height, width), antialias)
 
 
 def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
@@ -131,9 +130,7 @@ def resmall_crop(image: tf.Tensor, resize_small: int, size: Size) -> tf.Tensor:
     if not isinstance(resize_small, int) or resize_small < min(size):
         raise ValueError(f"resize_small: must be at least {min(size)} pixels for size {size}, got {resize_small!r}.")
     image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
-    shape = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.maximum(resize_small / tf.reduce_min(shape), tf.reduce_max(tf.constant(size, tf.float32) / shape))
-    shape = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), size)
+    shape = _resmall_sides(tf.shape(image)[:2], resize_small, size)
     # Cut first and cast then, which is the same and spares the bytes of what is cut off.
     return tf.cast(tf.image.resize_with_crop_or_pad(tf.image.resize(image, shape, method="area"), *size), tf.uint8)
 
@@ -190,7 +187,29 @@ def resize(image: tf.Tensor, size: Size, antialias: bool = False) -> tf.Tensor:
     """
     image = tf.ensure_shape(tf.convert_to_tensor(image, tf.uint8), [None, None, 3])
     size = sides_of("size", size)
-    return _resize_antialiased(image, size) if antialias else tf.cast(tf.image.resize(image, size), tf.uint8)
+    return tf.ensure_shape(resizing.bilinear(image, size, antialias), [*size, 3])
+
+
+def resized_sides(crop: str, shape: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Return the (height, width), (2,) int32, that an evaluation resizes an image of (H, W) to before it cuts it."""
+    if crop == "none":
+        return tf.constant(size)
+    if crop == "resize":
+        return tf.constant([_larger(side) for side in size])
+    return _resmall_sides(shape, _larger(min(size)), size)
+
+
+def resized(image: tf.Tensor, sides: tf.Tensor, crop: str, antialias: bool) -> tf.Tensor:
+    """Resize (H, W, 3) uint8 to sides, (2,) int32, as the crop of an evaluation does."""
+    if crop == "resmall":
+        return tf.cast(tf.image.resize(image, sides, method="area"), tf.uint8)
+    return resizing.bilinear(image, sides, antialias)
+
+
+def check_crop(crop: str) -> None:
+    """Raise a ValueError unless `crop` is one of `evaluation_crop`."""
+    if crop not in EVALUATION_CROPS:
+        raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
 
 
 def sides_of(name: str, size: object) -> tuple[int, int]:
@@ -209,47 +228,44 @@ def check_ranges(area: Range, aspect: Range) -> None:
             raise ValueError(f"{name}: must be the smallest and the largest, positive{at_most}, got {tuple(values)}.")
 
 
-def _inception_window(shape: tf.Tensor, seed: Seed, area: Range, aspect: Range) -> tuple[tf.Tensor, tf.Tensor]:
+def _larger(side: int) -> int:
+    """Return 8/7 of a side, of which an evaluation cuts out the centre: 256 of 224."""
+    return round(side * 8 / 7)
+
+
+def _resmall_sides(shape: tf.Tensor, resize_small: int, size: tuple[int, int]) -> tf.Tensor:
+    shape = tf.cast(shape, tf.float32)
+    scale = tf.maximum(resize_small / tf.reduce_min(shape), tf.reduce_max(tf.constant(size, tf.float32) / shape))
+    return tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), size)
+
+
+def inception_window(shape: tf.Tensor, seed: Seed, area: Range, aspect: Range) -> tuple[tf.Tensor, tf.Tensor]:
     """Return begin (row, column, 0) and extent (height, width, -1) for `tf.slice`, int32."""
     return tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape, [3]], axis=0), tf.zeros((1, 0, 4)), seed, 0.0, aspect, area, 100, True
     )[:2]
 
 
-def _decode_jpeg_part(encoded: tf.Tensor, shape: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    # The decoder smooths colour across neighbours, which the edge of a window and one of two columns lack: read more.
-    start = tf.maximum(begin - 4, 0)
-    stop = tf.minimum(begin[:2] + extent[:2] + 4, shape)
-    part = tf.image.decode_and_crop_jpeg(encoded, tf.concat([start[:2], stop - start[:2]], axis=0), channels=3)
-    return tf.slice(part, begin - start, extent)
+def _resized_part(
+    encoded: tf.Tensor,
+    stored: tf.Tensor,
+    orientation: tf.Tensor,
+    window: jpeg_parts.Window,
+    size: tuple[int, int],
+    pixels: PixelSettings,
+) -> tf.Tensor:
+    """Decode a window of the upright picture of a JPEG, no larger than its resizing needs, and resize it."""
+    shape = jpeg_parts.upright_sides(stored, orientation)
+    window_stored = jpeg_parts.as_stored(window, shape, orientation)
+    if pixels.exact_decoding:
+        part = jpeg_parts.decode_part(encoded, stored, window_stored)
+        return resize(exif.upright(part, orientation), size, pixels.antialias)
+    index = jpeg_parts.ratio_index(stored, window[1], size)
+    part = jpeg_parts.decode_part_at(encoded, stored, jpeg_parts.at_ratio(window_stored, index), index)
+    exact = lambda: resize(exif.upright(part, orientation), size, pixels.antialias)
 
+    def reduced() -> tf.Tensor:  # has other pixels than the authors' anyway, and once it is resized less is turned
+        small = resizing.bilinear(part, jpeg_parts.upright_sides(tf.constant(size), orientation), pixels.antialias)
+        return exif.upright(small, orientation)
 
-def _resize_antialiased(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    height, width = size
-    before = tf.shape(image)
-    rows = _resize_rows(tf.reshape(image, [before[0], -1]), height)  # (height, 3 W)
-    columns = tf.reshape(tf.transpose(rows), [before[1], 3 * height])
-    columns = _resize_rows(columns, width)  # (width, 3 height)
-    pixels = tf.reshape(tf.transpose(tf.reshape(columns, [3 * width, height])), [height, width, 3])
-    return tf.cast(tf.clip_by_value(pixels + 0.5, 0.0, 255.0), tf.uint8)  # to the nearest level; a cast alone cuts off
-
-
-def _resize_rows(rows: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize (H, N) to (size, N) float32 along the first axis, with the weights of `tf.image.resize(antialias=True)`.
-
-    Eight results at a time are a small matrix product with the few rows that they need, three times as fast as
-    TensorFlow's own resizing.
-    """
-    blocks = -(-size // 8)
-    step = tf.cast(tf.shape(rows)[0], tf.float32) / size
-    reach = tf.maximum(step, 1.0)  # of the triangular filter, either way
-    centres = tf.reshape((tf.range(8 * blocks, dtype=tf.float32) + 0.5) * step - 0.5, [blocks, 8, 1])
-    taps = tf.range(tf.cast(7 * step + 2 * reach, tf.int32) + 2)
-    index = tf.cast(tf.floor(centres[:, :1] - reach), tf.int32) + taps  # (blocks, 1, taps)
-    last = tf.shape(rows)[0] - 1
-    weights = tf.nn.relu(1 - tf.abs(tf.cast(index, tf.float32) - centres) / reach)  # (blocks, 8, taps)
-    weights *= tf.cast((index >= 0) & (index <= last), tf.float32)
-    # The last block may reach past the image, where there is nothing to weigh; it is cut off.
-    weights = tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=-1, keepdims=True))
-    parts = tf.gather(rows, tf.clip_by_value(index[:, 0], 0, last))  # (blocks, taps, N)
-    return tf.reshape(weights @ tf.cast(parts, tf.float32), [8 * blocks, -1])[:size]
+    return tf.cond(index == 0, exact, reduced)

@@ -1,5 +1,6 @@
 """EXIF orientation in TensorFlow: reading it from the bytes of a JPEG or PNG, and turning an image upright."""
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -10,6 +11,8 @@ EXIF = b"Exif\0\0"  # precedes the TIFF structure that holds the orientation
 ORIENTATION = 0x0112  # tag
 SHORT, LONG = 3, 4  # types of a value
 MAX_ENTRIES = 1000  # of a directory; cameras write a few dozen
+START, FIRST_SEGMENTS = 4096, 14  # bytes and segments of a JPEG that are looked at before anything else
+HEAD = 2**16  # bytes of a JPEG in which "Exif" is looked for
 MAX_SEGMENTS = 1000  # before the EXIF block of a JPEG, a byte of garbage counting as one
 MAX_CHUNKS = 20_000  # of a PNG
 # From where a chunk is, and its first eight bytes, to where the next one is, and whether this one holds EXIF data.
@@ -18,8 +21,39 @@ Chunk = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation of a JPEG, () int32 in 1 ... 8; 1, upright, where it states none."""
-    parts = tf.strings.split([encoded], EXIF, maxsplit=1).values  # one part where there is no EXIF block
-    return tf.cond(tf.size(parts) > 1, lambda: _orientation_of_segments(encoded, parts[0]), lambda: tf.constant(1))
+    return tf.cond(_states_none(encoded), lambda: tf.constant(1), lambda: _jpeg_orientation(encoded))
+
+
+def _states_none(encoded: tf.Tensor) -> tf.Tensor:
+    """Return whether a JPEG plainly has no EXIF segment, () bool; False also where its first bytes do not tell.
+
+    Looking for "Exif" in all of a file takes a fifth of the time of decoding it. This takes a few small steps, from
+    segment to segment, without a loop.
+    """
+    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, START), tf.uint8, fixed_length=START + 4)  # ends with zeros
+    head = tf.ensure_shape(tf.cast(head, tf.int32), [START + 4])
+    following = tf.minimum(tf.range(2, START + 3) + 256 * head[2:-1] + head[3:], START)
+    places = [tf.constant(2)]
+    while len(places) < FIRST_SEGMENTS:
+        places.append(tf.gather(following, places[-1]))
+    at = tf.stack(places)
+    markers = tf.gather(head, at)
+    kinds = tf.where(markers == 0xFF, tf.gather(head, at + 1), 0)
+    # Of those with a length all but that of EXIF data; others are rare, and left to the walk.
+    plain = (kinds >= 0xC0) & (kinds < 0xFF) & (kinds != 0xE1) & ((kinds < 0xD0) | (kinds > 0xD9))
+    reached = tf.math.cumprod(tf.cast(plain, tf.int32), exclusive=True)
+    return tf.reduce_any((reached == 1) & (kinds == 0xDA))  # pixels follow
+
+
+def _jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    # Nearly every EXIF block is near the start. Looking for it in megabytes of pixels takes longer than walking there.
+    parts = tf.strings.split([tf.strings.substr(encoded, 0, HEAD)], EXIF, maxsplit=1).values
+    large = num_bytes(encoded) > HEAD
+    return tf.cond(
+        (tf.size(parts) > 1) | large,
+        lambda: _orientation_of_segments(encoded, parts[0], tf.size(parts) > 1),
+        lambda: tf.constant(1),
+    )
 
 
 def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -78,19 +112,21 @@ def tiff_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn and mirror an image (H, W, 3) as an orientation, () int32 in 1 ... 8, asks for."""
     turned = lambda: tf.transpose(image, [1, 0, 2])
-    views = [lambda: tf.identity(image), lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1]]
-    views += [turned, lambda: turned()[:, ::-1], lambda: turned()[::-1, ::-1], lambda: turned()[::-1]]
+    mirrors = [1], [0, 1], [0]
+    # `tf.reverse` is many times faster than a slice with a negative stride.
+    views = [lambda: tf.identity(image), *(functools.partial(tf.reverse, image, axes) for axes in mirrors)]
+    views += [turned, *(lambda axes=axes: tf.reverse(turned(), axes) for axes in mirrors)]
     return tf.switch_case(orientation - 1, views)  # EXIF counts from 1
 
 
-def _orientation_of_segments(encoded: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
-    """Return the orientation of a JPEG that has the bytes "Exif" somewhere; `before` is what precedes the first."""
+def _orientation_of_segments(encoded: tf.Tensor, before: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
+    """Return the orientation of a JPEG; `before` precedes the first bytes "Exif" where they are `near`, () bool."""
     # In nearly every file they are those of the first segment, or of the second, after that of JFIF.
     jfif = byte_values(encoded, 2, 4)
     second = 4 + big_endian(jfif[2:]) + 4
     start = num_bytes(before)
     marked = tf.reduce_all(byte_values(before, start - 4, 2) == [0xFF, 0xE1])
-    plain = marked & ((start == 6) | (tf.reduce_all(jfif[:2] == [0xFF, 0xE0]) & (start == second)))
+    plain = near & marked & ((start == 6) | (tf.reduce_all(jfif[:2] == [0xFF, 0xE0]) & (start == second)))
     found = tf.cond(plain, lambda: start, lambda: _walk(encoded))
     return tf.cond(found > 0, lambda: tiff_orientation(encoded, found + len(EXIF)), lambda: tf.constant(1))
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_mixer import buckets
-from keras_mixer.data import checking, colours, crops, decode, folders
+from keras_mixer.data import checking, colours, crops, decode, file_crops, folders
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import check_paths
 from keras_mixer.types import Size
@@ -95,8 +95,8 @@ def loader(size: Size, crop: str, pixels: PixelSettings) -> Callable[[GivenImage
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def of_bytes(encoded: tf.Tensor) -> tf.Tensor:
-        image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation)
-        return colours.to_channels(crops.evaluation_crop(image, crop, size, pixels.antialias), pixels.channels)
+        image = file_crops.decode_and_evaluation_crop(encoded, crop, size, pixels)
+        return colours.to_channels(image, pixels.channels)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def of_array(image: tf.Tensor) -> tf.Tensor:

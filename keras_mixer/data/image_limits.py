@@ -37,13 +37,18 @@ def bounded(
     """
     height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
     shorter, longer = tf.minimum(height, width), tf.maximum(height, width)
-    fault = tf.where(longer > MAX_ASPECT * shorter, TOO_LONG, "")
-    if webp:
-        fault = tf.where(height * width > MAX_WEBP_PIXELS, TOO_MANY_WEBP_PIXELS, fault)
-    fault = tf.where(height * width > MAX_PIXELS, TOO_MANY_PIXELS, fault)
-    fault = tf.where(shorter < 1, EMPTY, fault)
-    fault = tf.where(num_bytes(encoded) > MAX_BYTES, TOO_MANY_BYTES, fault)
-    return tf.cond(fault == "", pixels, lambda: tf.zeros((0, 0, 3), tf.uint8)), fault
+    faults = [
+        (num_bytes(encoded) > MAX_BYTES, TOO_MANY_BYTES),
+        (shorter < 1, EMPTY),
+        (height * width > MAX_PIXELS, TOO_MANY_PIXELS),
+        *([(height * width > MAX_WEBP_PIXELS, TOO_MANY_WEBP_PIXELS)] if webp else []),
+        (longer > MAX_ASPECT * shorter, TOO_LONG),
+    ]
+    conditions = tf.stack([condition for condition, _ in faults])
+    bad = tf.reduce_any(conditions)
+    named = lambda: tf.gather([text for _, text in faults], tf.argmax(tf.cast(conditions, tf.int32)))
+    fault = tf.cond(bad, named, lambda: tf.constant(""))  # texts take longer than numbers, and are rarely needed
+    return tf.cond(bad, lambda: tf.zeros((0, 0, 3), tf.uint8), pixels), fault
 
 
 def num_bytes(encoded: tf.Tensor) -> tf.Tensor:

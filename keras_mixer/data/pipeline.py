@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_mixer.data import augment, colours, crops, decode
+from keras_mixer.data import augment, colours, crops, decode, file_crops
 from keras_mixer.data.augment_settings import DEFAULT_AUGMENTATION, Augmentation
 from keras_mixer.data.mixing import Finish, to_model_range
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
@@ -111,13 +111,14 @@ def _augmented(
     image: tf.Tensor, source: Source, size: tuple[int, int], how: Augmentation, pixels: PixelSettings, key: tf.Tensor
 ) -> tf.Tensor:
     """Decode, crop and flip or move, and augment one image, to (height, width, 3) uint8."""
-    seeds = [augment.fold_seed(key[0], key[1], i) for i in range(4)]
+    own = augment.fold_seed(key[0], key[1])
+    seeds = [tf.random.experimental.stateless_fold_in(own, tf.constant(i, tf.int64)) for i in range(4)]
     if how.augmentation == "hyper_rule":  # the caller says what the labels allow, photographs or not
         larger = tuple(round(side / how.crop_area[0] ** 0.5) for side in size)
         image = crops.random_crop(_decoded(image, source, pixels), seeds[0], larger, size, pixels.antialias)
         image = augment.random_flip(image, seeds[1], how.flip_rate)
     elif how.augmentation == "none" or not source.photographs:
-        image = crops.resize(_decoded(image, source, pixels), size, pixels.antialias)
+        image = _evaluated(image, source, "none", size, pixels)
         if how.augmentation != "none":
             image = augment.small_affine(image, seeds[0])
     else:
@@ -181,13 +182,13 @@ def eval_batches(
     """
     size = crops.sides_of("image_size", image_size)
     rows, _ = part_rows(batch_size, part)
-    check_crop(crop)
+    crops.check_crop(crop)
 
     @tf.autograph.experimental.do_not_convert
     def example(record: Record) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image, label = source.parse(record)
         which = crop if source.photographs else "none"
-        image = crops.evaluation_crop(_decoded(image, source, pixels), which, size, pixels.antialias)
+        image = _evaluated(image, source, which, size, pixels)
         return image, _checked(label, len(source.class_names)), tf.constant(1.0)
 
     @tf.autograph.experimental.do_not_convert
@@ -205,10 +206,11 @@ def eval_batches(
     return data.map(scaled, num_parallel_calls=BATCHES_AHEAD).prefetch(BATCHES_AHEAD)
 
 
-def check_crop(crop: str) -> None:
-    """Raise a ValueError unless `crop` is one of `eval_batches`."""
-    if crop not in crops.EVALUATION_CROPS:
-        raise ValueError(f"crop: must be resmall, resize or none, got {crop!r}.")
+def _evaluated(image: tf.Tensor, source: Source, crop: str, size: tuple[int, int], pixels: PixelSettings) -> tf.Tensor:
+    """Give one image the crop of an evaluation, decoding it where the source gave bytes."""
+    if image.dtype == tf.string:
+        return file_crops.decode_and_evaluation_crop(image, crop, size, pixels, source.loose_files)
+    return crops.evaluation_crop(_decoded(image, source, pixels), crop, size, pixels.antialias)
 
 
 def _decoded(image: tf.Tensor, source: Source, pixels: PixelSettings) -> tf.Tensor:

@@ -16,6 +16,8 @@ class PixelSettings:
         exif_rotation: whether a photograph is turned upright as its EXIF data says.
         antialias: whether bilinear resizing filters before it shrinks an image.
         channels: of the images that the model gets: 3, or 1 for grey ones; see `colours.to_channels`.
+        exact_decoding: whether a JPEG of a million pixels or more is decoded at its full size also where 4 times the
+            result, or more, goes into it. False decodes it at a fraction of the size, in less time; see `jpeg_parts`.
 
     Raises:
         ValueError: for another alpha or number of channels.
@@ -29,6 +31,7 @@ class PixelSettings:
     exif_rotation: bool = True
     antialias: bool = False
     channels: int = 3
+    exact_decoding: bool = False
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)

@@ -147,15 +147,16 @@ def _auto_contrast(image: tf.Tensor) -> tf.Tensor:
 
 
 def _equalize(image: tf.Tensor) -> tf.Tensor:
-    channels = [tf.cast(image[:, :, c], tf.int32) for c in range(3)]
-    counts = tf.stack([tf.histogram_fixed_width(channel, [0, 255], 256) for channel in channels])  # (3, 256)
+    # All channels at once: the levels of the second are counted from 256 on, those of the third from 512 on.
+    index = tf.cast(_rows(image), tf.int32) + _per_channel(tf.constant([0, 256, 512]), tf.shape(image)[1])
+    counts = tf.raw_ops.Bincount(arr=tf.reshape(index, [-1]), size=768, weights=tf.constant([], tf.int32))
+    counts = tf.reshape(counts, [3, 256])
     used = tf.where(counts > 0, tf.range(256), 0)
     last = tf.gather(counts, tf.reduce_max(used, axis=1), batch_dims=1)  # pixels of the brightest level in use
     step = (tf.reduce_sum(counts, axis=1) - last)[:, None] // 255  # (3, 1)
     below = tf.cumsum(counts, axis=1, exclusive=True)
     table = tf.clip_by_value((below + step // 2) // tf.maximum(step, 1), 0, 255)
     table = tf.where(step == 0, tf.range(256), table)
-    index = tf.cast(_rows(image), tf.int32) + _per_channel(tf.constant([0, 256, 512]), tf.shape(image)[1])
     # gather_nd looks up single bytes faster than gather does.
     pixels = tf.gather_nd(tf.reshape(tf.cast(table, tf.uint8), [-1]), index[:, :, None])
     return tf.reshape(pixels, tf.shape(image))
@@ -183,12 +184,14 @@ def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, factor: float) -> tf.Tensor
 
 
 def _color(image: tf.Tensor, factor: float) -> tf.Tensor:
-    pixels = tf.reshape(tf.cast(image, tf.float32), [-1, 3])
+    rows = tf.cast(_rows(image), tf.float32)
     # The steps of `tf.image.rgb_to_grayscale`, each rounded as there: a shorter formula is one level off in 173 of the
-    # 2^24 colours. 255.5 is the factor of TensorFlow's float-to-uint8 conversion.
-    grey = tf.floor(tf.matmul(pixels * (1 / 255), tf.constant(LUMA, shape=[3, 1])) * 255.5)  # (H W, 1)
-    grey = tf.matmul(grey, tf.ones([1, 3]))  # (H W, 3): broadcasting over an axis of length 3 is slow
-    return tf.reshape(_blend(grey, pixels, factor), tf.shape(image))
+    # 2^24 colours. A product with ones adds the parts in the same order as one with a single column, in less time.
+    # TensorFlow would make one of two multiplications by constants; it leaves `multiply_no_nan` alone. 255.5 is the
+    # factor of its float-to-uint8 conversion.
+    parts = tf.math.multiply_no_nan(rows * (1 / 255), _per_channel(tf.constant(LUMA), tf.shape(image)[1]))
+    grey = tf.floor(tf.matmul(tf.reshape(parts, [-1, 3]), tf.ones([3, 3])) * 255.5)  # (H W, 3)
+    return tf.reshape(_blend(tf.reshape(grey, tf.shape(rows)), rows, factor), tf.shape(image))
 
 
 def _contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
@@ -202,10 +205,10 @@ def _sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
     kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])  # (3, 3, channels, 1)
     smooth = tf.nn.depthwise_conv2d(pixels[None], kernel, [1, 1, 1, 1], "VALID")[0]  # (H-2, W-2, 3)
-    smooth = tf.floor(tf.clip_by_value(smooth, 0.0, 255.0))
-    inner = _blend(smooth, pixels[1:-1, 1:-1], factor)
-    edge = tf.pad(tf.zeros_like(inner), [[1, 1], [1, 1], [0, 0]], constant_values=1)
-    return tf.pad(inner, [[1, 1], [1, 1], [0, 0]]) + image * edge  # the outermost pixels stay as they are
+    inner = _blend(tf.floor(smooth), pixels[1:-1, 1:-1], factor)
+    # The outermost pixels stay as they are.
+    inner = tf.concat([image[1:-1, :1], inner, image[1:-1, -1:]], axis=1)
+    return tf.concat([image[:1], inner, image[-1:]], axis=0)
 
 
 def _warp(image: tf.Tensor, transform: Transform, sign: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_mixer.data import colours, crops, decode
+from keras_mixer.data import colours, file_crops
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.models import preprocess_input
 
@@ -153,9 +153,7 @@ def decode_batch(
     nothing = (tf.zeros((*size, 3), tf.uint8), tf.constant(UNREADABLE), tf.constant(-1))
 
     def example(file: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image, fault = decode.decode_or_fault(file, pixels.alpha, pixels.exif_rotation, python=False)
-        cropped = lambda: crops.evaluation_crop(image, crop, size, pixels.antialias)
-        image = tf.cond(fault == "", cropped, lambda: nothing[0])
+        image, fault = file_crops.evaluation_crop_or_fault(file, crop, size, pixels, python=False)
         return image, tf.where(fault == "", OK, fault), index
 
     # An op that fails would fail the whole request. In a dataset it costs its own element only, which is left out.

@@ -28,4 +28,7 @@ def test_it_measures_every_part_beside_the_bare_decoder(tmp_path):
     assert all(rate > 0 for rate in rates.values())
     assert report["flags"]["image_size"] == 32
     assert "peak memory" in result.stdout
+    phone = json.loads((tmp_path / "input_phone.json").read_text())
+    assert (phone["files"]["width"], phone["files"]["height"], len(phone["rounds"])) == (4000, 3000, 8)
+    assert all(rate > 0 for rate in phone["images_per_second"].values())
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".png"}

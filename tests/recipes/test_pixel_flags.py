@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from trained import run_recipe
 
-SETTINGS = {"alpha": "black", "exif_rotation": False, "antialias": True}
-FLAGS = ["--alpha=black", "--noexif_rotation", "--antialias"]
+SETTINGS = {"alpha": "black", "exif_rotation": False, "antialias": True, "exact_decoding": True}
+FLAGS = ["--alpha=black", "--noexif_rotation", "--antialias", "--exact_decoding"]
 
 
 @pytest.fixture(scope="module")

@@ -402,7 +402,7 @@ def test_help_explains_every_flag():
 
 
 FLAGS = """alpha antialias augmentation batch_size channels checkpoint_steps clip_norm crop_area crop_aspect
-cutmix_alpha data_dir dataset dropout_rate dry_run ema_decay epochs eval_split eval_steps exif_rotation
+cutmix_alpha data_dir dataset dropout_rate dry_run ema_decay epochs eval_split eval_steps exact_decoding exif_rotation
 first_moment_dtype flip_rate freeze gradient_accumulation_steps head_bias_init image_size keep_checkpoints
 label_smoothing learning_rate log_steps loss manual_dir max_bad_fraction mixup_alpha model num_devices on_bad_image
 optimizer overwrite permutation permutation_seed precision preset randaugment_magnitude
