@@ -21,6 +21,7 @@ from keras_mixer.pictures.figure import new_figure
 NUM_FILES, NUM_PHONES, CLASSES = 64, 4, 1000
 MAGNITUDE, MIXUP_ALPHA = 15, 0.5  # of the paper's ImageNet models
 LIMIT, WHOLE = "tf.io.decode_jpeg, the limit", "whole pipeline"
+SENT = "whole pipeline of the recipes, bytes to the device"
 
 
 def run(settings: Settings) -> None:
@@ -106,7 +107,7 @@ def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
     stages_of_batches = {"to [-1, 1]": endless.map(scaled).take, "mixup of a batch": endless.map(mixed).take}
     whole = dict(batch_size=batch_size, image_size=size, seed=0)
 
-    def train_batches(elements: Any, **more: Any) -> Any:
+    def train_batches(elements: Any, as_bytes: bool = False, **more: Any) -> Any:
         source = Source(
             name="photographs",
             num_examples=batch_size,
@@ -115,8 +116,10 @@ def input_stages(photos: Any, size: Any, batch_size: int) -> Any:
             records=lambda *_: tf.data.Dataset.range(elements * batch_size).map(lambda i: encoded[i % NUM_FILES]),
             parse=lambda file: (file, tf.constant(0, tf.int64)),
         )
-        return pipeline.train_batches(source, **whole, augmentation=Augmentation(mixup_alpha=MIXUP_ALPHA, **more))
+        how = Augmentation(mixup_alpha=MIXUP_ALPHA, **more)
+        return pipeline.train_batches(source, **whole, augmentation=how, as_bytes=as_bytes)
 
     stages_of_batches["whole pipeline, without RandAugment"] = train_batches
     stages_of_batches[WHOLE] = lambda n: train_batches(n, randaugment_magnitude=MAGNITUDE)
+    stages_of_batches[SENT] = lambda n: train_batches(n, as_bytes=True, randaugment_magnitude=MAGNITUDE)
     return datasets | {name: (make, batch_size) for name, make in stages_of_batches.items()}

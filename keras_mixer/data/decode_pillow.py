@@ -80,7 +80,9 @@ def decode_bytes(encoded: bytes, alpha: str | None = "white", exif_rotation: boo
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(TOO_MANY_PIXELS) from None
     except (OSError, FaultyPictureError) as error:
-        raise ValueError(" ".join(str(error).split()) or "damaged") from None
+        told = " ".join(str(error).split()) or "damaged"
+        # What Pillow 12 says of a WebP that Pillow 13 does not take for one.
+        raise ValueError(NOT_TAKEN if told == "could not create decoder object" else told) from None
     # Pillow's decoders meet damaged bytes with a dozen kinds of error, none of which is a fault of ours.
     except Exception:
         raise ValueError("damaged") from None

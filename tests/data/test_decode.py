@@ -266,7 +266,7 @@ def test_bad_bytes_raise_and_are_described_in_one_sentence(name):
 
 def test_a_heic_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF")
-    monkeypatch.setattr(decode_pillow, "_register_heic", lambda: None)
+    monkeypatch.setattr(decode_pillow, "register_heic", lambda: None)
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         decode.decode_image(OTHERS["heic"])
     assert decode.describe_error(error.value, "IMG_1.HEIC") == (
