@@ -1,10 +1,10 @@
 """What it costs to send batches to the device as bytes, and as floats that the host has mixed; docs/augmentation.md.
 
     python experiments/batch_bytes.py
-    python experiments/batch_bytes.py --model=b16 --batch_size=32
+    python experiments/batch_bytes.py --model=b16 --batch_size=256 --precision=mixed_bfloat16    # on a GPU
 
 Host time is CPU time of one thread, of the whole pipeline (RandAugment 15, mixup 0.5). Both kinds are measured
-in turns.
+in turns. The last rates are those of training: from JPEGs in memory to the optimizer, on all cores and the first GPU.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
 
 # isort: split
+import keras
 import tensorflow as tf
 
 from keras_mixer import models
@@ -57,29 +58,27 @@ def host_rates(batch_size: int, seconds: float, rounds: int) -> dict[str, list[f
     return input_speed.measure({kind: (stage(make), batch_size) for kind, (make, _) in KINDS.items()}, seconds, rounds)
 
 
-def step_times(name: str, batch_size: int, rounds: int) -> dict[str, list[float]]:
-    """Return seconds of a training step of each kind, a value for each round."""
+def step_times(name: str, batch_size: int, rounds: int, steps_each: int, from_jpegs: bool) -> dict[str, list[float]]:
+    """Return seconds of a training step of each kind, a value for each round of so many steps.
+
+    Without `from_jpegs` the batch is on the device already; with it the pipeline makes each one meanwhile.
+    """
     steps, strategy = {}, tf.distribute.get_strategy()
     for kind, (make, prepare) in KINDS.items():
         model = models.MLPMixer(**models.VARIANTS[name], classifier_activation=None)
         optimizer = optimizers.make_optimizer("adamw", schedules.WarmupDecay(1e-3, 10, 1), model, weight_decay=0.1)
-        execution = Execution(jit_compile=True)
-        trainer = loop.make_trainer(
-            model, optimizer, losses.softmax_cross_entropy, strategy, batch_size, execution, prepare
-        )
-        run = trainer.make_train_function()
-        batch = next(
-            iter(make(source_of(1, batch_size), batch_size=batch_size, image_size=224, seed=0, augmentation=HOW))
-        )
-        batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
-        steps[kind] = (run, batches)
+        given = model, optimizer, losses.softmax_cross_entropy, strategy, batch_size, Execution(), prepare
+        run = loop.make_trainer(*given).make_train_function()
+        source = source_of(2**20, batch_size)
+        data = make(source, batch_size=batch_size, image_size=224, seed=0, augmentation=HOW)
+        steps[kind] = (run, iter(data if from_jpegs else data.take(1).cache().repeat()))
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for i in range(rounds + 1):
         for kind, (run, batches) in steps.items():
             begin = time.perf_counter()
-            run(batches, tf.constant(1), tf.constant(0.0))["rows"].numpy()
+            run(batches, tf.constant(steps_each), tf.constant(0.0))["rows"].numpy()
             if i:  # the first one compiles
-                times[kind].append(time.perf_counter() - begin)
+                times[kind].append((time.perf_counter() - begin) / steps_each)
     return times
 
 
@@ -88,13 +87,23 @@ def main() -> None:
     parser.add_argument("--model", default="s16", help="of the steps")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=1, help="of a round; on a GPU some 20")
+    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     args = parser.parse_args()
+    keras.config.set_dtype_policy(args.precision)
     for kind, (make, _) in KINDS.items():
         spec = make(source_of(1, 4096), batch_size=4096, image_size=224, seed=0, augmentation=HOW).element_spec
         size = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in spec)
         print(f"{kind:7} a batch of 4,096 images is {size / 1e6:,.0f} MB")
-    for kind, values in step_times(args.model, args.batch_size, args.rounds).items():
+    sizes = args.model, args.batch_size, args.rounds, args.steps
+    for kind, values in step_times(*sizes, from_jpegs=False).items():
         print(f"{kind:7} a step takes {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})")
+    for kind, values in step_times(*sizes, from_jpegs=True).items():
+        rates = [args.batch_size / value for value in values]
+        print(
+            f"{kind:7} training takes {statistics.median(rates):.1f} images/s from JPEGs ({min(rates):.1f} to "
+            f"{max(rates):.1f})"
+        )
     for kind, values in host_rates(args.batch_size, 3.0, args.rounds).items():
         milliseconds = sorted(1000 / value for value in values)
         print(
