@@ -179,7 +179,7 @@ def test_the_window_is_that_of_tensorflows_sampler_with_the_authors_ranges_and_t
 @pytest.mark.parametrize(
     ("area", "aspect"), [(crops.CROP_AREA, crops.CROP_ASPECT), ((0.5, 1.0), (0.9, 1.1)), ((0.2, 0.3), (1.2, 2.0))]
 )
-def testinception_windows_have_the_areas_and_aspects_asked_for(area, aspect):
+def test_inception_windows_have_the_areas_and_aspects_asked_for(area, aspect):
     shape = tf.constant([300, 400])
     draw = tf.function(lambda k: crops.inception_window(shape, tf.stack([0, k]), area, aspect))
     windows = np.array([[b.numpy()[:2] for b in draw(k)] for k in tf.range(1000)])

@@ -215,7 +215,7 @@ def test_no_crop_of_an_image_of_that_side_is_enlarged():
     side = image_cache.side_for(64, how)
     for sides in ((side, side), (side, 2 * side), (3 * side, side)):
         for k in range(300):
-            _, extent = crops._inception_window(tf.constant(sides), [k, 1], how.crop_area, how.crop_aspect)
+            _, extent = crops.inception_window(tf.constant(sides), [k, 1], how.crop_area, how.crop_aspect)
             assert min(extent.numpy()[:2]) >= 64 - 1  # whole pixels
 
 
