@@ -42,6 +42,12 @@ def test_bytes_that_are_finished_are_the_batches(kind, part):
         np.testing.assert_allclose(compiled[1], expected[1], atol=1e-7)
 
 
+def test_pixels_are_scaled_by_a_division_in_graphs_as_well():
+    pixels = np.arange(256, dtype=np.uint8)
+    for scaled in (pipeline.to_model_range, tf.function(pipeline.to_model_range)):
+        np.testing.assert_array_equal(scaled(tf.constant(pixels)), pixels.astype(np.float32) / np.float32(127.5) - 1)
+
+
 def test_some_rows_with_their_neighbour_are_those_of_the_batch():
     """What micro-batches and replicas take."""
     finish = Finish(KINDS["either"], 10)
