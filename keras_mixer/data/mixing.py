@@ -77,7 +77,7 @@ class Finish:
 
 def to_model_range(images: tf.Tensor) -> tf.Tensor:
     """Map uint8 pixels to float32 in [-1, 1]; the same arithmetic as `keras_mixer.preprocess_input`."""
-    # TensorFlow multiplies by the inverse of a constant, which is another number in the last bit; not of this. XLA does.
+    # By the inverse of a constant TensorFlow multiplies, which changes last bits; not so of this, but for XLA.
     divisor = tf.raw_ops.PlaceholderWithDefault(input=127.5, shape=[])
     return tf.cast(images, tf.float32) / divisor - 1.0
 
