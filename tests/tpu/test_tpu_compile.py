@@ -66,6 +66,22 @@ def compile_for_tpu(path, topology):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def compiled_memory(module, folder, topology, kind):
+    """Compile a module for a kind of TPU, and return how many bytes its device needs, by what for."""
+    path = folder / "module.mlirbc"
+    path.write_bytes(module)
+    result = compile_for_tpu(path, topology)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    print(report)
+    assert (report["platform"], report["device_kind"]) == ("tpu", kind)
+    return report["memory_bytes"]
+
+
+def state_bytes(trainer):
+    return sum(array.nbytes for array in trainer.state().values())
+
+
 @pytest.mark.tpu
 @pytest.mark.parametrize(("topology", "kind"), [("v5e:1x1", "TPU v5 lite"), ("v3:1x1", "TPU v3")])
 @pytest.mark.parametrize(
@@ -79,17 +95,9 @@ def compile_for_tpu(path, topology):
 def test_the_step_of_fit_compiles_for_a_tpu(tmp_path, topology, kind, precision, model, parts):
     keras.config.set_dtype_policy(precision)
     trainer = lower_step.make_trainer(build(**model), BATCH_SIZE, gradient_accumulation_steps=parts)
-    path = tmp_path / "step.mlirbc"
-    path.write_bytes(lower_step.lower(trainer))
-    result = compile_for_tpu(path, topology)
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    print(report)
-    assert (report["platform"], report["device_kind"]) == ("tpu", kind)
+    memory = compiled_memory(lower_step.lower(trainer), tmp_path, topology, kind)
     # It is the whole step: every weight and optimiser slot goes in, and comes out in the same place.
-    memory = report["memory_bytes"]
-    state = sum(array.nbytes for array in trainer.state().values())
-    assert memory["argument"] >= memory["alias"] >= state
+    assert memory["argument"] >= memory["alias"] >= state_bytes(trainer)
 
 
 def batch_of_a_replica(augmentation):
@@ -118,18 +126,11 @@ def test_a_loop_of_steps_over_the_batches_of_the_pipeline_compiles_for_a_tpu(tmp
     finish, batch = batch_of_a_replica(Augmentation(mixup_alpha=0.2, cutmix_alpha=1.0))
     model = build(stochastic_depth_rate=0.5)
     trainer = lower_step.make_trainer(model, 128, prepare=finish, gradient_accumulation_steps=2)
-    path = tmp_path / "steps.mlirbc"
-    path.write_bytes(lower_step.lower(trainer, 100, batch))
-    result = compile_for_tpu(path, topology)
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    print(report)
-    assert (report["platform"], report["device_kind"]) == ("tpu", kind)
+    memory = compiled_memory(lower_step.lower(trainer, 100, batch), tmp_path, topology, kind)
     # All 100 batches go in, and the state goes through the loop in its place.
-    memory = report["memory_bytes"]
-    state = sum(array.nbytes for array in trainer.state().values())
-    assert memory["alias"] >= state
-    assert memory["argument"] >= state + 100 * sum(spec.shape.num_elements() * spec.dtype.size for spec in batch)
+    assert memory["alias"] >= state_bytes(trainer)
+    of_batch = sum(spec.shape.num_elements() * spec.dtype.size for spec in batch)
+    assert memory["argument"] >= state_bytes(trainer) + 100 * of_batch
 
 
 @pytest.mark.tpu
