@@ -84,6 +84,6 @@ def side_of(settings: Batches) -> int:
 
 
 def clear(settings: Any) -> None:
-    """Remove the cache of a run that is finished, unless it has a folder of its own."""
-    if settings.cache == "disk" and settings.cache_dir is None:
-        image_cache.remove(folder_of(settings))
+    """Remove what a finished run kept in its workdir, also before it was continued with the cache in memory."""
+    if settings.cache != "none" and settings.cache_dir is None and not buckets.is_bucket(settings.workdir):
+        image_cache.remove(buckets.path_of(settings.workdir) / "cache")

@@ -204,11 +204,11 @@ def cached(source: Source, store: Store, side: int, pixels: PixelSettings) -> So
 
     @tf.autograph.experimental.do_not_convert
     def parse(record: Record) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded, label = source.parse(record)
+        label = source.parse(record)[1]  # without its file, which is read only to be decoded
         kept, found = tf.numpy_function(get, [record["path"]], (tf.uint8, tf.bool))
 
         def made() -> tf.Tensor:
-            image = decode.decode_image(encoded, pixels.alpha, pixels.exif_rotation)
+            image = decode.decode_image(source.parse(record)[0], pixels.alpha, pixels.exif_rotation)
             return tf.numpy_function(put, [record["path"], _at_most(image, side)], tf.uint8)
 
         image = tf.cond(tf.ensure_shape(found, []), lambda: kept, made)

@@ -93,6 +93,10 @@ def test_the_runs_of_a_sweep_share_a_cache_which_is_removed_at_its_end(pretraine
     settings = finetune.Settings(weights=pretrained, cache="disk", sweep=True, workdir=tmp_path / "sweep")
     assert finetune.run(settings) == {"top1": 1.0}
     assert not (tmp_path / "sweep" / "cache").exists()
+    left = image_cache.Folder(tmp_path / "sweep" / "cache", 10**9, "").folder / "b.pixels"
+    left.write_bytes(b"pixels")  # of a run that was stopped, and went on with its cache in memory
+    caching.clear(settings.with_values(cache="memory"))
+    assert not left.parent.exists()
     image_cache.Folder(tmp_path / "kept", 10**9, "")
     caching.clear(settings.with_values(cache_dir=str(tmp_path / "kept")))
     assert (tmp_path / "kept").exists()
