@@ -4,7 +4,7 @@ The same records, and the same predictions, are made in turns: by the local path
 with one process and on two cores with two. Each is a command in a process of its own, from its start to its end, so the
 seconds hold the imports too. CPU seconds are of the command and of all processes that it started.
 
-    python experiments/beam.py --rounds=3 --images=6000 --output=/tmp/beam
+    python experiments/beam.py --rounds=3 --images=6000
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", nargs="+", default=["records", "predictions"])
     parser.add_argument("--images", type=int, default=6000)
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("/tmp/beam"))
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/beam"))
     given = parser.parse_args()
     photos, run = given.output / "photos", given.output / "run"
     if not photos.exists():

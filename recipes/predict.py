@@ -9,7 +9,8 @@ set, by the run in runs/pretrain.
     python recipes/predict.py --weights=runs/export cat.jpg
     python recipes/predict.py --weights=runs/mine photos --output=runs/named --runner=DirectRunner
 
-Exit code 0; 1 where some files could not be read, which standard error names; 2 for bad input, in one sentence.
+Exit code 0; 1 where some files could not be read, which standard error names, or their lines in --output; 2 for bad
+input, in one sentence.
 """
 
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes
