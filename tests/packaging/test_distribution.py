@@ -141,7 +141,10 @@ def test_the_metadata_says_who_what_and_for_which_python(built):
 
 
 def test_the_readme_reads_well_where_no_other_file_is():
-    assert not RELATIVE_LINK.findall((ROOT / "README.md").read_text())
+    """An index shows its one picture by the words in its place."""
+    text, pictures = re.subn(r"!\[[^\]]{30,}\]\(docs/pictures/report\.png\)", "", (ROOT / "README.md").read_text())
+    assert pictures == 1
+    assert not RELATIVE_LINK.findall(text)
     for planted in ("[docs](docs/a.md)", "![picture](docs/a.png)", '<img src="a.png">', "[a]: docs/a.md"):
         assert RELATIVE_LINK.search(planted)
     assert not RELATIVE_LINK.search("[paper](https://arxiv.org) `docs/a.md`\n[a]: https://arxiv.org")

@@ -1,0 +1,125 @@
+"""Tables of docs/results: which are stale, and all that take under an hour measured again.
+
+    python experiments/refresh.py                          # lists them
+    python experiments/refresh.py --run                    # measures the stale ones again
+    python experiments/refresh.py --run input_speed records    # those of two pages, stale or not
+
+Above a table stands a comment:
+
+    <!-- measured: 2026-11-26 | minutes: 5 | from: keras_mixer/data | run: python experiments/input_scaling.py -->
+
+It is stale when a commit after that day changed one of the paths after "from". What a program prints is kept in
+runs/refreshed/; of the tables in it, the one with the same first row takes the old one's place.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+LONG = 60  # minutes
+_FIELDS = ("measured", "minutes", "from", "run")
+_COMMENT = re.compile(r"^<!-- " + r" \| ".join(rf"{name}: (?P<{name}>.+?)" for name in _FIELDS) + r" -->\n", re.M)
+_TABLE = re.compile(r"(?:^\|.*\n)+", re.M)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A table of docs/results with what its comment says."""
+
+    page: str
+    day: str
+    minutes: float
+    sources: tuple[str, ...]
+    command: str
+    comment: str
+    table: str
+
+    @property
+    def columns(self) -> str:
+        """The table's first row, which tells which of the printed tables it is."""
+        return self.table.split("\n")[0]
+
+
+def tables_of(text: str, page: str) -> list[Measured]:
+    """Return the tables of a page that have a comment."""
+    found = []
+    for comment in _COMMENT.finditer(text):
+        table = _TABLE.match(text, comment.end())
+        if table is None:
+            raise ValueError(f"{page}: no table stands under {comment.group().strip()}")
+        day, minutes, sources, command = (comment[name] for name in _FIELDS)
+        measured = Measured(page, day, float(minutes), (*sources.split(),), command, comment.group(), table.group())
+        found.append(measured)
+    return found
+
+
+def changes(table: Measured) -> int:
+    """Return how many commits since its day changed what a table is measured of."""
+    command = ["git", "log", "--oneline", f"--since={table.day}T23:59:59", "--", *table.sources]
+    return len(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+def replaced(text: str, table: Measured, printed: str, day: str) -> str | None:
+    """Return a page's text with the printed table in the place of an old one, or None where none has its columns."""
+    new = [found for found in _TABLE.findall(printed + "\n") if found.split("\n")[0] == table.columns]
+    if not new:
+        return None
+    comment = table.comment.replace(f"measured: {table.day}", f"measured: {day}")
+    return text.replace(table.comment + table.table, comment + new[-1], 1)
+
+
+def run(command: str, tables: list[Measured]) -> None:
+    """Run the program of some tables, keep what it prints, and put it in their places."""
+    print(f"$ {command}", flush=True)
+    began = time.monotonic()
+    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    process = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    kept = ROOT / "runs" / "refreshed" / (re.sub(r"\W+", "_", command)[:100] + ".txt")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(process.stdout)
+    print(f"  {(time.monotonic() - began) / 60:.1f} minutes, exit code {process.returncode}, {kept.relative_to(ROOT)}")
+    for table in tables if process.returncode == 0 else ():
+        path = RESULTS / f"{table.page}.md"
+        text = replaced(path.read_text("utf-8"), table, process.stdout, datetime.date.today().isoformat())
+        if text is None:
+            print(f"  {table.page}: it printed no table that begins with {table.columns}; the old one stays")
+        else:
+            path.write_text(text, "utf-8")
+            print(f"  {table.page}: replaced; read what is said of it again")
+
+
+def main() -> None:
+    """List the tables, or measure some again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", nargs="*", metavar="PAGE", help="measure again: these pages, or all that is stale")
+    args = parser.parse_args()
+    pages = {path.stem: tables_of(path.read_text("utf-8"), path.stem) for path in sorted(RESULTS.glob("*.md"))}
+    if unknown := sorted({*(args.run or ())} - {*pages}):
+        parser.error(f"--run: {unknown[0]!r} is no page of docs/results; use some of {', '.join(pages)}")
+    found = [table for tables in pages.values() for table in tables]
+    stale = {table: changes(table) for table in found}
+    if args.run is None:
+        print(f"{'page':16} {'measured':10} {'minutes':>7}  {'stale':12} command")
+        for table in found:
+            since = f"{stale[table]} commits" if stale[table] else ""
+            print(f"{table.page:16} {table.day:10} {table.minutes:7g}  {since:12} {table.command}")
+        return
+    chosen = [table for table in found if table.page in args.run or (not args.run and stale[table])]
+    for command in dict.fromkeys(table.command for table in chosen):
+        its = [table for table in chosen if table.command == command]
+        if its[0].minutes < LONG:
+            run(command, its)
+        else:
+            print(f"$ {command}\n  left out: it takes {its[0].minutes:g} minutes")
+
+
+if __name__ == "__main__":
+    main()
