@@ -3,13 +3,14 @@
 MkDocs calls `on_files` when it builds the site (`hooks` in mkdocs.yml). Nothing here is written to disk.
 """
 
-import dataclasses
 import importlib
 import inspect
 import pathlib
 import shlex
+import re
 import sys
 
+import griffe
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -40,6 +41,14 @@ PYTHON = {
     "export": ("Export", "A model in the form that a server, a phone or a browser takes.", ("export",)),
     "pictures": ("Pictures", "Curves, grids of images and pictures of weights.", ("pictures.curves", "pictures.grids")),
 }
+
+
+class Examples(griffe.Extension):
+    """Has the part "Example:" of a docstring shown as code, which griffe does for "Examples:" only."""
+
+    def on_object(self, *, obj, **kwargs):
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.M)
 
 
 def on_files(files, config):
@@ -82,11 +91,21 @@ def index(about):
 
 def python_page(title, about, modules):
     """Return a page of public functions and classes; mkdocstrings fills it in."""
-    parts = [f"# {title}", "", about, ""]
+    parts = [f"# {title}", "", about, "", *(variants() if "models" in modules else ())]
     for module in modules:
         parts += [f"## `keras_mixer.{module}`", "", f"::: keras_mixer.{module}", "    options:"]
         parts += ["      show_root_heading: false", "      show_root_toc_entry: false", ""]
     return "\n".join(parts)
+
+
+def variants():
+    """Return the table of the paper's models, which are functions without docstrings of their own."""
+    from keras_mixer.paper import VARIANTS
+
+    sizes = list(next(iter(VARIANTS.values())))
+    head = "The paper's models are functions that give `MLPMixer` its sizes and take its other arguments:"
+    rows = [f"| `Mixer{name.upper()}` | {' | '.join(map(str, v.values()))} |" for name, v in VARIANTS.items()]
+    return [head, "", f"| | {' | '.join(sizes)} |", f"|---|{'---|' * len(sizes)}", *rows, ""]
 
 
 def command_page(name):
