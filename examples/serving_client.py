@@ -1,4 +1,4 @@
-"""Ask TensorFlow Serving what is in pictures; it serves what recipes/export.py wrote (docs/serving.md).
+"""Ask TensorFlow Serving what is in pictures; it serves what recipes/export.py wrote (docs/guides/serving.md).
 
     python examples/serving_client.py cat.jpg dog.png                  gRPC, port 8500
     python examples/serving_client.py --rest cat.jpg dog.png           REST, port 8501

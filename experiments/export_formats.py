@@ -1,4 +1,4 @@
-"""What each exported format of one Mixer costs and how exactly it answers: docs/export_formats.md.
+"""What each exported format of one Mixer costs and how exactly it answers: docs/results/export.md.
 
     python experiments/export_formats.py --weights=runs/pretrain/model.keras
     python experiments/export_formats.py --model=b16 --rounds=5

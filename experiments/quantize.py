@@ -1,4 +1,4 @@
-"""What Keras' own quantising saves and costs, beside LiteRT's int8: the table in docs/export_formats.md.
+"""What Keras' own quantising saves and costs, beside LiteRT's int8: the table in docs/results/export.md.
 
     python experiments/quantize.py --model=s32 --rounds=7
 

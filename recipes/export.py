@@ -9,7 +9,8 @@ Without flags: the run in runs/pretrain becomes runs/export/1, which TensorFlow 
     python recipes/export.py --formats=web
 
 The files of a version lie in <output>/<version>/; model.tflite, model.onnx and web/ beside the folders of the versions,
-in <output>/, where TensorFlow Serving does not look. docs/export.md has the signatures, docs/web.md the page.
+in <output>/, where TensorFlow Serving does not look. docs/guides/exporting.md has the signatures,
+docs/guides/web_page.md the page.
 """
 
 from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow without its start-up notes

@@ -84,7 +84,7 @@ def test_the_rest_is_small_beside_the_products():
     elements = 196 * sizes["hidden_dim"]
     hidden = sizes["tokens_mlp_dim"] * sizes["hidden_dim"] + 196 * sizes["channels_mlp_dim"]
     rest = sizes["num_blocks"] * (2 * (8 + 1 + 1) * elements + (1 + 9) * hidden) + (1 + 8 + 1) * elements + 1000
-    assert 0.005 < rest / _total(224, sizes) < 0.007  # docs/benchmark.md
+    assert 0.005 < rest / _total(224, sizes) < 0.007  # docs/guides/benchmarking.md
 
 
 @pytest.mark.parametrize("name", ["s32", "l16"])

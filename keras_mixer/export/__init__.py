@@ -1,4 +1,4 @@
-"""A trained Mixer as files that other programs run: SavedModel, LiteRT, ONNX, a web page; docs/export.md."""
+"""A trained Mixer as files that other programs run: SavedModel, LiteRT, ONNX, a web page; docs/guides/exporting.md."""
 
 from keras_mixer.export.onnx_file import onnx
 from keras_mixer.export.serving_folder import saved_model

@@ -14,7 +14,7 @@ from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
 OPSET = 18  # the newest that tf2onnx 1.17 writes
-TOLERANCE = 1e-5  # of a probability, from Keras; measured 4e-8 (tiny) to 3e-6 (S/16), see docs/export_formats.md
+TOLERANCE = 1e-5  # of a probability, from Keras; measured 4e-8 (tiny) to 3e-6 (S/16), see docs/results/export.md
 BATCHES = (1, 2, 5)
 
 

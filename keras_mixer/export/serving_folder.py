@@ -47,8 +47,8 @@ def saved_model(
 ) -> pathlib.Path:
     """Write a Mixer with its preprocessing as a SavedModel that TensorFlow Serving mounts unchanged.
 
-    docs/export.md has its signatures. The folder gets its name when it is whole, on disk, and gives after loading the
-    probabilities that Keras gives, to 1e-5 in float32.
+    docs/guides/exporting.md has its signatures. The folder gets its name when it is whole, on disk, and gives after
+    loading the probabilities that Keras gives, to 1e-5 in float32.
 
     Args:
         model: an `MLPMixer` with a head whose activation is None, softmax or sigmoid, for RGB or grey images.

@@ -34,7 +34,7 @@ def web(
     runtime: Path | None = None,
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Write a Mixer as a web page that names what is in a picture, in the visitor's browser; docs/web.md.
+    """Write a Mixer as a web page that names what is in a picture, in the visitor's browser; docs/guides/web_page.md.
 
     The folder can be put on any host of static files. Its model takes one picture, uint8 (H, W, 4) of any size, and
     gives `probabilities` float32 (K,); of a model that returns logits, their softmax. The folder gets its name when it

@@ -117,7 +117,7 @@ def test_images_of_several_sizes_in_one_request_and_one_that_is_none(protocol, p
 
 
 def test_a_row_is_its_only_input_or_names_it(ports, pictures):
-    """The second is what `curl` sends in docs/export.md, model_card.md and docs/serving.md."""
+    """The second is what `curl` sends in docs/guides/serving.md and model_card.md."""
     value, answers = {"b64": base64.b64encode((pictures / "wide.png").read_bytes()).decode()}, []
     for row in ({"images": value}, value):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", ports["rest"], timeout=10)) as connection:
@@ -249,9 +249,9 @@ def test_rows_that_fill_up_a_batch_change_no_answer(server):
 
 def test_the_versions_and_labels_of_the_documentation_are_the_servers_message():
     block = (
-        (ROOT / "docs" / "serving.md")
+        (ROOT / "docs" / "guides" / "serving.md")
         .read_text("utf-8")
-        .split("<!-- test: models.config -->\n```\n")[1]
+        .split("<!-- test: models.config -->\n```text\n")[1]
         .split("```")[0]
     )
     config = text_format.Parse(block, model_server_config_pb2.ModelServerConfig()).model_config_list.config[0]

@@ -22,7 +22,7 @@ from keras_mixer.export import web_runtime
 from keras_mixer.export.web import web
 
 NAMES = ["ape", "bee", "cat", "dog", "elk"]
-TOLERANCE = 1e-3  # of a probability; measured: docs/web.md
+TOLERANCE = 1e-3  # of a probability; measured: docs/results/export.md
 SMALL = encode(CHINA.resize((64, 43)), "PNG")
 WORKING = "navigator.serviceWorker.getRegistration().then(registration => Boolean(registration && registration.active))"
 READ = """async text => {
