@@ -1,4 +1,4 @@
-"""Change the token mixing as the authors tried without gain (paper, Appendix A): docs/block_variants.md.
+"""Change the token mixing as the authors tried without gain (paper, Appendix A): docs/results/block_variants.md.
 
     apt-get install dataset-fashion-mnist
     python experiments/block_variants.py

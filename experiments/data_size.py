@@ -1,4 +1,4 @@
-"""Top-1 against the size of the training set, for a Mixer, a ViT and a ResNet (paper Figure 2); docs/data_size.md.
+"""Top-1 against the size of the training set, for a Mixer, a ViT and a ResNet (Figure 2): docs/results/data_size.md.
 
     apt-get install dataset-fashion-mnist
     python experiments/data_size.py

@@ -1,4 +1,4 @@
-"""Train a Mixer and a small ResNet on permuted images (paper section 3.4); writes the table of docs/permutations.md.
+"""Train a Mixer and a ResNet on permuted images (paper section 3.4): the table of docs/results/permutations.md.
 
     python experiments/permutations.py
     python experiments/permutations.py --dataset=path/to/folder --image_size=32 --steps=3000

@@ -1,4 +1,4 @@
-"""Time five ways to write a token-mixing MLP, interleaved, in graph mode and XLA: docs/token_mixing.md.
+"""Time five ways to write a token-mixing MLP, interleaved, in graph mode and XLA: docs/results/token_mixing.md.
 
 python experiments/token_mixing.py --threads=2
 python experiments/token_mixing.py --threads=2 --dtype=bfloat16

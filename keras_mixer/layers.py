@@ -152,7 +152,7 @@ class MlpBlock(CompositeLayer):
         if self.over == "tokens":
             x = ops.transpose(x, (0, 2, 1))  # (B, S, C) -> (B, C, S)
         rows, size = x.shape[1:]
-        # As matrices, of which TensorFlow makes one operation of product, bias and GELU: docs/token_mixing.md.
+        # As matrices, of which TensorFlow makes one operation of product, bias and GELU: docs/results/token_mixing.md.
         x = self.dense_0(ops.reshape(x, (-1, size)))  # channels: (B S, D); tokens: (B C, D)
         x = self._drop(x, (-1, rows, self.hidden_dim), training)
         x = self.dense_1(ops.reshape(x, (-1, self.hidden_dim)))

@@ -1,7 +1,7 @@
 """Draw the paper's Figures 1, 2 (left) and 3, print Table 1, and put what was measured here beside the published.
 
 Without flags: the published figures alone, and Figure 1 of Mixer-B/16. With folders of suite.py, their models beside
-them. Figure 2 (right) is an experiment (docs/data_size.md), Figure 4 is `visualize`.
+them. Figure 2 (right) is an experiment (docs/results/data_size.md), Figure 4 is `visualize`.
 
     python recipes/figures.py
     python recipes/figures.py --model=s32 --suites=runs/suite,runs/other --format=svg

@@ -1,4 +1,4 @@
-"""docs/plain_keras.md runs as it stands, but for sizes that suit a test."""
+"""docs/guides/plain_keras.md runs as it stands, but for sizes that suit a test."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def place(tmp_path_factory):
 
 
 def program(sizes="SIZE, BATCH_SIZE, EPOCHS = 32, 8, 1"):
-    text = (ROOT / "docs" / "plain_keras.md").read_text("utf-8")
+    text = (ROOT / "docs" / "guides" / "plain_keras.md").read_text("utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     assert code.count(SETTINGS) == 1
     return code.replace(SETTINGS, sizes)

@@ -1,6 +1,6 @@
 """The paper's Tables 2 and 3: the tasks that make a row, the figures published, and the two side by side.
 
-docs/suite.md says where the figures are from. Results come as numbers.
+docs/guides/reproducing.md says where the figures are from. Results come as numbers.
 """
 
 import csv

@@ -46,7 +46,7 @@ def load_checkpoint(model: keras.Model, weights: Weights, grid: Grid | None = No
 
     Args:
         model: an `MLPMixer`, or a model that holds its layers (`stem`, `block_0` ..., `pre_head_layer_norm`).
-        weights: a released name, a path or URL, or a mapping from names to arrays; docs/weights.md lists them all.
+        weights: a released name, a path or URL, or a mapping from names to arrays: see docs/guides/weights.md.
         grid: (rows, columns) of the checkpoint's patches, where neither the file says it nor they form a square.
 
     Returns:

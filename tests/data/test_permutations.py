@@ -112,7 +112,7 @@ def test_bad_arguments_are_named(call, message):
 
 
 def permute_weights(arrays, patches, pixels):
-    """Weights that give on permuted images what `arrays` give on the images; docs/permutations.md. None: no change."""
+    """Weights that give on permuted images what `arrays` give on the images (docs/results/permutations.md)."""
     changed = {name: arrays[name] for name in arrays}
     kernel = changed["stem/kernel"]  # (P, P, 3, C)
     if pixels is not None:

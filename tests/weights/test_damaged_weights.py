@@ -77,7 +77,7 @@ def test_damage_is_refused_in_a_sentence_or_harmless(model, whole, tmp_path, suf
 
 
 def test_a_flipped_bit_in_a_file_that_we_write_is_refused(model, whole, tmp_path):
-    """docs/weights.md says which formats carry a checksum."""
+    """docs/guides/weights.md says which formats carry a checksum."""
     for suffix in CHECKED:
         data = bytearray(whole[suffix])
         data[len(data) // 2] ^= 1  # among the numbers
