@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 LONG = 60  # minutes
 _FIELDS = ("measured", "minutes", "from", "run")
-_COMMENT = re.compile(r"^<!-- " + r" \| ".join(rf"{name}: (?P<{name}>.+?)" for name in _FIELDS) + r" -->\n", re.M)
+_COMMENT = re.compile(r"^<!-- " + r" \| ".join(rf"{name}: (?P<{name}>.+?)" for name in _FIELDS) + r" -->\n\n?", re.M)
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.M)
 
 

@@ -45,18 +45,18 @@ def check_rematerialize(owner: str, rematerialize: bool, dropout_rate: float) ->
         )
 
 
-def check_grid(height: int | None, width: int | None, patch_size: int) -> Grid:
+def check_grid(height: int | None, width: int | None, patch_size: int, argument: str = "input_shape") -> Grid:
     """Return the (rows, columns) of patches in an image, or raise a ValueError that names both numbers."""
     for name, side in (("height", height), ("width", width)):
         if side is None:
             raise ValueError(
-                f"input_shape: the image {name} is None, but a Mixer's token MLPs need a fixed size; "
+                f"{argument}: the image {name} is None, but a Mixer's token MLPs need a fixed size; "
                 f"give a multiple of the patch size {patch_size}."
             )
         if side < 1 or side % patch_size:
             near = max(patch_size, round(side / patch_size) * patch_size)
             raise ValueError(
-                f"input_shape: the image {name} {side} is not a positive multiple of the patch size {patch_size}; "
+                f"{argument}: the image {name} {side} is not a positive multiple of the patch size {patch_size}; "
                 f"use for example {near}."
             )
     assert height is not None

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mixer import buckets
+from keras_mixer import arguments, buckets
 from keras_mixer.class_names import NAMES, imagenet_classes
 from keras_mixer.data import permutations
 from keras_mixer.data.pixel_settings import PixelSettings
@@ -67,11 +67,12 @@ class StartingPoint:
         """Return the side of its images in pixels: `image_size`, or the one that it was trained at.
 
         Raises:
-            ValueError: if neither is known, or another size is asked of weights that know permuted images only.
+            ValueError: if neither is known, if its patches do not divide it, or another size is asked of weights that know permuted images only.
         """
         side = self.image_size if image_size is None else image_size
         if side is None:
             raise InputError("image_size", f"the patches of {self.name} form no square", "give `image_size`")
+        arguments.check_grid(side, side, self.sizes["patch_size"], "image_size")
         if side != self.image_size and self.permutation[0] != "none":
             fault = f"{self.name} was trained on images of {self.image_size} px, permuted, and knows no other"
             raise InputError("image_size", fault, f"leave out `image_size` {side}")

@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     suites: tuple[str, ...] | None = setting(
         None, "Folders of suite.py, whose measured rows are drawn, too.", distinct=True, common=True
     )
-    table: bool = setting(True, "Build all variants and print Table 1 from them; the largest takes 2 GB.", common=True)
+    table_1: bool = setting(
+        True, "Build all variants and print Table 1 from them; the largest takes 2 GB.", common=True
+    )
     format: str = setting("png", "png, svg or pdf.", choices=("png", "svg", "pdf"), common=True)
     output: str = setting("runs/figures", "Folder of the pictures; those of the same names are replaced.", common=True)
 
@@ -77,7 +79,7 @@ def run(settings: Settings) -> list[pathlib.Path]:
         written.append(path)
 
     # ---- Table 1 ----
-    if settings.table:
+    if settings.table_1:
         text = table_1()
         files.write_text(folder / "table_1.md", text)
         written.append(folder / "table_1.md")

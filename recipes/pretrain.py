@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 import keras_mixer
+from keras_mixer import arguments
 from keras_mixer.cli import closing, entry, inputs, pages, presets, run_plan, training
 from keras_mixer.cli.flags import command, setting, settings_class
 from keras_mixer.cli.settings import Training
@@ -48,6 +49,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
     # ---- Settings: by hand, then of the preset ----
     given, (settings, row) = settings, presets.fill(settings, settings.preset)
     losses.get_loss(settings.loss)
+    arguments.check_grid(settings.image_size, settings.image_size, MODELS[settings.model]["patch_size"], "image_size")
     if settings.dry_run:
         print("\n".join(run_plan.plan(settings, settings.preset, row)))
         return None

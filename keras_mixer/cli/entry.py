@@ -5,6 +5,7 @@ It imports no framework. A command that needs TensorFlow imports `quiet_tensorfl
 
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -40,6 +41,9 @@ def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt
     except KeyboardInterrupt:
         usual = "the same command starts again, a run from its newest checkpoint"
         stop(f"interrupted; {on_interrupt or usual}.", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # who reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
     except Exception as error:
         if hasattr(error, "exit_code"):
             again = " without --overwrite" if hasattr(error, "signum") and getattr(given, "overwrite", False) else ""

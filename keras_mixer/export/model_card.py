@@ -94,6 +94,7 @@ others are as without it.
 | `{image_limits.TOO_MANY_WEBP_PIXELS}` | nothing was decoded |
 | `{image_limits.TOO_MANY_BYTES}` | nothing was decoded |
 | `{image_limits.TOO_LONG}` | nothing was decoded |
+| `{image_limits.EMPTY}` | a side of 0 pixels |
 | `{OUT_OF_RANGE}` | of `serving_float`, NaN too |
 
 Images of another shape or type fail the whole request: `images: must be uint8 of shape {shape}; ...`.

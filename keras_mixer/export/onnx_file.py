@@ -10,6 +10,7 @@ from keras_mixer import files
 from keras_mixer.arguments import check_bool
 from keras_mixer.export.packages import check
 from keras_mixer.export.single_file import check_images, float32_model, keras_probabilities, probabilities
+from keras_mixer.export.version_folder import ExportError
 from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
@@ -33,9 +34,9 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         The path.
 
     Raises:
-        ValueError: for a model that is no Mixer with a head, or has 2 GiB of weights; or if the written file gives a
-            probability that differs from Keras by more than 1e-5.
-        OSError: if the file exists or cannot be written.
+        ValueError: for a model that is no Mixer with a head, or has 2 GiB of weights.
+        OSError: if the file exists or cannot be written; an `ExportError` where it gives a probability that differs
+            from Keras by more than 1e-5.
         ImportError: without the extra `onnx`.
 
     Example:
@@ -68,7 +69,7 @@ def onnx(model: keras.Model, path: Path, overwrite: bool = False) -> pathlib.Pat
         found = np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:  # NaN is not
-            raise ValueError(
+            raise ExportError(
                 f"onnx: the file gives probabilities that differ from Keras by {difference:.2g}, more than "
                 f"{TOLERANCE:g}; it is not kept."
             )

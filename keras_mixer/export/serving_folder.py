@@ -19,7 +19,7 @@ from keras_mixer.data import colours, crops, decode_plain, image_limits
 from keras_mixer.data.pixel_settings import DEFAULT_PIXELS, PixelSettings
 from keras_mixer.export.model_card import model_card
 from keras_mixer.export.signatures import OK, ServedMixer, Serving
-from keras_mixer.export.version_folder import check_output, new_version, unwritable
+from keras_mixer.export.version_folder import ExportError, check_output, new_version, unwritable
 from keras_mixer.export.warmup import write_warmup
 from keras_mixer.types import Path
 from keras_mixer.versions import versions
@@ -69,8 +69,9 @@ def saved_model(
         `<output>/<version>`.
 
     Raises:
-        ValueError: for a model or an argument that does not fit; if the written model does not give what Keras gives.
-        OSError: if the version exists or the folder cannot be written.
+        ValueError: for a model or an argument that does not fit.
+        OSError: if the version exists or the folder cannot be written; an `ExportError` where the written model does
+            not give what Keras gives.
 
     Example:
         >>> model = keras_mixer.MLPMixer(4, 2, 16, 8, 32, input_shape=(16, 16, 3), classes=3)
@@ -237,7 +238,7 @@ def _compare(
     """Return the largest difference of a probability or feature between the written model and Keras.
 
     Raises:
-        ValueError: if it is more than rounding.
+        ExportError: if it is more than rounding.
     """
     height, width, channels = model.input_shape[1:]
     rng = np.random.default_rng(0)
@@ -264,7 +265,7 @@ def _compare(
         scale = max(1.0, float(np.abs(theirs).max()))
         difference = float(np.abs(ours.numpy() - theirs).max()) / scale
         if not difference <= (LOW_PRECISION_TOLERANCE if low else TOLERANCE):  # NaN too
-            raise ValueError(
+            raise ExportError(
                 f"saved_model: the signature {name} of the written model differs from Keras by {difference:.3g}, more "
                 "than rounding, so nothing was exported; please report it."
             )
@@ -274,7 +275,7 @@ def _compare(
     status = [OK, decode_plain.NOT_TAKEN, OK]
     texts = lambda tensor: [[text.decode() for text in row] for row in np.atleast_2d(tensor.numpy())]
     if texts(answers["classes"]) != named or texts(of_bytes["status"]) != [status]:
-        raise ValueError(
+        raise ExportError(
             "saved_model: the written model names other classes, so nothing was exported; please report it."
         )
     return largest

@@ -12,6 +12,7 @@ from keras_mixer import files
 from keras_mixer.arguments import check_bool
 from keras_mixer.export.packages import check
 from keras_mixer.export.single_file import Classifier, check_images, float32_model, keras_probabilities, probabilities
+from keras_mixer.export.version_folder import ExportError
 from keras_mixer.types import Path
 
 logger = logging.getLogger("keras_mixer")
@@ -46,9 +47,9 @@ def litert(
 
     Raises:
         ValueError: for a model that is no Mixer with a head, or has 2 GiB of weights; for calibration images that are
-            missing, of another shape or dtype; or if the written file differs too much from Keras: a probability by
-            5e-5 (2e-2 for float16), or for int8 the whole distribution by a mean total variation of 0.5.
-        OSError: if the file exists or cannot be written.
+            missing, of another shape or dtype.
+        OSError: if the file exists or cannot be written; an `ExportError` where it differs too much from Keras: a
+            probability by 5e-5 (2e-2 for float16), or for int8 the distribution by a mean total variation of 0.5.
         ImportError: without the extra `litert`.
 
     Example:
@@ -88,7 +89,7 @@ def _checked_difference(found: np.ndarray, expected: np.ndarray, quantization: s
     differences = np.abs(found - expected)
     difference = float(differences.sum(-1).mean() / 2 if quantization == "int8" else differences.max())
     if not difference <= TOLERANCES[quantization]:  # NaN is not
-        raise ValueError(
+        raise ExportError(
             f"litert: the file of quantization={quantization!r} differs from Keras by {difference:.2g}, more than "
             f"{TOLERANCES[quantization]:g}; it is not kept."
         )

@@ -10,7 +10,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "experiments"))
 import refresh
 
-COMMENT = "<!-- measured: 2026-01-02 | minutes: 3 | from: a b | run: python experiments/x.py --rounds=2 -->\n"
+COMMENT = "<!-- measured: 2026-01-02 | minutes: 3 | from: a b | run: python experiments/x.py --rounds=2 -->\n\n"
 PAGE = f"# Title\n\n{COMMENT}| n | ms |\n|---|---|\n| 1 | 20 |\n\nText.\n"
 TABLES = [t for path in sorted(refresh.RESULTS.glob("*.md")) for t in refresh.tables_of(path.read_text(), path.stem)]
 

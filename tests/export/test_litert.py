@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 
 import keras_mixer
+from keras_mixer.export import ExportError
 from keras_mixer.export.tflite import litert
 
 
@@ -106,7 +107,7 @@ def test_file_that_differs_from_keras_is_not_kept(digits, quantization, tmp_path
     path.write_bytes(b"mine")
     calibration = digits[0][:4] if quantization == "int8" else None
     with pytest.raises(
-        ValueError, match=f"litert: the file of quantization={quantization!r} differs from Keras by 0.7"
+        ExportError, match=f"litert: the file of quantization={quantization!r} differs from Keras by 0.7"
     ):
         litert(model, path, quantization, calibration, overwrite=True)
     assert path.read_bytes() == b"mine"

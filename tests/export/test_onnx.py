@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 import keras_mixer
-from keras_mixer.export import single_file
+from keras_mixer.export import ExportError, single_file
 from keras_mixer.export.onnx_file import onnx
 
 
@@ -126,7 +126,7 @@ def test_file_that_differs_from_keras_is_not_kept(model, tmp_path, monkeypatch):
     monkeypatch.setattr(tf2onnx.convert, "from_function", convert_wrongly)
     path = tmp_path / "mixer.onnx"
     path.write_bytes(b"mine")
-    with pytest.raises(ValueError, match="onnx: the file gives probabilities that differ from Keras by .*e-05, more"):
+    with pytest.raises(ExportError, match="onnx: the file gives probabilities that differ from Keras by .*e-05, more"):
         onnx(model, path, overwrite=True)
     assert path.read_bytes() == b"mine"
     assert os.listdir(tmp_path) == ["mixer.onnx"]

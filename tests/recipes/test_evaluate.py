@@ -212,7 +212,7 @@ def test_a_folder_without_labels_is_refused(run, tmp_path):
     [
         (["--crop=centre"], "crop: must be resmall, resize or none, got 'centre'"),
         (["--loss=mse"], "loss: must be 'softmax' or 'sigmoid', got 'mse'"),
-        (["--image_size=18"], "the image height 18 is not a positive multiple of the patch size 4"),
+        (["--image_size=18"], "image_size: the image height 18 is not a positive multiple of the patch size 4"),
         (["--real_labels=nowhere.json"], "real_labels: cannot read nowhere.json (No such file or directory)"),
         (["--model=b16"], "is not of the model b16"),
         (["--weights=imagenet1k", "--model=b16"], "dataset: b16 imagenet1k does not say what it was trained on; give"),

@@ -21,7 +21,7 @@ def test_the_figures_of_a_suite_beside_the_published(tmp_path):
     (suite / "tables.csv").write_text(tables.csv_text(rows))
     out = tmp_path / "out"
     process = run_recipe(
-        "figures", "--model=s32", "--notable", "--format=svg", f"--suites={suite}", f"--output={out}", check=False
+        "figures", "--model=s32", "--notable_1", "--format=svg", f"--suites={suite}", f"--output={out}", check=False
     )
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [str(out / f"{name}.svg") for name in PICTURES]

@@ -216,7 +216,7 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--image_size=30"], "input_shape: the image height 30 is not a positive multiple of the patch size 4"),
+        (["--image_size=30"], "image_size: the image height 30 is not a positive multiple of the patch size 4"),
         (["--batch_size=0"], "batch_size: must be a positive number of images, got 0"),
         (["--batch_size=5000"], "fewer than a batch of 5000; use a smaller --batch_size"),
         (["--model=b15"], "model: 'b15' is unknown; did you mean b16"),
