@@ -1,7 +1,7 @@
 """What goes wrong in long runs, done to the real recipe: kills, signals, full disks, damaged files, lost workers.
 
 One run suffers one fault after the other, `SUFFERED`, and must end as the run that nothing happened to. Its data are
-one file of records. The table of docs/faults.md names these tests.
+one file of records. The table of docs/guides/stopping_and_resuming.md names these tests.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
     $KERAS_MIXER_TPU_PYTHON tests/tpu/compile_for_tpu.py step.mlirbc --topology=v5e:1x1
 
-Runs in an environment with jax[tpu] and without TensorFlow (docs/tpu_checks.md). libtpu holds the compiler that runs
-on a TPU VM, and compiles for a described chip without one. The module is what TensorFlow's
+Runs in an environment with jax[tpu] and without TensorFlow (docs/results/many_devices.md). libtpu holds the compiler
+that runs on a TPU VM, and compiles for a described chip without one. The module is what TensorFlow's
 `function.experimental_get_compiler_ir(*args)(stage="stablehlo_serialized")` returns, for one replica.
 """
 

@@ -2,9 +2,9 @@
 
     $KERAS_MIXER_TPU_PYTHON tests/tpu/plan_memory.py --model=b16 --batch_size=4096 --topology=v5e:2x4
 
-Runs in an environment with jax[tpu] and keras, and without TensorFlow (docs/tpu_checks.md). It is the same Mixer, loss
-and AdamW as in training, on Keras's JAX backend, since only JAX can compile for several absent chips: data parallel,
-every chip holding all weights and optimiser slots and its share of the batch. Prints a line of JSON.
+Runs in an environment with jax[tpu] and keras, and without TensorFlow (docs/results/many_devices.md). It is the same
+Mixer, loss and AdamW as in training, on Keras's JAX backend, since only JAX can compile for several absent chips: data
+parallel, every chip holding all weights and optimiser slots and its share of the batch. Prints a line of JSON.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The training step under XLA, and compiled for a TPU that is not there. Nothing here runs on a TPU.
 
-pytest -m tpu tests/tpu    # docs/tpu_checks.md says how to make the environment that KERAS_MIXER_TPU_PYTHON names
+pytest -m tpu tests/tpu    # in the environment that KERAS_MIXER_TPU_PYTHON names: docs/results/many_devices.md
 """
 
 import dataclasses
