@@ -6,8 +6,8 @@ MkDocs calls `on_files` when it builds the site (`hooks` in mkdocs.yml). Nothing
 import importlib
 import inspect
 import pathlib
-import shlex
 import re
+import shlex
 import sys
 
 import griffe
@@ -73,8 +73,8 @@ def index(about):
         [
             "# Reference",
             "",
-            "Two ways lead to the same code: Python, and commands. A command is `python recipes/NAME.py` in a checkout, and",
-            "`keras-mixer NAME` wherever the package is installed. Its flags are the fields of its `Settings`, so",
+            "Two ways lead to the same code: Python, and commands. A command is `python recipes/NAME.py` in a checkout,",
+            "and `keras-mixer NAME` wherever the package is installed. Its flags are the fields of its `Settings`, so",
             "`recipes.NAME.run(Settings(...))` is the same call from Python.",
             "",
             "| Python | |",

@@ -67,7 +67,8 @@ class StartingPoint:
         """Return the side of its images in pixels: `image_size`, or the one that it was trained at.
 
         Raises:
-            ValueError: if neither is known, if its patches do not divide it, or another size is asked of weights that know permuted images only.
+            ValueError: if neither is known, if its patches do not divide it, or another size is asked of weights that
+                know permuted images only.
         """
         side = self.image_size if image_size is None else image_size
         if side is None:

@@ -18,8 +18,8 @@ from keras_mixer.errors import InputError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_FINITE, EXIT_INTERRUPTED = 1, 2, 3, 130
 OUT_OF_MEMORY = (
-    "out of memory ({}); use a smaller --batch_size, --precision=mixed_bfloat16, or in training "
-    "--gradient_accumulation_steps or --rematerialize."
+    "out of memory ({}); in training use --gradient_accumulation_steps or --rematerialize, with which a run also "
+    "goes on, else a smaller --batch_size or --precision=mixed_bfloat16."
 )
 
 
@@ -33,6 +33,8 @@ def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt
         given = flags.read(settings, sys.argv, flags.doc_of(command))
     except ValueError as error:
         stop(_sentence(error))
+    except BrokenPipeError:
+        _end_quietly()
     _set_up_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is no terminal gets each line when it is said
@@ -42,8 +44,7 @@ def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt
         usual = "the same command starts again, a run from its newest checkpoint"
         stop(f"interrupted; {on_interrupt or usual}.", EXIT_INTERRUPTED)
     except BrokenPipeError:  # who reads, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        _end_quietly()
     except Exception as error:
         if hasattr(error, "exit_code"):
             again = " without --overwrite" if hasattr(error, "signum") and getattr(given, "overwrite", False) else ""
@@ -52,6 +53,12 @@ def run(settings: type[flags.S], command: Callable[[flags.S], Any], on_interrupt
             stop(_sentence(error))
         _stop_without_memory(error)
         raise
+
+
+def _end_quietly() -> NoReturn:
+    """End where nobody reads standard output any more; Python would complain when it flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_FAILED)
 
 
 def _sentence(error: Exception) -> str:

@@ -123,7 +123,7 @@ def read(settings: type[S], argv: Sequence[str], doc: str) -> S:
         ValueError: for a wrong flag, in one sentence; for an argument that is no flag, unless a field takes those.
     """
     if {"-h", "--help", "--helpfull"} & set(argv):
-        print(help_text(settings, doc, full="--helpfull" in argv))
+        print(help_text(settings, doc, full="--helpfull" in argv), flush=True)
         sys.exit(0)
     values = flags.FlagValues()
     values["verbosity"] = flags.FLAGS["verbosity"]

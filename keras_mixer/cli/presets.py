@@ -45,7 +45,8 @@ def fill(settings: T, name: str | None) -> tuple[T, dict[str, Any]]:
         The settings; and {"preset_row": its title, "preset_overridden": names of its values that gave way}, or {}.
     """
     if name is None:
-        return settings.filled(image_size=paper.usual_size(settings.model)), {}
+        no_decay = {"weight_decay": 0.0} if settings.optimizer == "sgd" else {}  # which refuses any other
+        return settings.filled(image_size=paper.usual_size(settings.model), **no_decay), {}
     row = get_preset(name, settings.model, settings.dataset)
     if settings.loss not in (None, row.get("loss")):
         row.pop("head_bias_init", None)  # which is for the row's loss

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_mixer import cost_model, paper
 from keras_mixer.cli import inputs, training
 from keras_mixer.cli.settings import Training
-from keras_mixer.data import opening
+from keras_mixer.data import opening, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.splits import select
 from keras_mixer.training import loop
@@ -77,6 +77,7 @@ def images_of(settings: Training, preset: str | None) -> Images:
     if name and not here and not opening.is_path(name) and not opening.is_prepared(name, settings.data_dir):
         raise ValueError(f"dataset: {name} is not prepared, and --dry_run downloads nothing; give its --data_dir.")
     source = inputs.open_source(settings, training=True)
+    pipeline.check_sizes(source, settings.batch_size, settings.image_size)
     size = source.num_bytes() if source.num_bytes else None
     return Images(source.num_examples, len(source.class_names), size, source.name)
 
@@ -138,4 +139,4 @@ def _checkpoints(settings: Training, parameters: int, total: int) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 1e-3 else "less than 0.001"

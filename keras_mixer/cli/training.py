@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -160,7 +161,11 @@ def train_and_evaluate(
             print(_announcement(settings, model, train_source, eval_source, steps, strategy), flush=True)
         if (at / "result.json").exists() and (at / "model.keras").exists():
             if chief:
-                print(f"{at} is finished: {(at / 'result.json').read_text().strip()}")
+                result = json.loads((at / "result.json").read_text())
+                print(
+                    f"{at} is finished: {result['steps']:,} steps, top-1 {result['top1']:.2%}; its page is report.html "
+                    "there. --overwrite trains anew."
+                )
             return None
         distributed = strategies.distribute(
             strategy, _eval_batches(settings, eval_source, crop, patch_size), settings.batch_size
@@ -232,7 +237,7 @@ def _announcement(
     return (
         f"{name}: {model.count_params():,} parameters, {settings.image_size} px. {train_source.name}: "
         f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
-        f"{eval_source.num_examples:,}. {steps.total} steps of {settings.batch_size} images on {devices} "
+        f"{eval_source.num_examples:,}. {steps.total:,} steps of {settings.batch_size:,} images on {devices} "
         f"device{'s' * (devices > 1)}."
     )
 

@@ -77,7 +77,8 @@ def check_version(output: pathlib.Path, version: int, overwrite: bool) -> pathli
     if there and not overwrite:
         taken = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
         raise FileExistsError(
-            f"output: {target} exists; the next free version is {max(taken) + 1}, and overwrite (--overwrite) replaces it."
+            f"output: {target} exists; the next free version is {max(taken) + 1}, and overwrite (--overwrite) replaces "
+            "this one."
         )
     if there and (linked or not (target / "saved_model.pb").is_file()):
         raise FileExistsError(f"output: {target} is not an exported model, so it is kept; choose another version.")

@@ -58,8 +58,8 @@ class StopOnNonFinite(StepCallback):
         if len(bad):
             raise NonFiniteLoss(
                 f"the loss became {losses[bad[0]]} at step {self.last_step + 1 + bad[0]}; the last good state is kept "
-                "in checkpoints/. Lower --learning_rate or raise --warmup_steps, and start with --overwrite or another "
-                "--workdir."
+                "in checkpoints/. Lower --learning_rate or raise --warmup_steps, and start with another --workdir, or "
+                "with --overwrite, which removes this one."
             )
 
 

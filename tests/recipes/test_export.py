@@ -126,7 +126,7 @@ def test_a_base_folder_means_its_newest_version(exported, tmp_path):
             ["--formats=litert", "--overwrite", "--litert_quantization=int8", "--calibration_images=recipes"],
             "calibration_images: recipes has no images",
         ),
-        ([], "served/1 exists; the next free version is 2, and overwrite (--overwrite) replaces it"),
+        ([], "served/1 exists; the next free version is 2, and overwrite (--overwrite) replaces this one"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) and v else "",
 )
