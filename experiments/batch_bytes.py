@@ -1,4 +1,4 @@
-"""What it costs to send batches to the device as bytes, and as floats that the host has mixed; docs/augmentation.md.
+"""What it costs to send batches to the device as bytes, and as floats mixed on the host; docs/results/input_speed.md.
 
     python experiments/batch_bytes.py
     python experiments/batch_bytes.py --model=b16 --batch_size=256 --precision=mixed_bfloat16    # on a GPU

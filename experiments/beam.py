@@ -1,4 +1,4 @@
-"""What Apache Beam costs beside one process, and what a second process of it brings (docs/beam.md).
+"""What Apache Beam costs beside one process, and what a second process of it brings (docs/results/records.md).
 
 The same records, and the same predictions, are made in turns: by the local path and by Beam's DirectRunner, on one core
 with one process and on two cores with two. Each is a command in a process of its own, from its start to its end, so the

@@ -1,4 +1,4 @@
-"""Decode every file of folders of test images, and compare with Pillow: the table of docs/images.md.
+"""Decode every file of folders of test images, and compare with Pillow: the table of docs/results/input_speed.md.
 
     python experiments/image_corpora.py pillow-13.0.0/Tests/images giflib-5.2.1 ...
 

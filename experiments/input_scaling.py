@@ -1,4 +1,4 @@
-"""How the input pipeline scales over cores, and what bounds it; docs/augmentation.md.
+"""How the input pipeline scales over cores, and what bounds it; docs/results/input_speed.md.
 
     python experiments/input_scaling.py
 

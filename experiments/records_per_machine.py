@@ -1,4 +1,4 @@
-"""Bytes that each of several machines reads of records, and seconds to start in the middle; docs/records.md.
+"""Bytes that each of several machines reads of records, and seconds to start in the middle; docs/results/records.md.
 
     python experiments/records_per_machine.py
     python experiments/records_per_machine.py --bucket    # in a bucket on loopback; needs the extra test

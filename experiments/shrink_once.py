@@ -1,4 +1,4 @@
-"""Large photographs made smaller once, as records or in a cache: what it gives, and what it costs; docs/records.md.
+"""Large photographs made smaller once, as records or in a cache: what it gives and costs; docs/results/records.md.
 
     python experiments/shrink_once.py rate
     python experiments/shrink_once.py accuracy --source=/usr/share/openclipart/png    # apt-get install openclipart-png

@@ -85,7 +85,9 @@ def check_seen(path: pathlib.Path, argument: str) -> None:
         with as_os_errors():
             there = path.exists()
     except OSError as error:
-        raise OSError(f"{argument}: {path} cannot be read ({error}); see docs/buckets.md for credentials.") from None
+        raise OSError(
+            f"{argument}: {path} cannot be read ({error}); see docs/guides/buckets.md for credentials."
+        ) from None
     if not there:
         raise FileNotFoundError(f"{argument}: there is nothing at {path}; give another path.")
 

@@ -1,7 +1,7 @@
 """Turn a folder of images into sharded TFRecords with a manifest, which every recipe reads as --dataset=<folder>.
 
 Without flags: scikit-learn's handwritten digits as PNG, into runs/digits_records. Every image is decoded once, so that
-damaged ones are found now and not in the middle of a run. See docs/records.md.
+damaged ones are found now and not in the middle of a run. See docs/guides/records.md.
 
     python recipes/make_records.py
     python recipes/make_records.py --dataset=path/to/folder --output=runs/my_records --num_shards=16

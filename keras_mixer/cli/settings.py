@@ -174,7 +174,7 @@ class Augmentation(Settings):
 
 @settings_class
 class Elsewhere(Settings):
-    """Engine: for work that outgrows a machine, through Apache Beam (docs/beam.md)."""
+    """Engine: for work that outgrows a machine, through Apache Beam (docs/guides/beam.md)."""
 
     runner: str | None = setting(
         None,

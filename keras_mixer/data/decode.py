@@ -1,6 +1,6 @@
 """From the bytes of an image file to pixels: JPEG and PNG by TensorFlow, everything else by Pillow.
 
-Whatever the file, an image is (H, W, 3) uint8 and stands upright; docs/images.md says what becomes of every kind.
+Whatever the file, an image is (H, W, 3) uint8 and stands upright; docs/guides/image_files.md says what becomes of it.
 Where no Python may run, in a served graph and on the hosts of a TPU pod, `decode_plain` takes Pillow's place.
 """
 

@@ -1,6 +1,6 @@
 """Folders of images as people and their systems leave them: which files are images, of which class and split.
 
-docs/images.md has the rules as a table, with the test of each.
+docs/guides/image_files.md has the rules as tables.
 """
 
 import functools

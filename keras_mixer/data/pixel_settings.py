@@ -9,7 +9,8 @@ ALPHAS = ("white", "black", "drop")
 class PixelSettings:
     """What is done to the pixels of a file besides cropping them.
 
-    The authors' own code has alpha="drop" and exif_rotation=False; docs/images.md says why these are not the defaults.
+    The authors' own code has alpha="drop" and exif_rotation=False; docs/guides/image_files.md says why these are not
+    the defaults.
 
     Attributes:
         alpha: what shows through transparent pixels, "white" or "black"; "drop" shows the colours stored under them.

@@ -1,7 +1,7 @@
 """RandAugment as the authors of MLP-Mixer trained with, in plain stateless TensorFlow on uint8 pixels.
 
 Each operation takes the formulation that is fastest on a CPU and has the very pixels of the authors' own;
-docs/augmentation.md has the measurements behind these choices.
+docs/results/input_speed.md has the measurements behind these choices.
 """
 
 import functools
