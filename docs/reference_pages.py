@@ -73,7 +73,7 @@ def index(about):
         [
             "# Reference",
             "",
-            "Two ways lead to the same code: Python, and commands. A command is `python recipes/NAME.py` in a checkout,",
+            "Two ways lead to the same code: Python, and commands. A command is `python recipes/NAME.py` in a checkout",
             "and `keras-mixer NAME` wherever the package is installed. Its flags are the fields of its `Settings`, so",
             "`recipes.NAME.run(Settings(...))` is the same call from Python.",
             "",

@@ -77,17 +77,24 @@ def as_os_errors() -> Iterator[None]:
         raise OSError(told) from None
 
 
-def check_seen(path: pathlib.Path, argument: str) -> None:
-    """Raise an OSError that names the argument where a path is in a bucket and nothing can be seen there."""
-    if not is_bucket(path):
-        return
+@contextlib.contextmanager
+def naming(path: pathlib.Path, argument: str) -> Iterator[None]:
+    """Turn the errors of reading a path in a bucket into an OSError that names the argument and the way out."""
     try:
         with as_os_errors():
-            there = path.exists()
+            yield
     except OSError as error:
         raise OSError(
             f"{argument}: {path} cannot be read ({error}); see docs/guides/buckets.md for credentials."
         ) from None
+
+
+def check_seen(path: pathlib.Path, argument: str) -> None:
+    """Raise an OSError that names the argument where a path is in a bucket and nothing can be seen there."""
+    if not is_bucket(path):
+        return
+    with naming(path, argument):
+        there = path.exists()
     if not there:
         raise FileNotFoundError(f"{argument}: there is nothing at {path}; give another path.")
 

@@ -161,11 +161,7 @@ def train_and_evaluate(
             print(_announcement(settings, model, train_source, eval_source, steps, strategy), flush=True)
         if (at / "result.json").exists() and (at / "model.keras").exists():
             if chief:
-                result = json.loads((at / "result.json").read_text())
-                print(
-                    f"{at} is finished: {result['steps']:,} steps, top-1 {result['top1']:.2%}; its page is report.html "
-                    "there. --overwrite trains anew."
-                )
+                print(_finished(at))
             return None
         distributed = strategies.distribute(
             strategy, _eval_batches(settings, eval_source, crop, patch_size), settings.batch_size
@@ -239,6 +235,14 @@ def _announcement(
         f"{train_source.num_examples:,} images, {len(train_source.class_names)} classes; {eval_source.name}: "
         f"{eval_source.num_examples:,}. {steps.total:,} steps of {settings.batch_size:,} images on {devices} "
         f"device{'s' * (devices > 1)}."
+    )
+
+
+def _finished(at: pathlib.Path) -> str:
+    result = json.loads((at / "result.json").read_text())
+    return (
+        f"{at} is finished: {result['steps']:,} steps, top-1 {result['top1']:.2%}. Its page is report.html there; "
+        "--overwrite trains anew."
     )
 
 

@@ -158,7 +158,7 @@ def _images_of(folder: str | os.PathLike[str]) -> list[str]:
 
 def _in_bucket(path: pathlib.Path) -> list[str]:
     """Return an object, or the images below a prefix, or those that match a pattern."""
-    with buckets.as_os_errors():
+    with buckets.naming(path, "image"):
         if glob.has_magic(str(path)):
             first = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
             base = buckets.path_of(str(path).split(path.parts[first])[0].rstrip("/"))
