@@ -1,8 +1,12 @@
 """Fixtures that several tests use, and a quiet, deterministic Keras."""
 
+import ctypes
+import gc
 import os
 import pathlib
+import sys
 
+sys.modules["openvino_telemetry"] = None  # OpenVINO does without; it forks this whole process to send statistics
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do, whatever the CPU
 
@@ -21,6 +25,15 @@ def golden():
     """The authors' tiny Flax model: checkpoint, images, every intermediate, and 24-step training runs."""
     with np.load(GOLDEN / "flax_mixer_tiny.npz") as archive:
         return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory():
+    """Give back what the tests of a file held, else a worker grows by gigabytes."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)
