@@ -35,9 +35,10 @@ class LoadReport:
         if self.resized:
             parts.append(f"{len(self.resized)} resized")
         if self.new:
-            parts.append(f"newly initialised at zero: {', '.join(self.new)}")
-        if self.unused:
-            parts.append(f"not used: {', '.join(self.unused)}")
+            instead = " in the place of the file's" if {*self.new} <= {*self.unused} else ""
+            parts.append(f"newly initialised at zero: {', '.join(self.new)}{instead}")
+        if unused := [name for name in self.unused if name not in self.new]:
+            parts.append(f"not used: {', '.join(unused)}")
         return f"{self.source}: " + "; ".join([*parts, *self.notes]) + "."
 
 
