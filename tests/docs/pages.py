@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 
 from conftest import ROOT
 
@@ -45,5 +46,13 @@ def blocks(page):
 
 def commands_of(code):
     """Return the commands of a block of shell, lines that go on joined."""
-    lines = re.sub(r"\\\n\s*", " ", code).splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    commands, begun = [], ""
+    for line in re.sub(r"\\\n\s*", " ", code).splitlines():
+        begun = f"{begun}\n{line}" if begun else line.strip()
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:  # inside quotes
+            continue
+        commands += [begun] if begun and not begun.startswith("#") else []
+        begun = ""
+    return commands

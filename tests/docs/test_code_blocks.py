@@ -61,6 +61,7 @@ def refused(command):
     if not found or {"--help", "--helpfull"} & set(found[1]):
         return ""
     name, arguments = found
+    arguments = [word for word in arguments if not word.startswith("--flagfile=")]
     ends = [i for i, word in enumerate(arguments) if word in ("|", "&&", ">", "2>&1", "&", ";")]
     try:
         recipe = importlib.import_module(f"keras_mixer.recipes.{name}")
@@ -95,7 +96,7 @@ def test_blocks_run(page, place, tmp_path):
     folder = tmp_path / "place"
     shutil.copytree(place, folder, symlinks=True)
     (tmp_path / "blocks.json").write_text(json.dumps([dataclasses.asdict(block) for block in RUN[page]]))
-    program = ROOT / "tests" / "docs" / "run_page"
+    program = str(ROOT / "tests" / "docs" / "run_page")
     environment = os.environ | {"MPLBACKEND": "agg"}
     process = run_recipe(program, tmp_path / "blocks.json", cwd=folder, env=environment, check=False)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
@@ -104,6 +105,6 @@ def test_blocks_run(page, place, tmp_path):
 def test_a_block_that_fails_is_named(tmp_path):
     bad = blocks_of("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", "docs/page.md")
     (tmp_path / "blocks.json").write_text(json.dumps([dataclasses.asdict(block) for block in bad]))
-    process = run_recipe(ROOT / "tests" / "docs" / "run_page", tmp_path / "blocks.json", cwd=tmp_path, check=False)
+    process = run_recipe(str(ROOT / "tests" / "docs" / "run_page"), tmp_path / "blocks.json", cwd=tmp_path, check=False)
     assert process.returncode == 1
     assert "failed: docs/page.md:5" in process.stderr

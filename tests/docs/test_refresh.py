@@ -35,7 +35,7 @@ def test_what_is_measured_names_programs_and_files_that_are_there():
         for name in table.sources:
             assert (ROOT / name).exists(), f"{table.page}: {name}"
         programs = [word for word in shlex.split(table.command) if word.endswith(".py")]
-        assert programs, table.command
+        assert programs or " -c " in table.command, table.command
         assert all(pathlib.Path(ROOT / name).is_file() for name in programs), table.command
 
 
