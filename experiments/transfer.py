@@ -1,4 +1,4 @@
-"""Pre-train on clothes, transfer to animals with ten labels per class; prints the table of docs/finetuning.md.
+"""Pre-train on clothes, transfer to animals with ten labels per class; prints the table of docs/results/transfer.md.
 
     apt-get install dataset-fashion-mnist; pip install --no-deps animal-mnist
     python experiments/transfer.py --place=runs/transfer
