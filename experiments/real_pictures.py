@@ -1,4 +1,4 @@
-"""A Mixer, a ViT and a ResNet on few and many pictures, with and without RandAugment and mixup; docs/real_pictures.md.
+"""A Mixer, a ViT and a ResNet on few and many pictures, with and without augmentation; docs/results/transfer.md.
 
     apt-get install openclipart-png
     python experiments/real_pictures.py

@@ -1,6 +1,6 @@
 """The 24 tasks that the paper transfers to: five on all of their data, and the 19 of VTAB-1k on 1,000 images each.
 
-docs/tasks.md has the table, and says where each number comes from.
+docs/guides/paper_tasks.md has the table, and says where each number comes from.
 """
 
 import dataclasses

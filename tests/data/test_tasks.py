@@ -19,7 +19,7 @@ from keras_mixer.data import opening, pipeline, splits, task_labels, tasks
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source, indexed_records
 
-DOCS = pathlib.Path(__file__).parent.parent.parent / "docs" / "tasks.md"
+DOCS = pathlib.Path(__file__).parent.parent.parent / "docs" / "guides" / "paper_tasks.md"
 SIZES = {  # of the splits that TFDS makes
     "imagenet2012": {"train": 1_281_167, "validation": 50_000},
     "cifar10": {"train": 50_000, "test": 10_000},
