@@ -11,14 +11,16 @@ import tensorflow as tf
 from keras_mixer import buckets
 from keras_mixer.data import checking, decode, file_crops, folders, opening, pipeline
 from keras_mixer.data.pixel_settings import PixelSettings
+from keras_mixer.paper import MODELS
 from keras_mixer.starting_point import StartingPoint
 from keras_mixer.types import Path
+from keras_mixer.weights import released
 
 CALIBRATION_IMAGES = 200
 
 
 def card(start: StartingPoint) -> dict[str, Any]:
-    """Return what model_card.md tells of the weights: their name, and of a run its data and accuracy."""
+    """Return what model_card.md tells of the weights: their name, a run's data and accuracy, a release's card."""
     told: dict[str, Any] = {"Weights": start.name}
     dataset = start.settings.get("dataset")
     if dataset:
@@ -33,6 +35,9 @@ def card(start: StartingPoint) -> dict[str, Any]:
         told["Accuracy"] = f"top-1 {result['top1']:.2%}, measured on {images} of {dataset}"
         if "top5" in result:
             told["Accuracy"] += f"; top-5 {result['top5']:.2%}"
+    model, _, released_name = str(start.settings.get("started_from") or start.name).partition(" ")
+    if model in MODELS and released_name in released.NAMES:
+        told["Model card of the released weights"] = f"{released.card_of(released_name)} of keras_mixer"
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -85,7 +85,7 @@ def open_keras(path: Path) -> ArrayFile:
         reason = npz.describe(path, "File is not a zip file")
         raise ValueError(f"weights: {path} is there, but it is not a Keras file ({reason}); get the file again.")
     with npz.reading(path, ".keras"), zipfile.ZipFile(path) as archive:
-        npz.check_growth(archive, path)
+        npz.check_growth(sum(member.file_size for member in archive.infolist()), path)
         # Keras tries again where its first read fails, and from Python 3.12 on without looking at the checksum.
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
@@ -120,7 +120,8 @@ def open_h5(path: Path) -> ArrayFile:
     Of a model with a Mixer inside, such as a Sequential around it, the arrays of the Mixer are taken.
 
     Raises:
-        ValueError: if the file is damaged, points into other files, or holds several Mixers.
+        ValueError: if the file is damaged, points into other files, declares more bytes than weights can be compressed,
+            or holds several Mixers.
         OSError: if it may not be read.
     """
     import h5py  # a dependency of Keras; slow to import, so only here
@@ -138,8 +139,11 @@ def open_h5(path: Path) -> ArrayFile:
 
     with _damage_explained(path), h5py.File(path, "r") as file:
         file.visititems(note)
+        total = sum(file[name].nbytes for name in found)
     if elsewhere:
         raise ValueError(f"weights: {elsewhere[0]} of {path} points into another file; it is not loaded.")
+    with npz.reading(path, ".weights.h5"):
+        npz.check_growth(total, pathlib.Path(path))
     specs = {name: spec for name, spec in found.items() if not name.startswith("optimizer/")}
     notes = [f"{len(found) - len(specs)} arrays of the optimizer left out"] if len(found) > len(specs) else []
     mixers = [match[1] for match in map(H5_STEM.fullmatch, specs) if match]

@@ -87,7 +87,7 @@ def open_npz(path: Path) -> ArrayFile:
     path = pathlib.Path(path)
     with reading(path, ".npz"):
         archive = zipfile.ZipFile(path)  # stays open: reading its directory again for each array would take longer
-        check_growth(archive, path)
+        check_growth(sum(member.file_size for member in archive.infolist()), path)
         headers = {}
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
@@ -104,9 +104,9 @@ def open_npz(path: Path) -> ArrayFile:
     return ArrayFile(str(path), specs, read, grid)
 
 
-def check_growth(archive: zipfile.ZipFile, path: pathlib.Path) -> None:
-    """Raise a ValueError for an archive that declares to grow beyond what weights can be compressed."""
-    total, on_disk = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+def check_growth(total: int, path: pathlib.Path) -> None:
+    """Raise a ValueError for a file that declares `total` bytes of arrays, more than weights can be compressed."""
+    on_disk = path.stat().st_size
     if total > MAX_GROWTH * on_disk + MAX_GROWTH_EXTRA:
         raise ValueError(f"{total:,} bytes of arrays in {on_disk:,} on disk, more than weights can be compressed")
 

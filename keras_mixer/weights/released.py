@@ -13,6 +13,7 @@ from keras_mixer.weights import download, layouts, npz
 NAMES = ("imagenet1k", "imagenet", "imagenet21k", "sam", "gsam")
 VARIABLE = "KERAS_MIXER_WEIGHTS"  # a directory or base URL with a copy of the released files
 _ALIASES = {"imagenet": "imagenet1k"}
+CARDS = "docs/model_cards"  # of the source distribution: licence, training data, intended use and limits
 
 
 @functools.cache
@@ -38,7 +39,9 @@ class WeightsTable(list):
             sizes = (str(entry["classes"]), f"{entry['bytes']:,}")
             rows.append((entry["model"], entry["weights"], *sizes, *scores, tuned or "-", entry["url"]))
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        cards = " ".join(dict.fromkeys(entry["card"] for entry in self))
+        return "\n".join([*lines, f"Licence, training data, intended use and limits: {cards}"])
 
     __repr__ = __str__
 
@@ -46,7 +49,8 @@ class WeightsTable(list):
 def list_weights() -> WeightsTable:
     """Return every checkpoint that the authors released, as a list of dicts that prints as a table.
 
-    Each has `model` (the function that builds it), `weights` (the name to give it), `classes`, `bytes`, `url`;
+    Each has `model` (the function that builds it), `weights` (the name to give it), `classes`, `bytes`, `url`, `card`
+    (the model card in the documentation: licence, training data, intended use, limits);
     `top1` and `real`, ImageNet accuracy of the file as it is, in percent, as the paper (Table 3) and timm measured it,
     or None where none was published; and, for the weights after fine-tuning, which were not released:
     `after_imagenet_finetuning` (image side in pixels to top1 and real, paper Table 3) and `cifar10_finetuned`.
@@ -66,6 +70,7 @@ def list_weights() -> WeightsTable:
                 "classes": fact["classes"],
                 "bytes": fact["bytes"],
                 "url": _facts()["base_url"] + fact["path"],
+                "card": card_of(name),
                 "top1": fact.get("top1"),
                 "real": fact.get("real"),
                 "after_imagenet_finetuning": {
@@ -75,6 +80,16 @@ def list_weights() -> WeightsTable:
             }
         )
     return table
+
+
+def card_of(name: str) -> str:
+    """Return where the model card of one of `NAMES` is.
+
+    Example:
+        >>> card_of("imagenet")
+        'docs/model_cards/imagenet1k.md'
+    """
+    return f"{CARDS}/{_ALIASES.get(name, name)}.md"
 
 
 def _name_and_variant(path: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 
@@ -105,7 +106,13 @@ def test_the_source_distribution_holds_every_file_of_the_checkout(built):
     held = {str(path.relative_to(built[1])) for path in built[1].rglob("*") if path.is_file()}
     assert not sources() - held
     assert {name for name in held - sources() if "egg-info/" not in name} <= {"PKG-INFO"}
-    assert {"tests/golden/flax_mixer_tiny.npz", "docs/architecture.md", ".ci/run", "requirements-tpu.txt"} <= held
+    assert {
+        "tests/golden/flax_mixer_tiny.npz",
+        "docs/architecture.md",
+        ".ci/run",
+        "requirements-tpu.txt",
+        "SECURITY.md",
+    } <= held
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built):
@@ -150,20 +157,69 @@ def test_the_readme_reads_well_where_no_other_file_is():
     assert not RELATIVE_LINK.search("[paper](https://arxiv.org) `docs/a.md`\n[a]: https://arxiv.org")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"])
 def test_every_file_that_a_document_names_is_there(document):
     text = (ROOT / document).read_text()
     named = re.findall(r"`((?:docs|recipes|examples|experiments|keras_mixer|tests|\.ci)/[\w/.]*|[A-Z]+\.\w+)`", text)
     named += [(pathlib.Path(document).parent / link) for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", text)]
-    assert len(named) > 15
+    assert len(named) > 8
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+VERSION = re.search(r'"(.+)"', (ROOT / "keras_mixer" / "_version.py").read_text()).group(1)
+
+
 def test_the_version_is_the_same_wherever_it_stands(built):
-    version = re.search(r'"(.+)"', (ROOT / "keras_mixer" / "_version.py").read_text()).group(1)
-    assert f"-{version}-" in built[0].name
-    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## {version} - " in (ROOT / "CHANGELOG.md").read_text()
+    assert f"-{VERSION}-" in built[0].name
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
+
+
+RELEASED = re.compile(r"## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d")
+CHANGES = re.compile("### (Added|Changed|Deprecated|Removed|Fixed|Security)")
+
+
+def changelog_fault(text, version):
+    """What keeps a changelog from the form that its first lines promise, or from the version of the package."""
+    lines = text.splitlines()
+    letters = {"T": "# Changelog", "U": r"## \[Unreleased\]", "V": RELEASED, "C": CHANGES, "x": "#.*", "-": "- .*"}
+    kinds = (next((letter for letter, form in letters.items() if re.fullmatch(form, line)), "") for line in lines)
+    if not re.fullmatch("TU(C-+)*(V(C-+)+)*", "".join(kinds)):
+        return "a heading is missing, unknown, in the wrong place or without an entry"
+    released = [tuple(map(int, found[1].split("."))) for line in lines if (found := RELEASED.fullmatch(line))]
+    if released != sorted({*released}, reverse=True):
+        return "versions are not in order, the newest first"
+    newest = tuple(map(int, version.split(".")))
+    if released[:1] > [newest]:
+        return "the package is older than its changelog"
+    pending = "- " in text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    return None if pending or [newest] == released[:1] else "nothing is said of this version"
+
+
+def test_the_changelog_has_the_form_that_it_promises():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert changelog_fault(text, VERSION) is None
+    versions = "## [0.2.0] - 2027-01-02\n### Added\n- a\n## [0.1.0] - 2026-12-01\n### Fixed\n- b\n"
+    good = f"# Changelog\n## [Unreleased]\n{versions}"
+    assert changelog_fault(good, "0.2.0") is None
+    for old, new, version in (
+        ("## [Unreleased]\n", "", "0.2.0"),
+        ("## [0.2.0] - 2027-01-02", "## 0.2.0 - unreleased", "0.2.0"),
+        ("### Added", "### News", "0.2.0"),
+        ("0.1.0", "0.3.0", "0.3.0"),
+        ("### Fixed", "### Added\n### Fixed", "0.2.0"),
+        ("", "", "0.1.0"),
+        ("", "", "0.3.0"),
+    ):
+        assert changelog_fault(good.replace(old, new), version), (old, new, version)
+
+
+def test_the_citation_names_the_package_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license", "version"} <= citation.keys()
+    paper = citation["preferred-citation"]
+    assert (paper["type"], paper["year"], len(paper["authors"])) == ("conference-paper", 2021, 12)
+    assert all({"family-names", "given-names"} == author.keys() for author in paper["authors"])
+    assert paper["url"].endswith("2105.01601")
 
 
 def test_the_installed_package_runs_away_from_the_checkout(results, programs):

@@ -10,6 +10,9 @@ import pytest
 import tensorflow as tf
 from trained import run_recipe, server, start_recipe, trained_run
 
+from keras_mixer import starting_point
+from keras_mixer.cli import exporting
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -44,6 +47,19 @@ def test_the_card_tells_the_accuracy_that_the_run_measured(exported, run):
     assert f"top-1 {result['top1']:.2%}, measured on 360 held-out images of digits" in card
     assert "| Trained on | digits |" in card
     assert "`mixer_tiny`, 75,530 parameters" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "card"),
+    [
+        ("b16 imagenet", {}, "docs/model_cards/imagenet1k.md of keras_mixer"),
+        ("runs/photos", {"started_from": "s32 gsam"}, "docs/model_cards/gsam.md of keras_mixer"),
+        ("runs/my sam", {"started_from": "runs/more sam"}, None),
+    ],
+)
+def test_the_card_names_that_of_the_released_weights_behind_a_model(name, settings, card):
+    start = starting_point.StartingPoint("x", {}, 224, 3, 10, None, settings, name)
+    assert exporting.card(start).get("Model card of the released weights") == card
 
 
 def test_a_page_is_written_and_the_last_lines_say_how_to_try_it(run, tmp_path):

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tiny
+from conftest import ROOT
 from file_server import FileServer
 from numpy_mixer import exact_gelu, forward, random_weights, tanh_gelu
 
@@ -635,6 +636,22 @@ def test_list_weights_names_all_eleven_and_tells_fine_tuned_numbers_apart():
     assert large["after_imagenet_finetuning"][448] == {"top1": 83.91, "real": 87.75}
     assert "after fine-tuning" in str(table).splitlines()[0]
     assert all(entry["model"] in keras_mixer.__all__ for entry in table)
+
+
+def test_every_released_file_has_a_model_card_with_its_numbers():
+    for entry in keras_mixer.list_weights():
+        card = (ROOT / entry["card"]).read_text()
+        file = "/".join(entry["url"].split("/")[-2:])
+        assert f"| `{entry['model']}` | `{file}` | {entry['classes']:,} | {entry['bytes']:,} |" in card
+        if entry["top1"]:
+            scores = " | ".join(str(entry[key][by]) for key in ("top1", "real") for by in ("paper", "timm"))
+            assert f"| `{entry['model']}` | {scores} |" in card
+        for size, after in entry["after_imagenet_finetuning"].items():
+            numbers = f"{after['top1']:.2f} | {after['real']:.2f}"
+            assert f"| `{entry['model']}` | ImageNet | {size} px | {numbers} |" in card
+        assert entry["cifar10_finetuned"] is None or f"{entry['cifar10_finetuned']:.2f}" in card
+    assert "Apache-2.0" in (ROOT / "docs" / "model_cards" / "index.md").read_text()
+    assert str(keras_mixer.list_weights()).endswith("imagenet21k.md docs/model_cards/sam.md docs/model_cards/gsam.md")
 
 
 def test_name_without_a_file_lists_what_exists():
