@@ -131,7 +131,8 @@ def find(weights: str | os.PathLike[str], model: str | None = None) -> StartingP
     text = os.fspath(weights)
     if text in released.NAMES:
         if model is None:
-            raise InputError("model", f"weights {text} need one", f"give `model`, one of {', '.join(VARIANTS)}")
+            those = [f["model"].removeprefix("Mixer").lower() for f in released.list_weights() if f["weights"] == text]
+            raise InputError("model", f"weights {text} need one", f"give `model`, one of {', '.join(sorted(those))}")
         classes = 21843 if text == "imagenet21k" else 1000
         names = list(imagenet_classes("imagenet21k" if classes == 21843 else "imagenet1k"))
         return StartingPoint(text, dict(MODELS[model]), 224, 3, classes, names, {}, f"{model} {text}")

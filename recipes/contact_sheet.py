@@ -49,9 +49,10 @@ def run(settings: Settings) -> None:
 
 def open_dataset(settings: Settings) -> tuple[Source, Settings, None]:
     """Return the images to train on, and the settings filled with what is usual."""
-    settings = settings.filled()
-    settings = settings.filled(image_size=usual_size(settings.model))
-    return inputs.open_source(settings, training=True), settings, None
+    usual = settings.filled()
+    source = inputs.open_source(usual, training=True)
+    size = usual_size(usual.model if settings.model or not source.photographs else "b16")
+    return source, settings.filled(image_size=size, batch_size=min(usual.batch_size, source.num_examples)), None
 
 
 def open_run(settings: Settings) -> tuple[Source, Settings, int]:

@@ -137,7 +137,7 @@ def test_an_export_gives_the_same(run, photos, tmp_path):
 @pytest.mark.parametrize(
     ("place", "kwargs", "message"),
     [
-        ("imagenet1k", {}, "model: weights imagenet1k need one; give model, one of s8"),
+        ("imagenet1k", {}, "model: weights imagenet1k need one; give model, one of b16"),
         ("imagenet1k", {"model": "b17"}, "model: 'b17' is unknown"),
         ("run", {"crop": "centre"}, "crop: must be resmall, resize or none, got 'centre'"),
         ("nothing", {}, "weights: there is no folder 'nothing'; give the workdir of a run, the path or URL of a file"),

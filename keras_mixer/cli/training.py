@@ -18,6 +18,7 @@ from keras_mixer.data.mixing import Finish
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.data.source import Source
 from keras_mixer.evaluation.predictions import make_evaluator
+from keras_mixer.report import numbers
 from keras_mixer.training import freezing, loop, lora, losses, optimizers, schedules, strategies, workdir
 from keras_mixer.training.step import Execution, Trainer
 from keras_mixer.training.telling import Telling
@@ -31,6 +32,7 @@ FREE = {
 }
 
 SHOWN, SMALL = 16, 64  # images of a batch that are shown; up to which a whole batch is made for that
+FEW = 1_000  # images of an evaluation, whose accuracy is so unsure that it is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,5 +271,8 @@ def _finish(
             f"{summary['images_per_second'] or 0:.0f} images/s.",
             flush=True,
         )
+        if final["num_examples"] < FEW:
+            low, high = numbers.wilson_interval(round(final["top1"] * final["num_examples"]), final["num_examples"])
+            print(f"Of so few images that says: between {low:.0%} and {high:.0%}, with 95 % confidence.", flush=True)
         closing.write_curves(at, settings)
     return result

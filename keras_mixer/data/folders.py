@@ -124,8 +124,9 @@ def folder_splits(root: str | os.PathLike[str]) -> list[str]:
     if train:
         return top
     if not top:
+        above = f" Give the folder above, {root.absolute().parent}?" if _strays(root) else ""
         raise ValueError(
-            f"dataset: {root} has no class folders; expected {root}/<class>/<image> or <split>/<class>/<image>."
+            f"dataset: {root} has no class folders; expected {root}/<class>/<image> or <split>/<class>/<image>.{above}"
         )
     if all(splits.kind_of(name) for name in top):  # else validation images would be taken for a class called "val"
         raise ValueError(

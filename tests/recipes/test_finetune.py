@@ -224,7 +224,7 @@ def test_the_authors_trajectory_through_the_recipe(golden, tmp_path):
     ("flags", "message"),
     [
         (["--weights=nowhere.npz"], "weights: there is no file 'nowhere.npz'"),
-        (["--weights=imagenet21k"], "model: weights imagenet21k need one; give --model, one of s8"),
+        (["--weights=imagenet21k"], "model: weights imagenet21k need one; give --model, one of b16"),
         (["--model=b16"], "is not of the model b16 but of"),
         (["--task=pet"], "task"),
         (["--task=pets", "--dataset=digits"], "task: pets sets --dataset and its splits"),

@@ -182,7 +182,7 @@ def test_what_needs_a_skipped_task_is_skipped_with_it(tmp_path, weights):
     ("flags", "message"),
     [
         (["--weights=nowhere.npz"], "weights: there is no file 'nowhere.npz'"),
-        (["--weights=imagenet21k"], "model: weights imagenet21k need one; give --model, one of s8"),
+        (["--weights=imagenet21k"], "model: weights imagenet21k need one; give --model, one of b16"),
         (["--tables=3,4"], "tables: must be different of 2, 3, separated by commas, got '3,4'"),
         (["--tables="], "tables: must be different of 2, 3"),
         (["--tasks=pet"], "task: 'pet' is not a task of the paper; did you mean pets"),

@@ -99,7 +99,7 @@ def test_a_rectangle_is_known_from_the_file_or_given(tmp_path):
         (["--output=/proc"], r"output: cannot write to /proc \(.*\); choose another --output\."),
         (["--output={file}"], r"output: cannot write to .*file \(File exists\); choose another --output\."),
         (["--weights=none.npz"], r"weights: there is no file 'none\.npz'\."),
-        (["--weights=imagenet21k"], r"model: weights imagenet21k need one; give --model, one of s8, .*"),
+        (["--weights=imagenet21k"], r"model: weights imagenet21k need one; give --model, one of b16, .*"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, tmp_path, flags, message):
