@@ -16,7 +16,7 @@ from keras_mixer.data import permutations
 from keras_mixer.data.pixel_settings import PixelSettings
 from keras_mixer.errors import InputError
 from keras_mixer.models import MLPMixer
-from keras_mixer.paper import MODELS, TINY, VARIANTS
+from keras_mixer.paper import MODELS, TINY
 from keras_mixer.weights import formats, layouts, released
 from keras_mixer.weights.bucket import fetched
 

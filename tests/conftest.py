@@ -6,13 +6,15 @@ import os
 import pathlib
 import sys
 
-sys.modules["openvino_telemetry"] = None  # OpenVINO does without; it forks this whole process to send statistics
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do, whatever the CPU
 
 import keras
 import numpy as np
 import pytest
+
+# OpenVINO does without; it would fork this whole process to send statistics.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 ROOT = pathlib.Path(__file__).parent.parent
