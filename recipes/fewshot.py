@@ -13,7 +13,6 @@ from keras_mixer.cli import quiet_tensorflow  # noqa: F401 - first: TensorFlow w
 import hashlib
 import json
 import pathlib
-import shlex
 import zipfile
 from typing import Any
 
@@ -22,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mixer import files
-from keras_mixer.cli import entry, inputs, trained
-from keras_mixer.cli.flags import changed, command, setting, settings_class
+from keras_mixer.cli import closing, entry, inputs, trained
+from keras_mixer.cli.flags import changed, setting, settings_class
 from keras_mixer.cli.settings import Measuring, TrainingData
 from keras_mixer.data import subsets
 from keras_mixer.data.progress import Progress
@@ -108,10 +107,9 @@ def run(settings: Settings) -> dict[str, Any] | None:
         "versions": inputs.versions(),
     }
     files.write_json(folder / "result.json", summary)
-    print(f"The table, and the accuracy of each seed, are in {folder / 'result.json'}")
-    given = {name: getattr(settings, name) for name in ("weights", "model", "dataset")}
-    flags = " ".join(f"--{name}={shlex.quote(value)}" for name, value in given.items() if value)
-    print(f"Next:\n  {command('finetune')} {flags}    # makes a classifier to use")
+    print(
+        f"The table, and the accuracy of each seed, are in {folder / 'result.json'}\n{closing.to_classifier(settings)}"
+    )
     return summary
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras_mixer.cli.flags import command
-from keras_mixer.cli.settings import Training
+from keras_mixer.cli.settings import Measuring, Training
 from keras_mixer.data import subsets
 from keras_mixer.data.source import Source
 from keras_mixer.export import packages
@@ -47,6 +47,13 @@ def show_in_tensorboard(folder: pathlib.Path, written: Sequence[pathlib.Path], s
         writer.close()
     except (tf.errors.OpError, OSError) as error:
         logger.warning("%s has no pictures: %s", folder / "tensorboard", str(error).splitlines()[0])
+
+
+def to_classifier(settings: Measuring) -> str:
+    """Return how to make a classifier of the weights and images that were measured."""
+    given = {name: getattr(settings, name) for name in ("weights", "model", "dataset")}
+    flags = " ".join(f"--{name}={shlex.quote(value)}" for name, value in given.items() if value)
+    return f"Next:\n  {command('finetune')} {flags}    # makes a classifier to use"
 
 
 def next_lines(settings: Training, source: Source, more: Sequence[str] = ()) -> str:
