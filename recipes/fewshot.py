@@ -107,9 +107,7 @@ def run(settings: Settings) -> dict[str, Any] | None:
         "versions": inputs.versions(),
     }
     files.write_json(folder / "result.json", summary)
-    print(
-        f"The table, and the accuracy of each seed, are in {folder / 'result.json'}\n{closing.to_classifier(settings)}"
-    )
+    print(f"The accuracy of each seed is in {folder / 'result.json'}. {closing.to_classifier(settings)}")
     return summary
 
 
