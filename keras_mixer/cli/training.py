@@ -265,8 +265,9 @@ def _finish(
         print(f"saving {at / 'model.keras'} ...", flush=True)
         workdir.save_model(at / "model.keras", trainer.model)
         files.write_json(at / "result.json", result)
+        top5 = f", top-5 {final['top5']:.2%}" if len(eval_source.class_names) > 5 else ""
         print(
-            f"\ntop-1 {final['top1']:.2%}, top-5 {final['top5']:.2%} on all {final['num_examples']:,} images of "
+            f"\ntop-1 {final['top1']:.2%}{top5} on all {final['num_examples']:,} images of "
             f"{eval_source.name}; {summary['training_seconds'] or 0:.0f} s of training at "
             f"{summary['images_per_second'] or 0:.0f} images/s.",
             flush=True,
