@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_mixer import arguments, random_draws
 from keras_mixer.composite import CompositeLayer
+from keras_mixer.one_pass import one_pass
 from keras_mixer.types import Config, Grid, Shape, Tensor
 
 LAYER_NORM_EPSILON = 1e-6  # the authors' value; the Keras default, 1e-3, gives other logits
@@ -136,7 +137,7 @@ class MlpBlock(CompositeLayer):
     def build(self, input_shape: Shape) -> None:
         size = input_shape[1] if self.over == "tokens" else input_shape[2]
         kwargs = {"kernel_initializer": kernel_initializer.get(), "dtype": self.dtype_policy}
-        self.dense_0 = keras.layers.Dense(self.hidden_dim, activation=gelu, name="dense_0", **kwargs)
+        self.dense_0 = keras.layers.Dense(self.hidden_dim, name="dense_0", **kwargs)
         self.dense_1 = keras.layers.Dense(size, name="dense_1", **kwargs)
         self.dropout = None
         if self.dropout_rate:
@@ -154,6 +155,8 @@ class MlpBlock(CompositeLayer):
         rows, size = x.shape[1:]
         # As matrices, of which TensorFlow makes one operation of product, bias and GELU: docs/results/token_mixing.md.
         x = self.dense_0(ops.reshape(x, (-1, size)))  # channels: (B S, D); tokens: (B C, D)
+        with keras.name_scope("gelu"):  # without it TensorFlow does not find GELU, for it matches by order of names
+            x = one_pass(gelu)(x) if training else gelu(x)
         x = self._drop(x, (-1, rows, self.hidden_dim), training)
         x = self.dense_1(ops.reshape(x, (-1, self.hidden_dim)))
         x = self._drop(ops.reshape(x, (-1, rows, size)), (-1, rows, size), training)

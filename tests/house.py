@@ -35,6 +35,7 @@ ROOMS = {
     "pictures": (3.05, "training", "curves, confusions, weights, contact sheets"),
     "training": (3.05, "training", "step, loop, checkpoints, optimisers, strategies"),
     "composite": (0, "model", "which parts of a layer are frozen or quantised"),
+    "one_pass": (0.98, "model", "an elementwise function, compiled for a CPU"),
     "buckets": (None, "ground", "paths that begin with gs://"),
     "arguments": (None, "ground", "checks of arguments"),
     "class_names": (None, "ground", "of the released heads"),

@@ -13,7 +13,7 @@ from house import FILES, imports_of, module_of, room_of
 FLOORS = (
     {"_version", "types", "errors", "paper", "buckets"},
     {"arguments", "cost_model", "random_draws", "versions", "files", "class_names"},
-    {"composite"},
+    {"composite", "one_pass"},
     {"layers", "data", "training"},
     {"weights", "pictures"},
     {"models", "evaluation"},
@@ -27,7 +27,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # These run on every backend of Keras, and so name none.
-BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2]} - {"versions"}
+BACKEND_FREE = {"layers", "models", "weights", *FLOORS[0], *FLOORS[1], *FLOORS[2]} - {"versions", "one_pass"}
 # Rooms that know no model, though they may import lower floors.
 KNOW_NO_MODEL = {"data", "training", "evaluation", "pictures", "report"}
 MODEL = {"layers", "models", "weights", "composite"}
