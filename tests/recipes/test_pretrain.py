@@ -140,7 +140,7 @@ def test_two_mirrored_devices_give_the_weights_of_one(tmp_path, finished):
 
 def test_many_flags_together(tmp_path):
     flags = ["--ema_decay=0.9", "--gradient_accumulation_steps=2", "--steps_per_execution=3", "--optimizer=sgd"]
-    flags += ["--weight_decay=0", "--schedule=cosine", "--freeze=stem", "--first_moment_dtype=bfloat16"]
+    flags += ["--schedule=cosine", "--freeze=stem", "--first_moment_dtype=bfloat16"]
     flags += ["--rescale_stochastic_depth", "--clip_norm=0.5", "--keep_checkpoints=1", "--eval_steps=6"]
     result = _run(*SMALL, *flags, f"--workdir={tmp_path}")
     assert "ema top1" in result.stdout
@@ -244,7 +244,7 @@ def test_nan_exits_non_zero_names_the_step_and_keeps_a_good_state(tmp_path):
         (["--strategy=multi_worker"], "strategy: multi_worker needs the environment variable TF_CONFIG, for example {"),
         (["--tpu=local"], "tpu: 'local' needs --strategy=tpu, got auto"),
         (["--optimizer=adam"], "optimizer: must be 'adamw' or 'sgd', got 'adam'"),
-        (["--optimizer=sgd"], "weight_decay: heavy-ball SGD is used without, got 0.1; use 0"),
+        (["--optimizer=sgd", "--weight_decay=0.1"], "weight_decay: heavy-ball SGD is used without, got 0.1; use 0"),
         (["--schedule=step"], "schedule: must be linear or cosine, got 'step'"),
         (["--clip_norm=-1"], "clip_norm: must be a number that is not negative, got -1.0; use 0 for never"),
         (["--clip_norm=nan"], "clip_norm: must be a number that is not negative, got nan"),
