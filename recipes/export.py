@@ -145,11 +145,11 @@ def check_output(settings: Settings) -> pathlib.Path:
 
 def tell_how_to_use(settings: Settings, output: pathlib.Path) -> None:
     """Print the commands that serve what was written."""
+    if {"litert", "onnx"} & {*settings.formats}:
+        print("A single file takes images (B, H, W, channels) float32 in [-1, 1], and gives probabilities (B, K).")
     if "saved_model" in settings.formats:
         print("Serve it, REST on port 8501 and gRPC on 8500; model_card.md in the folder says how to ask:")
         print(f"  {model_card.serving_command(shlex.quote(str(output)))}")
-    if {"litert", "onnx"} & {*settings.formats}:
-        print("A single file takes images (B, H, W, channels) float32 in [-1, 1], and gives probabilities (B, K).")
     if "web" in settings.formats:
         print("Try the page, then put the folder on any host of static files; README.md in it says more:")
         folder = shlex.quote(str(output / FORMATS["web"]))

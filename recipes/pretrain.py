@@ -49,10 +49,10 @@ def run(settings: Settings) -> dict[str, Any] | None:
     # ---- Settings: by hand, then of the preset ----
     given, (settings, row) = settings, presets.fill(settings, settings.preset)
     losses.get_loss(settings.loss)
-    arguments.check_grid(settings.image_size, settings.image_size, MODELS[settings.model]["patch_size"], "image_size")
     if settings.dry_run:
         print("\n".join(run_plan.plan(settings, settings.preset, row)))
         return None
+    arguments.check_grid(settings.image_size, settings.image_size, MODELS[settings.model]["patch_size"], "image_size")
     inputs.set_precision_and_seed(settings)
     strategy = inputs.make_strategy(settings)
     loop.check_batch(settings.batch_size, strategy, settings.gradient_accumulation_steps)

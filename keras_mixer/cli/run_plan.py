@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_mixer import cost_model, paper
+from keras_mixer import arguments, cost_model, paper
 from keras_mixer.cli import inputs, training
 from keras_mixer.cli.settings import Training
 from keras_mixer.data import opening, pipeline
@@ -43,6 +43,7 @@ def plan(settings: Training, preset: str | None, row: dict[str, Any]) -> list[st
         ValueError: for a run that would be refused: its images, size, schedule or intervals.
     """
     sizes = paper.MODELS[settings.model]
+    arguments.check_grid(settings.image_size, settings.image_size, sizes["patch_size"], "image_size")
     images = images_of(settings, preset)
     steps = training.steps_of_run(settings, images.count)
     # What the run would refuse before its first step.

@@ -95,7 +95,7 @@ def test_it_neither_trains_nor_writes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image_size": 30}, "input_shape: the image height 30 is not a positive multiple"),
+        ({"image_size": 30}, "image_size: the image height 30 is not a positive multiple"),
         ({"dataset": "/nowhere"}, "dataset: the folder '/nowhere' does not exist"),
         ({"preset": "imagenet1k", "model": "b16", "dataset": "imagenet2012", "total_steps": 9}, "warmup_steps: 10000"),
         ({"preset": "imagenet1k", "model": "b16", "dataset": "imagenet2012", "train_split": "train[:200%]"}, "split: "),
