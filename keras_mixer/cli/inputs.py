@@ -127,10 +127,11 @@ def augmentation(settings: Batches) -> augment_settings.Augmentation:
 
 
 @contextlib.contextmanager
-def naming_unreadable_files(*data_sources: Source) -> Iterator[None]:
+def naming_unreadable_files(*data_sources: Source, resumes: bool = False) -> Iterator[None]:
     """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record.
 
-    One about a label that is no class becomes a sentence, too.
+    One about a label that is no class becomes a sentence, too. `resumes`: whether the same command goes on where it was,
+    with the same files.
     """
     try:
         yield
@@ -147,10 +148,13 @@ def naming_unreadable_files(*data_sources: Source) -> Iterator[None]:
         for source in data_sources:
             found = source.find_unreadable() if source.find_unreadable else None
             if found:
-                skip = ", or start with --overwrite and --on_bad_image=skip" if source.loose_files else ""
+                skip = f", or {'start with --overwrite and' if resumes else 'give'} --on_bad_image=skip"
+                remove = (
+                    "replace it, and run the same command again to continue, or remove it and start with --overwrite"
+                )
                 raise ValueError(
-                    f"dataset: {found} cannot be decoded as an image; replace it, and run the same command again to "
-                    f"continue, or remove it and start with --overwrite{skip}."
+                    f"dataset: {found} cannot be decoded as an image; {remove if resumes else 'replace or remove it'}"
+                    f"{skip if source.loose_files else ''}."
                 ) from None
         raise
 

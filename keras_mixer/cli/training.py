@@ -168,7 +168,7 @@ def train_and_evaluate(
         distributed = strategies.distribute(
             strategy, _eval_batches(settings, eval_source, crop, patch_size), settings.batch_size
         )
-        with inputs.naming_unreadable_files(train_source, eval_source):
+        with inputs.naming_unreadable_files(train_source, eval_source, resumes=True):
             summary = loop.train(
                 trainer,
                 batches,
