@@ -130,8 +130,8 @@ def augmentation(settings: Batches) -> augment_settings.Augmentation:
 def naming_unreadable_files(*data_sources: Source, resumes: bool = False) -> Iterator[None]:
     """Turn TensorFlow's error about a damaged file into one that names the file, or the shard and record.
 
-    One about a label that is no class becomes a sentence, too. `resumes`: whether the same command goes on where it was,
-    with the same files.
+    One about a label that is no class becomes a sentence, too. `resumes`: whether the same command goes on
+    where it was, with the same files.
     """
     try:
         yield
