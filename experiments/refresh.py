@@ -80,6 +80,12 @@ def changes(table: Measured) -> int:
     return len(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
 
 
+def last_change(sources: list[str]) -> str:
+    """Return when a commit last changed one of some paths, in seconds since 1970."""
+    command = ["git", "log", "-1", "--format=%ct", "--", *sources]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() or "0"
+
+
 def replaced(text: str, table: Measured, printed: str, day: str, machine: str) -> str | None:
     """Return a page's text with the printed table in the place of an old one, or None where none has its columns."""
     new = [found for found in _TABLE.findall(printed + "\n") if found.split("\n")[0] == table.columns]
@@ -103,6 +109,8 @@ def run(command: str, tables: list[Measured]) -> None:
     print(f"$ {command}", flush=True)
     began = time.monotonic()
     environment = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # Trainings that an experiment keeps count where they are newer than what they are measured of.
+    environment["KERAS_MIXER_FINISHED_SINCE"] = last_change([name for table in tables for name in table.sources])
     shell = ["bash", "-e", "-c", command]  # some commands are loops, or two programs
     process = subprocess.run(shell, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     kept = ROOT / "runs" / "refreshed" / (re.sub(r"\W+", "_", command)[:100] + ".txt")
@@ -111,7 +119,9 @@ def run(command: str, tables: list[Measured]) -> None:
     print(f"  {(time.monotonic() - began) / 60:.1f} minutes, exit code {process.returncode}, {kept.relative_to(ROOT)}")
     for table in tables if process.returncode == 0 else ():
         if table.by_hand:
-            print(f"  {table.page}: the table that begins with {table.columns} is written by hand; do so from that file")
+            print(
+                f"  {table.page}: the table that begins with {table.columns} is written by hand; do so from that file"
+            )
             continue
         path = RESULTS / f"{table.page}.md"
         today = datetime.date.today().isoformat()
