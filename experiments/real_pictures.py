@@ -242,13 +242,12 @@ def print_tables(args, trainings, sizes):
     (few, many), (plain, strong) = (min(args.percents), max(args.percents)), REGULARISATION
     first, shown = "top-1, test (on its own pictures)", lambda *of: cell(args, trainings, *of)
     if args.seeds == 1:
-        columns = [(percent, how) for percent in (few, many) for how in (plain, strong)]
-        rows = [(TITLES[args.scale].get(name, name), *(shown(name, *of) for of in columns)) for name in STYLES]
-        print(
-            "\n" + table((first, *(f"{x}{y}" for x in ("few", "many") for y in ("", ", RandAugment and mixup"))), rows)
-        )
+        cases = [(few, plain), (few, strong), (many, plain), (many, strong)]
+        columns = ("few", "few, RandAugment and mixup", "many", "many, RandAugment and mixup")
+        rows = [(TITLES[args.scale].get(name, name), *(shown(name, *case) for case in cases)) for name in STYLES]
+        print("\n" + table((first, *columns), rows))
         return
-    heads = [f"{word}: {size:,}" for word, size in zip(("few", "many"), (min(sizes), max(sizes)), strict=True)]
+    heads = f"few: {min(sizes):,}", f"many: {max(sizes):,}"
     gain = lambda name, one, other: (
         100 * (values(args, trainings, name, *other, 1) - values(args, trainings, name, *one, 1))
     )

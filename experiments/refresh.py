@@ -108,7 +108,8 @@ def run(command: str, tables: list[Measured]) -> None:
     """Run the program of some tables, keep what it prints, and put it in their places."""
     print(f"$ {command}", flush=True)
     began = time.monotonic()
-    environment = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this package, and not one that is installed
+    environment["PATH"] = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # Trainings that an experiment keeps count where they are newer than what they are measured of.
     environment["KERAS_MIXER_FINISHED_SINCE"] = last_change([name for table in tables for name in table.sources])
     shell = ["bash", "-e", "-c", command]  # some commands are loops, or two programs

@@ -124,9 +124,12 @@ def main():
     print(f"{args.dtype}, {args.rounds} rounds, ms: median (least to most)\n")
     modes = [f"{mode}, {threads} core{'s' * (threads > 1)}" for threads in args.threads for mode in ("graph", "XLA")]
     dtype = "" if args.dtype == "float32" else f", {args.dtype}"
-    for part in ("forward", "forward and backward"):
+    for title, part in (
+        (f"forward{dtype}", "forward"),
+        (f"forward and backward{dtype}", "forward and backward"),
+    ):
         of_part = {name: row for (what, name), row in rows.items() if what == part}
-        print(table((f"{part}{dtype}", *modes), columns_of(of_part, modes)))
+        print(table((title, *modes), columns_of(of_part, modes)))
 
 
 if __name__ == "__main__":

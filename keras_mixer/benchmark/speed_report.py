@@ -42,14 +42,15 @@ def table(rows: Sequence[Row]) -> str:
 def wide_tables(rows: Sequence[Row], model: str) -> str:
     """Return a Markdown table for each mode: images/s, range and share of the peak, a column for each batch size.
 
-    The fastest of each column is in bold.
+    The fastest Mixer of each column is in bold.
     """
     tables = []
     for mode in dict.fromkeys(row["mode"] for row in rows):
         found = {(row["name"], row["batch_size"]): row for row in rows if row["mode"] == mode}
         sizes = list(dict.fromkeys(size for _, size in found))
+        mixers = [row for row in found.values() if "error" not in row and not _is_other(row["name"])]
         best = {
-            size: max((row.get("images_per_second", 0) for (_, n), row in found.items() if n == size)) for size in sizes
+            n: max([row["images_per_second"] for row in mixers if row["batch_size"] == n], default=0) for n in sizes
         }
         lines = []
         for name in dict.fromkeys(name for name, _ in found):
@@ -60,11 +61,16 @@ def wide_tables(rows: Sequence[Row], model: str) -> str:
     return "\n".join(tables)
 
 
+def _is_other(name: str) -> bool:
+    """Whether a configuration is a ViT or a ResNet."""
+    return name.removeprefix("keras_").startswith(("vit", "resnet"))
+
+
 def _rate(row: Row, best: float) -> str:
     if "error" in row:
         return "failed"
     rate, (low, high) = row["images_per_second"], row["range"]
-    bold = "**" if rate == best else ""
+    bold = "**" if rate == best and not _is_other(row["name"]) else ""
     share = "" if row["share_of_peak"] is None else f" ({100 * row['share_of_peak']:.0f} %)"
     return f"{bold}{rate:,.2f}{bold}, {low:,.2f} to {high:,.2f}{share}"
 
@@ -77,7 +83,7 @@ def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     """
     best = throughput.best_rates(rows, "inference")
     dtypes = {row["name"]: row["facts"]["precision"].removeprefix("mixed_") for row in rows if "facts" in row}
-    others = [name for name in best if name.removeprefix("keras_").startswith(("vit", "resnet"))]
+    others = [name for name in best if _is_other(name)]
     lines = ["| best over the batch sizes | images/s | over | images/s | ratio | paper |", "|---|---|---|---|---|---|"]
     for ours in [name for name in best if name not in others]:
         for other in [name for name in others if dtypes[name] == dtypes[ours]]:

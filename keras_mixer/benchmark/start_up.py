@@ -79,13 +79,13 @@ def measure(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of medians and ranges; memory is of the process, and what it grew by."""
+    """Return a Markdown table of medians and ranges; memory is what the process grew by."""
     lines = []
     for row in rows:
         seconds = [run["seconds"] for run in row["rounds"]]
         times = f"{row['seconds']:.2f}, {min(seconds):.2f} to {max(seconds):.2f}"
-        lines.append([row["name"], times, f"{row['peak_mib']:,.0f}", f"{row['added_mib']:,.0f}"])
-    return markdown.table(["", "seconds, range", "peak memory, MiB", "of it added, MiB"], lines)
+        lines.append([row["name"], times, f"{row['added_mib']:,.0f}"])
+    return markdown.table(["", "seconds, range", "added memory, MiB"], lines)
 
 
 def run(settings: Settings) -> None:
