@@ -123,11 +123,10 @@ def main():
             rows.setdefault((what, name), {})[f"{mode}, {threads} core{'s' * (threads > 1)}"] = values
     print(f"{args.dtype}, {args.rounds} rounds, ms: median (least to most)\n")
     modes = [f"{mode}, {threads} core{'s' * (threads > 1)}" for threads in args.threads for mode in ("graph", "XLA")]
-    dtype = "" if args.dtype == "float32" else f", {args.dtype}"
-    for title, part in (
-        (f"forward{dtype}", "forward"),
-        (f"forward and backward{dtype}", "forward and backward"),
-    ):
+    titles = {"forward": "forward", "forward and backward": "forward and backward"}
+    if args.dtype != "float32":
+        titles = {"forward": f"forward, {args.dtype}", "forward and backward": f"forward and backward, {args.dtype}"}
+    for part, title in titles.items():
         of_part = {name: row for (what, name), row in rows.items() if what == part}
         print(table((title, *modes), columns_of(of_part, modes)))
 

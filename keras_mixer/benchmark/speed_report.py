@@ -106,11 +106,11 @@ def scaling_table(rows: Sequence[Row]) -> str:
     for axis in dict.fromkeys(row["axis"] for row in rows):
         lines = []
         for row in (row for row in rows if row["axis"] == axis):
-            numbers = [row["error"], "", ""]
-            if "error" not in row:
-                numbers = [
-                    f"{row['ms_per_image']:,.3g}" if row["ms_per_image"] < 1000 else f"{row['ms_per_image']:,.0f}"
-                ]
+            if "error" in row:
+                numbers = [row["error"], "", ""]
+            else:
+                time = row["ms_per_image"]
+                numbers = [f"{time:,.0f}" if time >= 100 else f"{time:.3g}"]
                 numbers += [f"{row['gflop_per_image']:.3g}", f"{row['working_mib']:,.0f}"]
             lines.append([row["label"], row["name"], *numbers])
         tables.append(markdown.table([axis, "", "ms/image", "GFLOP/image", "working memory, MiB"], lines))

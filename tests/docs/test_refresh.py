@@ -16,6 +16,7 @@ import refresh
 
 COMMENT = "<!-- measured: 2026-01-02 | minutes: 3 | from: a b | run: python experiments/x.py --rounds=2 -->\n\n"
 PAGE = f"# Title\n\n{COMMENT}| n | ms |\n|---|---|\n| 1 | 20 |\n\nText.\n"
+FILLED = r"(?:[\d, ]*|[\w.,/-]*)"  # numbers, or a name: what a program fills into a title
 TABLES = [t for path in sorted(refresh.RESULTS.glob("*.md")) for t in refresh.tables_of(path.read_text(), path.stem)]
 
 
@@ -84,15 +85,15 @@ def test_a_commit_to_its_sources_makes_a_table_stale():
 
 
 def _patterns(programs):
-    """The texts of some programs, as one expression: what is filled into them may be anything but a bar."""
+    """The texts of some programs, as one expression: what is filled into them may be some numbers or a word."""
     found = set()
     for program in programs:
         for node in ast.walk(ast.parse(program.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(re.escape(node.value))
             elif isinstance(node, ast.JoinedStr):
-                parts = [re.escape(p.value) if isinstance(p, ast.Constant) else "[^|]*" for p in node.values]
-                if any(isinstance(p, ast.Constant) and re.search(r"\w", p.value) for p in node.values):
+                parts = [re.escape(p.value) if isinstance(p, ast.Constant) else FILLED for p in node.values]
+                if any(isinstance(p, ast.Constant) and re.search(r"[a-z]{2}", p.value) for p in node.values):
                     found.add("".join(parts))
     return re.compile("|".join(sorted(found | {text.replace("_", " ") for text in found}, key=len, reverse=True)))
 
