@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from keras_mixer import models
 from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark.markdown import spread, table
 from keras_mixer.data import pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.mixing import Finish
@@ -91,25 +92,31 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     args = parser.parse_args()
     keras.config.set_dtype_policy(args.precision)
-    for kind, (make, _) in KINDS.items():
+    sizes = []
+    for make, _ in KINDS.values():
         spec = make(source_of(1, 4096), batch_size=4096, image_size=224, seed=0, augmentation=HOW).element_spec
         size = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in spec)
-        print(f"{kind:7} a batch of 4,096 images is {size / 1e6:,.0f} MB")
-    sizes = args.model, args.batch_size, args.rounds, args.steps
-    for kind, values in step_times(*sizes, from_jpegs=False).items():
-        print(f"{kind:7} a step takes {statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})")
-    for kind, values in step_times(*sizes, from_jpegs=True).items():
+        sizes.append(f"{size / 1e6:,.0f} MB")
+    settings = args.model, args.batch_size, args.rounds, args.steps
+    steps = step_times(*settings, from_jpegs=False)
+    for kind, values in step_times(*settings, from_jpegs=True).items():
         rates = [args.batch_size / value for value in values]
         print(
             f"{kind:7} training takes {statistics.median(rates):.1f} images/s from JPEGs ({min(rates):.1f} to "
             f"{max(rates):.1f})"
         )
-    for kind, values in host_rates(args.batch_size, 3.0, args.rounds).items():
-        milliseconds = sorted(1000 / value for value in values)
-        print(
-            f"{kind:7} the host takes {statistics.median(milliseconds):.3f} ms an image ({milliseconds[0]:.3f} to "
-            f"{milliseconds[-1]:.3f})"
-        )
+    hosts = host_rates(args.batch_size, 3.0, args.rounds)
+    millis = [" ms (".join(spread([1000 / v for v in hosts[kind]], ".3f").split(" (")) for kind in KINDS]
+    device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    rows = [
+        ("a batch of 4,096 images at 224 px", *sizes),
+        ("CPU time of the host for an image", *millis),
+        (
+            f"a training step on the {device}, fastest of {args.rounds}",
+            *(f"{min(steps[kind]):.3f} s" for kind in KINDS),
+        ),
+    ]
+    print("\n" + table(("", "floats, mixed on the host", "bytes"), rows))
 
 
 if __name__ == "__main__":

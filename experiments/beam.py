@@ -13,13 +13,14 @@ import os
 import pathlib
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 
 import numpy as np
 from PIL import Image
+
+from keras_mixer.benchmark.markdown import spread, table
 
 WAYS = {
     "one core, local": (1, ()),
@@ -71,21 +72,25 @@ def main() -> None:
         timed(2, ["recipes/pretrain.py", *pretrain, f"--workdir={run}"])
     records = ["recipes/make_records.py", f"--dataset={photos}", "--num_shards=8"]
     predict = ["recipes/predict.py", f"--weights={run}", str(photos), f"--images_per_file={-(-given.images // 16)}"]
-    measured: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, dict[str, list[tuple[float, float]]]] = {what: {way: [] for way in WAYS} for what in given.work}
     for _ in range(given.rounds):
         for what, command in ((w, {"records": records, "predictions": predict}[w]) for w in given.work):
             for way, (cores, flags) in WAYS.items():
                 target = given.output / "out"
                 shutil.rmtree(target, ignore_errors=True)
                 seconds = timed(cores, [*command, *flags, f"--output={target}"])
-                measured.setdefault(f"{what}, {way}", []).append(seconds)
+                measured[what][way].append(seconds)
                 print(
                     f"{what}, {way}: {seconds[0]:.1f} s, CPU {seconds[1]:.1f} s; load {os.getloadavg()[0]:.1f}",
                     flush=True,
                 )
-    for name, pairs in measured.items():
-        told = [f"{statistics.median(v):.1f} ({min(v):.1f}-{max(v):.1f})" for v in zip(*pairs, strict=True)]
-        print(f"| {name} | {' | '.join(told)} |")
+    titles = {
+        "records": f"records of {given.images:,} images, 8 shards",
+        "predictions": f"predictions for {given.images:,} images, 16 files",
+    }
+    for what, ways in measured.items():
+        rows = [(way, *(spread(values) for values in zip(*pairs, strict=True))) for way, pairs in ways.items()]
+        print("\n" + table((titles[what], "seconds", "CPU seconds"), rows))
     (given.output / "measured.json").write_text(json.dumps(measured))
 
 

@@ -1,15 +1,21 @@
 """Time the kinds of work in a training step of S/16, batch 16, in bfloat16: docs/results/model_speed.md.
 
     python experiments/bfloat16_step.py
-    python experiments/bfloat16_step.py --framework=torch
 
-Milliseconds of one core, as charged to the process, so that other programs disturb little. The second needs torch.
+Milliseconds of one core, as charged to the process, so that other programs disturb little. Each framework has a process
+of its own; without torch its column stays empty.
 """
 
 import argparse
+import importlib.util
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
+
+from keras_mixer.benchmark.markdown import table
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
 
@@ -56,11 +62,11 @@ def tensorflow_calls():
         "products and biases, forward": [(linear, some) for some in dense],
         "products, backward": [(slopes, some) for some in dense],
         "gradients of biases": [(column_sums, some) for some in dense],
-        "GELU": [(both_ways(layers.gelu), some) for some in hidden],
-        "GELU in one pass": [(both_ways(one_pass(layers.gelu)), some) for some in hidden],
+        "GELU, before": [(both_ways(layers.gelu), some) for some in hidden],
+        "GELU in one pass, which training uses": [(both_ways(one_pass(layers.gelu)), some) for some in hidden],
         "LayerNorm": [(both_ways(norm, *weights), (draw(*TABLE), draw(*TABLE)))] * 2,
         "residuals": [(tf.function(lambda x, y: x + y), (draw(*TABLE), draw(*TABLE)))] * 4,
-        "casts of kernels": [(cast, some) for some in kernels],
+        "casts of kernels and of their gradients": [(cast, some) for some in kernels],
         "gradient descent": [(descend, (w, tf.cast(g, "float32"))) for w, g in kernels],
     }
 
@@ -84,32 +90,52 @@ def torch_calls():
         "products and biases, forward": [(lambda x, w, b, d: functional.linear(x, w, b), some) for some in dense],
         "products, backward": [(lambda x, w, b, d: (d @ w, d.t() @ x), some) for some in dense],
         "gradients of biases": [(lambda x, w, b, d: d.sum(0), some) for some in dense],
-        "GELU": [(both_ways(functional.gelu), some) for some in hidden],
+        "GELU, before": [(both_ways(functional.gelu), some) for some in hidden],
         "LayerNorm": [(both_ways(norm, *norm.parameters()), (torch.randn(TABLE), torch.randn(TABLE)))] * 2,
         "residuals": [(lambda x, y: x + y, (torch.randn(TABLE), draw(*TABLE)))] * 4,
-        "casts of kernels": [(lambda w, g: (w.bfloat16(), g.float()), some) for some in kernels],
+        "casts of kernels and of their gradients": [(lambda w, g: (w.bfloat16(), g.float()), some) for some in kernels],
         "gradient descent": [(lambda w, g: w.add_(g, alpha=-1e-3), (w, g.float())) for w, g in kernels],
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--framework", choices=("tensorflow", "torch"), default="tensorflow")
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
-    calls = {"tensorflow": tensorflow_calls, "torch": torch_calls}[args.framework]()
+def measure(calls, rounds):
+    """Return kind -> milliseconds of each round."""
     times = {kind: [] for kind in calls}
-    for number in range(args.rounds + 1):
+    for number in range(rounds + 1):
         for kind, pieces in calls.items():
             start = time.process_time()
             for function, arguments in pieces:
                 function(*arguments)
             if number:  # the first round traces and compiles
                 times[kind].append((time.process_time() - start) * 1e3 * BLOCKS)
-    print(f"| kind of work | ms, {args.framework} |\n|---|---|")
-    for kind, values in times.items():
-        print(f"| {kind} | {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f} |")
+    return times
 
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--framework", choices=CALLS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.framework:
+        print(json.dumps(measure(CALLS[args.framework](), args.rounds)))
+        return
+    found = {}
+    for framework in CALLS:
+        found[framework] = {}
+        if importlib.util.find_spec(framework):
+            command = [sys.executable, __file__, f"--framework={framework}", f"--rounds={args.rounds}"]
+            output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+            found[framework] = json.loads(output.splitlines()[-1])
+    rows = [(kind, *(shown(times.get(kind)) for times in found.values())) for kind in found["tensorflow"]]
+    print(table(("kind of work, ms of one core", "TensorFlow", "torch"), rows))
+
+
+def shown(values):
+    """The median, and least to most; nothing where it was not measured."""
+    return f"{statistics.median(values):,.0f}, {min(values):,.0f} to {max(values):,.0f}" if values else ""
+
+
+CALLS = {"tensorflow": tensorflow_calls, "torch": torch_calls}
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,7 @@ from keras import layers, ops
 from permutations import MIXUP_ALPHA
 
 from keras_mixer import MixerBlock, MlpBlock, PatchEmbed
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import pipeline
 from keras_mixer.data.augment_settings import Augmentation
 
@@ -155,13 +156,15 @@ def main(args):
                 finished.write(path, settings, trainings)
                 print(f"{key}: top-1 {trainings[key][1]:.2%}", flush=True)
                 keras.backend.clear_session()
-    print(f"\n| token mixing | parameters | ms a step | top-1, mean (range) of {args.seeds} seeds |\n|---|---|---|---|")
+    rows = []
     for kind in KINDS:
         found = [trainings[f"{kind}, seed {seed}"] for seed in range(args.seeds)]
         top1 = [result[1] for result in found]
         milliseconds = statistics.median(result[2] for result in found)
         spread = f"{statistics.mean(top1):.1%} ({min(top1):.1%} to {max(top1):.1%})"
-        print(f"| {kind} | {found[0][0]:,} | {milliseconds:.0f} | {spread} |")
+        rows.append((kind, f"{found[0][0]:,}", spread))
+        print(f"{kind}: {milliseconds:.0f} ms a step")  # not in the table: it holds on an idle machine only
+    print("\n" + table(("token mixing", "parameters", f"top-1, mean (range) of {args.seeds} seeds"), rows))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python experiments/checkpoint_cost.py --model=b16 --repeats=5
     python experiments/checkpoint_cost.py --model=b16 --repeats=3 --bucket_delay=3    # which needs pip install .[dev]
 
-The state is that of a variant with AdamW. Products of matrices on all cores stand for steps; the last two lines say how
-much slower they are while a state is written. With --bucket_delay, checkpoints go to a server on loopback, which speaks
-the protocol of Google Cloud Storage and answers each request of an upload so many seconds late.
+The state is that of a variant with AdamW. Products of matrices on all cores stand for steps; the lines above the table
+say how much slower they are while a state is written. With --bucket_delay, checkpoints go to a server on loopback,
+which speaks the protocol of Google Cloud Storage and answers each request of an upload so many seconds late.
 """
 
 import argparse
@@ -18,7 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+from keras_mixer.benchmark.markdown import table
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+STOPPING = "before: a save that stops training"
+LOST = "now: lost to a save in the background"
+WRITING = "now: that save from its begin to its end"
 
 
 def steps_per_second(until: Callable[[], bool]) -> float:
@@ -68,11 +73,27 @@ def measure(model: str, folder: str, repeats: int) -> Iterator[tuple[str, list[f
         writing.append(time.perf_counter() - begin)
         saving.saver.wait()
     saving.close()
-    yield "a save that stops training", stopping
-    yield "lost to one in the background", lost
-    yield "from its begin to its end", writing
+    yield STOPPING, stopping
+    yield LOST, lost
+    yield WRITING, writing
     yield "steps per second, nothing written", alone
     yield "steps per second meanwhile", beside
+
+
+def report(measured: dict[str, list[float]], bucket: bool) -> None:
+    """Print the table of docs/results/many_devices.md; of a bucket, that of docs/results/records.md."""
+    saves = {name: measured.pop(name) for name in (STOPPING, LOST, WRITING)}
+    for name, values in measured.items():
+        print(f"{name}: {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f}")
+    if not bucket:
+        middle = {
+            name: (f"{statistics.median(v):.2f} s", f"{min(v):.2f} to {max(v):.2f} s") for name, v in saves.items()
+        }
+        print("\n" + table(("", "median", "range"), [(name, *cells) for name, cells in middle.items()]))
+        return
+    stopping, lost, writing = (f"{statistics.median(values):.2g}" for values in saves.values())
+    rows = [("that stops training", stopping, stopping), ("in the background, as runs do it", lost, writing)]
+    print("\n" + table(("an upload", "seconds that training loses", "seconds until it ends"), rows))
 
 
 def main() -> None:
@@ -85,8 +106,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if given.bucket_delay is None:
-            for name, values in measure(given.model, given.folder or temporary, given.repeats):
-                print(f"{name:36} {statistics.median(values):7.2f}   {min(values):.2f} to {max(values):.2f}")
+            report(
+                dict(measure(given.model, given.folder or temporary, given.repeats)),
+                (given.folder or "").startswith("gs:"),
+            )
             return
         sys.path.insert(0, str(ROOT / "tests"))
         import bucket_server

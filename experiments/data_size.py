@@ -26,6 +26,7 @@ from keras import layers
 from permutations import LEARNING_RATE, MIXUP_ALPHA, WEIGHT_DECAY, make_mixer, make_resnet
 
 from keras_mixer import files
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import opening, pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.source import Source, indexed_records
@@ -256,14 +257,14 @@ def plot(args, trainings, file_name, which, label):
 def print_table(args, trainings, which, label):
     sizes = [num_images(args, percent) for percent in args.percents]
     heads = [f"{size:,} images ({percent:g} %)" for size, percent in zip(sizes, args.percents, strict=True)]
-    print(f"\n| {label} after {args.steps:,} steps | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
+    rows = []
     for name in STYLES:
         cells = [
             f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in scores(args, trainings, name, which)
         ]
-        print(f"| {label_of(args, trainings, name)} | {' | '.join(cells)} |")
-    passes = [f"{args.steps * args.batch_size / size:.3g}" for size in sizes]
-    print(f"| passes over the images | {' | '.join(passes)} |")
+        rows.append((label_of(args, trainings, name), *cells))
+    rows.append(("passes over the images", *(f"{args.steps * args.batch_size / size:.3g}" for size in sizes)))
+    print("\n" + table((f"{label} after {args.steps:,} steps", *heads), rows), end="")
 
 
 if __name__ == "__main__":

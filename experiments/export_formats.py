@@ -23,6 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from keras_mixer.benchmark.markdown import table
+
 BATCH = 32
 ROWS = {  # name -> file of the exported format
     "Keras, graph": "model.keras",
@@ -225,22 +227,27 @@ def machine():
     return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "versions": versions}
 
 
-def table(args, results):
-    """Return the Markdown table: medians over the rounds, and the ranges."""
-    head = "format|MB|largest difference|same best class|ms, batch 1|images/s, batch 32|cold start, s|peak MiB"
-    lines = [f"| {head.replace('|', ' | ')} |", "|" + "---|" * 8]
+COLUMNS = (
+    *("format", "MB", "largest difference", "same best class", "ms, batch 1", "images/s, batch 32", "cold start, s"),
+    "peak MiB",
+)
 
-    def middle(rounds, key, digits):
-        values = [r[key] for r in rounds]
-        return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
+def table_of(args, results):
+    """Return the Markdown table: the ranges of the rounds."""
+
+    def reach(rounds, key, digits):
+        least, most = (f"{end(r[key] for r in rounds):.{digits}f}" for end in (min, max))
+        return least if least == most else f"{least} to {most}"
+
+    rows = []
     for name, rounds in results.items():
         cells = [name, f"{size(args.output / ROWS[name]) / 1e6:.1f}"]
         cells += [f"{rounds[0]['difference']:.1g}", f"{100 * rounds[0]['agreement']:.1f} %"]
-        cells += [middle(rounds, "latency_ms", 2), middle(rounds, "images_per_second", 1)]
-        cells += [middle(rounds, "cold_start_s", 1), f"{max(r['peak_mib'] for r in rounds):.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        cells += [reach(rounds, "latency_ms", 0), reach(rounds, "images_per_second", 2)]
+        cells += [reach(rounds, "cold_start_s", 1), f"{max(r['peak_mib'] for r in rounds):,.0f}"]
+        rows.append(cells)
+    return table(COLUMNS, rows)
 
 
 def main():
@@ -271,7 +278,7 @@ def main():
             first, last = read(args, *child(args, f"--measure={name}", *(["--exact"] if i == 0 else [])))
             rounds.append(json.loads(last) | {"cold_start_s": first})
             print(f"round {i}: {name}: {rounds[-1]}", flush=True)
-    text = table(args, results)
+    text = table_of(args, results)
     report = {"model": args.weights or args.model, "threads": args.threads, "machine": machine(), "rows": results}
     (args.output / "export_formats.json").write_text(json.dumps(report, indent=2) + "\n")
     (args.output / "export_formats.md").write_text(f"{text}\n{json.dumps(report['machine'])}\n")

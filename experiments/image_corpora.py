@@ -19,9 +19,16 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import checking, decode, folders
 
 CLOSE = 1.5  # grey levels in the mean
+COLUMNS = ("equal", "close", "differs", "read here only", "refused here only", "refused by both")
+# Endings of one kind of file are one row; others have a row each.
+ROWS = (
+    *((".tif", ".tiff"), (".bmp", ".dib"), (".jpg", ".mpo"), (".jp2", ".j2k")),
+    *((".pbm", ".pgm", ".pnm", ".ppm"), (".avif", ".heif")),
+)
 
 
 def main():
@@ -33,18 +40,18 @@ def main():
     counts, refusals, named, disagree = collections.defaultdict(collections.Counter), collections.Counter(), [], []
     for path in tqdm(paths, unit=" files"):
         outcome, reason, differing = compare(path)
-        counts[os.path.splitext(path)[1].lower()][outcome] += 1
+        ending = os.path.splitext(path)[1].lower()
+        counts[next((row for row in ROWS if ending in row), (ending,))][outcome] += 1
         if reason:
             refusals[reason] += 1
         if outcome not in ("equal", "close"):
             named.append(f"{outcome}: {path} {reason}")
         if differing:
             disagree.append(path)
-    columns = ("equal", "close", "differs", "read here only", "refused here", "refused by both")
     total = sum(counts.values(), collections.Counter())
-    print(f"| ending | files | {' | '.join(columns)} |\n|---|{'---|' * (len(columns) + 1)}")
-    for ending, row in [*sorted(counts.items()), ("all", total)]:
-        print(f"| {ending} | {sum(row.values())} | {' | '.join(str(row[c] or '') for c in columns)} |")
+    rows = [*sorted(counts.items(), key=lambda item: (-item[1].total(), item[0])), (("all",), total)]
+    cells = [(", ".join(names), f"{row.total():,}", *(row[c] or "" for c in COLUMNS)) for names, row in rows]
+    print(table(("ending", "files", *COLUMNS), cells))
     print("\nRefused, and why:")
     for reason, count in refusals.most_common():
         print(f"- {count}: {reason}")
@@ -74,7 +81,7 @@ def compare(path):
     differing |= (recorded is None) != (ours is None) or (ours is not None and not np.array_equal(recorded, ours))
     theirs = by_pillow(encoded)
     if ours is None:
-        return ("refused by both" if theirs is None else "refused here"), fault, differing
+        return ("refused by both" if theirs is None else "refused here only"), fault, differing
     if theirs is None:
         return "read here only", "", differing
     if theirs.shape != ours.shape:

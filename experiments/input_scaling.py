@@ -3,8 +3,8 @@
     python experiments/input_scaling.py
 
 Every number is of a process of its own, bound to so many cores, in turns: photographs in memory to batches of bytes
-with RandAugment 15 and mixup 0.5. "The end alone" is what one thread of a pipeline does on any number of cores: it
-takes images that are finished, copies them into batches and hands these on. Its rate bounds a pipeline.
+with RandAugment 15 and mixup 0.5. The last row is what one thread of a pipeline does on any number of cores: it takes
+images that are finished, copies them into batches and hands these on. Its rate bounds a pipeline.
 """
 
 import argparse
@@ -15,7 +15,13 @@ import subprocess
 import sys
 import time
 
-POOLS = {"TensorFlow's threads": 0, "a private pool": 1}
+from keras_mixer.benchmark.markdown import spread, table
+
+KINDS = {  # name -> what is measured, and whether with a private pool of threads
+    "whole pipeline, TensorFlow's threads": ("whole", False),
+    "whole pipeline, a private pool of threads": ("whole", True),
+    "finished images copied into batches, and nothing else": ("end", False),
+}
 BATCH_SIZE = 128
 
 
@@ -75,21 +81,19 @@ def main() -> None:
         print(rate(what, cores, private, seconds))
         return
     cores = [int(number) for number in args.cores.split(",")]
-    kinds = [(what, n, private) for what in ("whole", "end") for n in cores for private in POOLS.values()]
-    found: dict[tuple[str, int, int], list[float]] = {kind: [] for kind in kinds}
+    found: dict[tuple[str, int], list[float]] = {(name, n): [] for name in KINDS for n in cores}
     for _ in range(args.rounds):
-        for kind in kinds:
-            command = [sys.executable, __file__, "--one", json.dumps([*kind, args.seconds])]
+        for (name, n), values in found.items():
+            what, private = KINDS[name]
+            command = [sys.executable, __file__, "--one", json.dumps([what, n, private, args.seconds])]
             output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-            found[kind].append(float(output.split()[-1]))
-    names = {"whole": "the whole pipeline", "end": "the end alone"}
-    for (what, n, private), values in found.items():
-        pool = next(name for name, value in POOLS.items() if value == private)
-        first = statistics.median(found[what, cores[0], private])
-        print(
-            f"{names[what]:20} {n:3} cores  {pool:22} {statistics.median(values):7.0f} images/s ({min(values):.0f} to "
-            f"{max(values):.0f}), {statistics.median(values) / first:.2f} times {cores[0]}"
-        )
+            values.append(float(output.split()[-1]))
+    rows = []
+    for name in KINDS:
+        medians = [statistics.median(found[name, n]) for n in cores]
+        rates = [spread(found[name, n], ",.0f") for n in cores]
+        rows.append((name, *rates, f"{medians[-1] / medians[0]:.2f}"))
+    print(table(("images/s", *(f"{n} core{'s' * (n > 1)}" for n in cores), "ratio"), rows))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from keras import layers
 
 import keras_mixer
 from keras_mixer import files
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import opening, permutations, pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.pictures.figure import new_figure
@@ -148,15 +149,14 @@ def plot(args, steps, curves, parameters):
 
 
 def print_table(args, curves, parameters):
-    kinds = " | ".join(kind.replace("_", " ") for kind in COLOURS)
-    print(f"\n| top-1 after {args.steps} steps | {kinds} | global loses, of its top-1 |")
-    print("|---|---|---|---|---|")
+    kinds, rows = [kind.replace("_", " ") for kind in COLOURS], []
     for name in MODELS:
         ends = {kind: [curves[name, kind, seed][-1] for seed in range(args.seeds)] for kind in COLOURS}
         mean = {kind: statistics.mean(values) for kind, values in ends.items()}
         cells = [f"{mean[kind]:.1%} ({min(values):.1%} to {max(values):.1%})" for kind, values in ends.items()]
         lost = 1 - mean["global"] / mean["none"]
-        print(f"| {name}, {parameters[name]:,} parameters | {' | '.join(cells)} | {lost:.1%} |")
+        rows.append((f"{name}, {parameters[name]:,} parameters", *cells, f"{lost:.1%}"))
+    print("\n" + table((f"top-1 after {args.steps} steps", *kinds, "global loses, of its top-1"), rows), end="")
     print(f"\nThe curves are in {args.output}: permutations.png, permutations.csv, results.json")
 
 

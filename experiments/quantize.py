@@ -8,7 +8,6 @@ The weights are random, in the released layout; the pictures are crops of scikit
 import argparse
 import os
 import pathlib
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_sample_images
 
 import keras_mixer
+from keras_mixer.benchmark.markdown import spread, table
 from keras_mixer.paper import VARIANTS
 from keras_mixer.weights import layouts
 
@@ -90,17 +90,16 @@ def main() -> None:
     print(
         f"{options.model}, batch {BATCH}, {os.cpu_count()} cores, {options.rounds} rounds, Keras {keras.__version__}\n"
     )
-    print(
-        "| | file, MB | images/s, median (range) | cosine of logits, least | same best class |\n|---|---|---|---|---|"
-    )
+    rows = []
     for name in ways:
-        rates = sorted(len(images) / s for s in seconds[name])
         one, other = centred["float32"], centred[name]
         cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
         best = (answers[name].argmax(1) == answers["float32"].argmax(1)).mean()
-        rate = f"{statistics.median(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f})"
-        shown = f"{cosine.min():.5f}" if name != "LiteRT int8" else "-"
-        print(f"| {name} | {sizes[name] / 1e6:.1f} | {rate} | {shown} | {best:.0%} |")
+        shown = f"{cosine.min():.5f}" if name != "LiteRT int8" else "probabilities only"
+        rate = spread([len(images) / s for s in seconds[name]])
+        title = f"Keras {name}" if name in ("int8", "int4") else name
+        rows.append((title, f"{sizes[name] / 1e6:.1f}", rate, shown, f"{100 * best:.0f} %"))
+    print(table(("", "file, MB", "images/s, median (range)", "cosine of logits, least", "same best class"), rows))
 
 
 if __name__ == "__main__":

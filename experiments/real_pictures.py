@@ -12,7 +12,6 @@ import dataclasses
 import math
 import os
 import pathlib
-import statistics
 import time
 import warnings
 
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 import keras_mixer
 from keras_mixer import cost_model, files, paper
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import pipeline
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.pictures.figure import new_figure
@@ -49,6 +49,7 @@ SCALES = {
         learning_rate=1e-3,
     ),
 }
+TITLES = {"S": {"Mixer": "Mixer-S/16", "ResNet": "ResNet-50"}, "mini": {}}
 REGULARISATION = {
     "crops and flips": Augmentation(crop_area=CROP_AREA),
     "with RandAugment 10 and mixup 0.2": Augmentation(crop_area=CROP_AREA, randaugment_magnitude=10, mixup_alpha=0.2),
@@ -234,31 +235,37 @@ def plot(args, trainings, sizes):
 
 
 def print_tables(args, trainings, sizes):
-    print("\n| model | parameters | GFLOP per picture | pictures | regularisation | top-1, test | of its own | gap |")
-    print(f"|{'---|' * 8}")
+    """Print the tables of docs/results/transfer.md: of one seed all in one, else one for each regularisation."""
     for name in STYLES:
-        cost = f"{flop_of(args, name) / 1e9:.2f}"
-        for percent, size in zip(args.percents, sizes, strict=True):
-            for regularisation in REGULARISATION:
-                test, own = (values(args, trainings, name, percent, regularisation, which) for which in (1, 2))
-                parameters = trainings[key_of(name, percent, regularisation, 0)][0]
-                cells = (name, f"{parameters:,}", cost, f"{size:,}", regularisation, spread(test), spread(own))
-                print(f"| {' | '.join(cells)} | {100 * statistics.mean(own - test):.1f} |")
-    print("\n| top-1 gained, in points | from more pictures | with more pictures and regularisation | few | many |")
-    print("|---|---|---|---|---|")
-    few, many = min(args.percents), max(args.percents)
+        parameters = trainings[key_of(name, args.percents[0], next(iter(REGULARISATION)), 0)][0]
+        print(f"{name}: {parameters:,} parameters, {flop_of(args, name) / 1e9:.2f} GFLOP for a picture")
+    (few, many), (plain, strong) = (min(args.percents), max(args.percents)), REGULARISATION
+    first, shown = "top-1, test (on its own pictures)", lambda *of: cell(args, trainings, *of)
+    if args.seeds == 1:
+        cases = [(few, plain), (few, strong), (many, plain), (many, strong)]
+        columns = ("few", "few, RandAugment and mixup", "many", "many, RandAugment and mixup")
+        rows = [(TITLES[args.scale].get(name, name), *(shown(name, *case) for case in cases)) for name in STYLES]
+        print("\n" + table((first, *columns), rows))
+        return
+    heads = f"few: {min(sizes):,}", f"many: {max(sizes):,}"
+    gain = lambda name, one, other: (
+        100 * (values(args, trainings, name, *other, 1) - values(args, trainings, name, *one, 1))
+    )
+    seeds, rows, strong_rows = "; ".join(map(str, range(args.seeds))), [], []
     for name in STYLES:
-        (plain_few, strong_few), (plain_many, strong_many) = (
-            [values(args, trainings, name, percent, how, 1) for how in REGULARISATION] for percent in (few, many)
-        )
-        gains = plain_many - plain_few, strong_many - strong_few, strong_few - plain_few, strong_many - plain_many
-        print(f"| {name} | {' | '.join(spread(gain, 'points') for gain in gains)} |")
+        gained = gain(name, (few, plain), (many, plain))
+        told = f"{gained.mean():+.1f} ({gained.min():+.1f} to {gained.max():+.1f})"
+        rows.append((name, seeds, shown(name, few, plain), shown(name, many, plain), told))
+        lost = {percent: f"{gain(name, (percent, plain), (percent, strong)).mean():+.1f}" for percent in (few, many)}
+        strong_rows.append((name, shown(name, few, strong), lost[few], shown(name, many, strong), lost[many]))
+    print("\n" + table((first, "seeds", *heads, "gained"), rows))
+    print(f"{strong}:\n\n" + table((first, heads[0], "against none", heads[1], "against none"), strong_rows), end="")
 
 
-def spread(numbers, unit="%"):
-    """The mean, and lowest to highest."""
-    show = "{:.1%}".format if unit == "%" else lambda number: f"{100 * number:+.1f}"
-    return f"{show(numbers.mean())} ({show(numbers.min())} to {show(numbers.max())})"
+def cell(args, trainings, name, percent, regularisation):
+    """Top-1 of every seed on the test pictures, and on those trained on."""
+    test, own = (values(args, trainings, name, percent, regularisation, which) for which in (1, 2))
+    return f"{', '.join(f'{v:.1%}' for v in test)} ({', '.join(f'{v:.1%}' for v in own)})"
 
 
 SETTINGS = ("scale", "classes", "images_per_class", "image_size", "percents", "steps", "batch_size")

@@ -21,6 +21,8 @@ import tempfile
 import time
 from typing import Any
 
+from keras_mixer.benchmark.markdown import table
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NUM_IMAGES, IMAGE_BYTES, BATCH_SIZE, STEPS = 16_384, 110_000, 512, 8
 KINDS = {"version 1": 1, "64 streams": 64}
@@ -114,7 +116,8 @@ def main() -> None:
 
 
 def report(folders: dict[str, str], repeats: int, env: dict[str, str], needed: int, served: Any) -> None:
-    """Print a line for each kind of records, number of machines and start."""
+    """Print a line for each kind of records, number of machines and start, and the table of them."""
+    medians: dict[tuple[int, int], list[tuple[float, float]]] = {}
     middle = NUM_IMAGES // BATCH_SIZE // 2
     print(f"{STEPS} steps of {BATCH_SIZE} are {needed / 1e6:.0f} MB of records")
     for start_step in (0, middle):
@@ -130,12 +133,28 @@ def report(folders: dict[str, str], repeats: int, env: dict[str, str], needed: i
                     seen.append(found["records"])
                 share = BATCH_SIZE // count
                 rows = [seen[i][step * share : (step + 1) * share] for step in range(STEPS) for i in range(count)]
+                medians.setdefault((start_step, count), []).append(
+                    (statistics.median(amounts) / 1e6, statistics.median(firsts))
+                )
                 print(
                     f"from step {start_step:3}  {count} machines  {kind:10}  {statistics.median(amounts) / 1e6:7.0f} MB"
                     f" each  first batch after {statistics.median(firsts):5.2f} s ({min(firsts):.2f} to "
                     f"{max(firsts):.2f})  batches {hash_of(rows)}",
                     flush=True,
                 )
+    print("\n" + table_of(medians, middle, in_bucket=served is not None))
+
+
+def table_of(medians: dict[tuple[int, int], list[tuple[float, float]]], middle: int, in_bucket: bool) -> str:
+    """Return the table: before is version 1, after 64 streams; megabytes of one machine, seconds to its first batch."""
+    if in_bucket:
+        rows = [(n, *(f"{size:,.0f}" for size, _ in pairs)) for (step, n), pairs in medians.items() if not step]
+        return table(("machines, from step 0", "before: MB", "after: MB"), rows)
+    rows = []
+    for (step, count), ((old_size, old_first), (size, first)) in medians.items():
+        name = f"{step}, the middle of a pass" if (step, count) == (middle, 1) else step
+        rows.append((name, count, f"{old_size:,.0f}", f"{size:,.0f}", f"{old_first:.1f}", f"{first:.1f}"))
+    return table(("from step", "machines", "before: MB", "after: MB", "before: s", "after: s"), rows)
 
 
 def hash_of(rows: list[list[str]]) -> str:

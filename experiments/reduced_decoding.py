@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mixer.benchmark import phone_stages
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import crops, decode, file_crops, jpeg_parts
 from keras_mixer.data.pixel_settings import PixelSettings
 
@@ -57,8 +58,7 @@ def main() -> None:
     print(f"decoded at a fraction in an evaluation at {SIZE} px: {np.mean(evaluated):.2%} of the pictures")
     print(f"decoded at a fraction in training at {SIZE} px: {np.mean(cropped):.2%} of the crops\n")
     exact, files = PixelSettings(exact_decoding=True), phone_stages.photographs(PHOTOGRAPHS)
-    print("| 12 MP, grey levels | from the exact pixels | from the average by area | exact ones from it |")
-    print("|---|---|---|---|")
+    lines = []
     for crop in crops.EVALUATION_CROPS:
         rows = []
         for file in files:
@@ -70,12 +70,22 @@ def main() -> None:
             )
             average = tf.round(tf.image.resize_with_crop_or_pad(average, SIZE, SIZE))
             rows.append((levels(reduced, whole), levels(reduced, average), levels(whole, average)))
-        print(f"| {crop} |", " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0)), "|")
-    print_training(files, exact)
+        lines.append((f"`{crop}`", *shown(rows)))
+    lines.append(("training crop", *of_training(files, exact)))
+    print(
+        table(
+            ("crop", "from the exact pixels", "from the average by area", "the exact pixels from that average"), lines
+        )
+    )
 
 
-def print_training(files: list[bytes], exact: PixelSettings) -> None:
-    """Print the line of training crops."""
+def shown(rows: list[tuple[float, ...]]) -> list[str]:
+    """Return the means of some measurements."""
+    return [f"{value:.1f}" for value in np.mean(rows, axis=0)]
+
+
+def of_training(files: list[bytes], exact: PixelSettings) -> list[str]:
+    """Return the means of training crops."""
     rows = []
     for k, file in enumerate(files):
         image = decode.decode_image(file)
@@ -85,7 +95,7 @@ def print_training(files: list[bytes], exact: PixelSettings) -> None:
             window = crops.inception_window(tf.shape(image)[:2], [seed, k], crops.CROP_AREA, crops.CROP_ASPECT)
             average = tf.round(tf.image.resize(tf.slice(image, *window), (SIZE, SIZE), method="area"))
             rows.append((levels(reduced, whole), levels(reduced, average), levels(whole, average)))
-    print("| training crop |", " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0)), "|")
+    return shown(rows)
 
 
 if __name__ == "__main__":

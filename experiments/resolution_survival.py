@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import keras_mixer
+from keras_mixer.benchmark.markdown import table
 
 SIDE = 32
 SIZES = {"patch_size": 4, "num_blocks": 4, "hidden_dim": 64, "tokens_mlp_dim": 64, "channels_mlp_dim": 128}
@@ -67,11 +68,13 @@ def main():
                 train(train_pixels, train_labels, args.epochs, seed, path)
             for (size, scheme), row in rows.items():
                 row.append(top1(path, test_pixels, test_labels, *size, scheme))
-    print("| image size | times the side | scheme | top-1 %, mean (each seed) |\n|---|---|---|---|")
+    lines = []
     for ((height, width), scheme), row in rows.items():
         name = "block-diagonal" if scheme == "default" else "unchanged" if (height, width) == (SIDE, SIDE) else scheme
         times = f"{height / SIDE:g}" if height == width else f"{height / SIDE:g} x {width / SIDE:g}"
-        print(f"| {height} x {width} | {times} | {name} | {np.mean(row):.1f} ({', '.join(f'{x:.1f}' for x in row)}) |")
+        scores = f"{np.mean(row):.1f} ({', '.join(f'{x:.1f}' for x in row)})"
+        lines.append((f"{height} x {width}", times, name, scores))
+    print(table(("image size", "times the side", "scheme", "top-1 %, mean (each seed)"), lines))
 
 
 if __name__ == "__main__":

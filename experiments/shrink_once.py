@@ -28,12 +28,13 @@ from tqdm import tqdm
 
 import keras_mixer
 from keras_mixer.benchmark import input_speed
+from keras_mixer.benchmark.markdown import table
 from keras_mixer.data import image_cache, opening, pipeline, record_writing
 from keras_mixer.data.augment_settings import Augmentation
 from keras_mixer.data.pixel_settings import PixelSettings
 
 PHONE = 3000, 4000  # pixels
-FOLDER = "folder of photographs"
+FOLDER = "folder, nothing kept"
 
 
 # ---- Rate
@@ -85,25 +86,27 @@ def rate(args):
             seconds = (time.process_time() - began) / args.images
             shard = facts["splits"]["train"]["shards"][0]["bytes"] / args.images / 1e3
             print(f"--max_side={side}: {shard:.0f} kB an image, {1 / seconds:.1f} written per second of CPU time")
-            sources[f"records, --max_side={side}"] = opening.open_source(str(place / f"{side}"), training=True)
+            sources[f"records with `--max_side={side}`"] = opening.open_source(str(place / f"{side}"), training=True)
         for area in args.crop_areas:
             side = image_cache.side_for(224, dataclasses.replace(how, crop_area=(area, 1.0)))
             none, memory = image_cache.Memory(0), image_cache.Memory(10**10)
             disk = image_cache.Folder(place / f"cache_{side}", 10**10, f"{side}")
-            kinds = {"first pass": none, "memory, from the second on": memory, "disk, from the second on": disk}
+            kinds = {", first pass": none, " in memory, later passes": memory, " on disk, later passes": disk}
+            crop = "" if area == how.crop_area[0] else f" (`--crop_area={area:g},1`)"
             for name, store in kinds.items():
                 cached = image_cache.cached(sources[FOLDER], store, side, pixels)
                 collections.deque(cached.records(None, 0).map(cached.parse), maxlen=0)
-                sources[f"--cache at {side} px, {name}"] = cached
+                sources[f"cache at {side:,} px{crop if store is none else ''}{name}"] = cached
             print(f"cache at {side} px: {memory.used / args.images / 1e6:.2f} MB an image")
         stages = {name: stage(source, args, how) for name, source in sources.items()}
         rates = input_speed.measure(stages, args.seconds, args.rounds)
     print(f"{args.images} photographs of {PHONE[1]} x {PHONE[0]}, {megabytes:.1f} MB each\n")
-    print("| training input at 224 px | images/s per core | range | times the folder |\n|---|---|---|---|")
-    phone = np.median(rates[FOLDER])
+    phone, rows = np.median(rates[FOLDER]), []
     for name, values in rates.items():
         median = np.median(values)
-        print(f"| {name} | {median:.0f} | {min(values):.0f} to {max(values):.0f} | {median / phone:.1f} |")
+        reach = f"{min(values):,.0f} to {max(values):,.0f}"
+        rows.append((name, f"{median:,.0f}", reach, f"{median / phone:.1f}"))
+    print(table(("way", "images/s per core", "range", "times the folder"), rows))
 
 
 # ---- Accuracy
@@ -157,23 +160,23 @@ def train(args, folder, seed):
 def accuracy(args):
     tf.get_logger().setLevel("ERROR")
     with tempfile.TemporaryDirectory() as place:
-        place, found = pathlib.Path(place), {}
+        place, found, sizes = pathlib.Path(place), {}, {}
         write_pictures(args, place / "pictures")
         for side in (None, args.max_side):
             facts = record_writing.write_records(place / "pictures", place / f"{side}", max_side=side)
             told = {name: (of["num_examples"], of["shrunk"]) for name, of in facts["splits"].items()}
-            print(
-                f"max_side {side}: {told}, {sum(p.stat().st_size for p in (place / f'{side}').iterdir()) / 1e6:.0f} MB"
-            )
+            sizes[side] = f"{sum(p.stat().st_size for p in (place / f'{side}').iterdir()) / 1e6:.0f}"
+            print(f"max_side {side}: {told}, {sizes[side]} MB")
         for seed in tqdm(range(args.seeds), disable=None):
             for side in (None, args.max_side):
                 found.setdefault(side, []).append(100 * train(args, place / f"{side}", seed))
                 print(f"seed {seed}, max_side {side}: {found[side][-1]:.1f} %", flush=True)
                 keras.backend.clear_session()
-    print("| records | top-1 of each seed, % | mean |\n|---|---|---|")
+    rows = []
     for side, values in found.items():
-        name = f"--max_side={side}" if side else "as they are"
-        print(f"| {name} | {', '.join(f'{v:.1f}' for v in values)} | {np.mean(values):.1f} |")
+        name = f"`--max_side={side}`" if side else "as they are"
+        rows.append((name, sizes[side], f"{', '.join(f'{v:.1f}' for v in values)} %", f"{np.mean(values):.1f} %"))
+    print(table(("records", "MB", "top-1 of each seed", "mean"), rows))
     change = np.subtract(found[args.max_side], found[None])
     print(f"\nDifference {change.mean():+.1f} points, of single seeds {change.min():+.1f} to {change.max():+.1f}")
 

@@ -1,19 +1,28 @@
 """Time five ways to write a token-mixing MLP, interleaved, in graph mode and XLA: docs/results/token_mixing.md.
 
-python experiments/token_mixing.py --threads=2
-python experiments/token_mixing.py --threads=2 --dtype=bfloat16
+    python experiments/token_mixing.py
+    python experiments/token_mixing.py --threads=2 --dtype=bfloat16
+
+Each number of threads is measured in a process of its own. In bold: the row that the layers use, and the least of a
+column.
 """
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
+from keras_mixer.benchmark.markdown import table
+
 B, S, C, D = 8, 196, 768, 384  # Mixer-B/16 at 224 px
+USED = "**the same, on (B C, S)**"
 
 
 def gelu(x):
@@ -44,21 +53,20 @@ def formulations(w0, b0, w1, b1):
         y = gelu(tf.einsum("bsc,sd->bdc", x, w0) + b0[:, None])
         return tf.einsum("bdc,ds->bsc", y, w1) + b1[:, None]
 
-    return {f.__name__: f for f in (transposed, transposed_2d, weights_first, weights_first_flag, einsum)}
+    return {
+        "transpose, Dense, Dense, transpose": transposed,
+        USED: transposed_2d,
+        "W^T X, the kernel transposed": weights_first,
+        "W^T X, by `transpose_a`": weights_first_flag,
+        "einsum": einsum,
+    }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    args = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-
-    x = tf.cast(tf.random.normal((B, S, C)), args.dtype)
-    weights = [
-        tf.Variable(tf.cast(tf.random.normal(shape) * 0.05, args.dtype)) for shape in ((S, D), (D,), (D, S), (S,))
-    ]
+def measure(threads, rounds, dtype):
+    """Return the milliseconds of every round, by formulation, way to run and what is run."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    x = tf.cast(tf.random.normal((B, S, C)), dtype)
+    weights = [tf.Variable(tf.cast(tf.random.normal(shape) * 0.05, dtype)) for shape in ((S, D), (D,), (D, S), (S,))]
     functions = {}
     for name, forward in formulations(*weights).items():
 
@@ -68,22 +76,59 @@ def main():
                 loss = tf.reduce_sum(tf.square(forward(x)))
             return tape.gradient(loss, [x, *weights])
 
-        for mode, jit in (("graph", False), ("xla", True)):
+        for mode, jit in (("graph", False), ("XLA", True)):
             functions[name, mode, "forward"] = tf.function(forward, jit_compile=jit)
             functions[name, mode, "forward and backward"] = tf.function(train, jit_compile=jit)
     times = {key: [] for key in functions}
     for function in functions.values():
         function(x), function(x)  # trace, compile, warm up
-    for _ in range(args.rounds):
+    for _ in range(rounds):
         for key, function in functions.items():
             start = time.perf_counter()
             for _ in range(3):
                 result = function(x)
             tf.reduce_sum(tf.nest.flatten(result)[-1]).numpy()
             times[key].append((time.perf_counter() - start) / 3 * 1e3)
-    print(f"{args.dtype}, {args.threads} threads, {args.rounds} rounds, median ms (least to most)")
-    for key, values in times.items():
-        print(f"{' '.join(key):48s} {statistics.median(values):6.1f} ({min(values):.1f} to {max(values):.1f})")
+    return [[*key, values] for key, values in times.items()]
+
+
+def columns_of(rows, columns):
+    """Return the cells of a table, the least median of each column in bold; a row is a dict of (column -> values)."""
+    least = {column: min(statistics.median(row[column]) for row in rows.values()) for column in columns}
+    for name, row in rows.items():
+        cells = []
+        for column in columns:
+            middle = statistics.median(row[column])
+            bold = "**" if middle == least[column] else ""
+            cells.append(f"{bold}{middle:.1f}{bold} ({min(row[column]):.1f} to {max(row[column]):.1f})")
+        yield (name, *cells)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.threads[0], args.rounds, args.dtype)))
+        return
+    rows = {}  # (what is run, formulation) -> column -> milliseconds
+    for threads in args.threads:
+        command = [sys.executable, __file__, "--one", f"--threads={threads}"]
+        command += [f"--rounds={args.rounds}", f"--dtype={args.dtype}"]
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+        for name, mode, what, values in json.loads(output.splitlines()[-1]):
+            rows.setdefault((what, name), {})[f"{mode}, {threads} core{'s' * (threads > 1)}"] = values
+    print(f"{args.dtype}, {args.rounds} rounds, ms: median (least to most)\n")
+    modes = [f"{mode}, {threads} core{'s' * (threads > 1)}" for threads in args.threads for mode in ("graph", "XLA")]
+    titles = {"forward": "forward", "forward and backward": "forward and backward"}
+    if args.dtype != "float32":
+        titles = {"forward": f"forward, {args.dtype}", "forward and backward": f"forward and backward, {args.dtype}"}
+    for part, title in titles.items():
+        of_part = {name: row for (what, name), row in rows.items() if what == part}
+        print(table((title, *modes), columns_of(of_part, modes)))
 
 
 if __name__ == "__main__":

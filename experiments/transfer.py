@@ -18,14 +18,18 @@ import subprocess
 import sys
 from importlib import resources
 
+import finished
 import keras
 import numpy as np
+
+from keras_mixer.benchmark.markdown import table
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = dict(patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
 SEEDS = range(5)
 SHOTS, TESTED = 10, 100  # images per class
 RATES = "0.01,0.03,0.1"
+BLOCK_DIAGONAL = "pre-trained, block-diagonal token MLPs (the paper's start, K = 2)"
 
 
 def main(place):
@@ -37,22 +41,28 @@ def main(place):
     run("pretrain", pretrained, *flags, "--eval_steps=1000", "--log_steps=100")
 
     starts = {"fine-tuned": lambda seed: pretrained, "from scratch": lambda seed: random_start(place, seed)}
-    rows = [("pre-training: Fashion-MNIST", 32, [result(pretrained)["top1"]])]
-    for name, start in starts.items():
-        rows.append((name, 32, transfer(place, name, start, 32)))
-    rows.append(("linear probe", 32, transfer(place, "linear probe", starts["fine-tuned"], 32, "--linear_probe")))
-    rows.append((f"few-shot, {SHOTS} per class", 32, fewshot(place, pretrained, 32)))
-    rows.append(("fine-tuned, block-diagonal token MLPs", 64, transfer(place, "fine-tuned", starts["fine-tuned"], 64)))
+    print(f"pre-training on Fashion-MNIST: top-1 {result(pretrained)['top1']:.1%}")
     other = lambda seed: random_token_mlps(place, pretrained, seed)
-    rows.append(("fine-tuned, random token MLPs", 64, transfer(place, "random token MLPs", other, 64)))
-    print("| start | px | top-1, mean of 5 seeds | lowest to highest |\n|---|---|---|---|")
-    for name, side, scores in rows:
-        print(f"| {name} | {side} | {statistics.mean(scores):.2%} | {min(scores):.2%} to {max(scores):.2%} |")
+    probe = transfer(place, "linear probe", starts["fine-tuned"], 32, "--linear_probe")
+    rows = {
+        ("pre-trained, fine-tuned", 32): transfer(place, "fine-tuned", starts["fine-tuned"], 32),
+        ("from scratch", 32): transfer(place, "from scratch", starts["from scratch"], 32),
+        ("linear probe of the pre-trained", 32): probe,
+        ("few-shot (least squares) on the pre-trained", 32): ("", fewshot(place, pretrained, 32)),
+        (BLOCK_DIAGONAL, 64): transfer(place, "fine-tuned", starts["fine-tuned"], 64),
+        ("the same, but token MLPs random", 64): transfer(place, "random token MLPs", other, 64),
+    }
+    lines = []
+    for (name, side), (rate, scores) in rows.items():
+        reach = f"{100 * min(scores):.1f} to {100 * max(scores):.1f} %"
+        lines.append((name, side, rate, f"{100 * statistics.mean(scores):.1f} %", reach))
+    columns = ("start", "px", "learning rate", f"top-1, mean of {len(SEEDS)} seeds", "lowest to highest")
+    print("\n" + table(columns, lines))
 
 
 def run(recipe, workdir, *flags):
     """Run a recipe to its result.json; return that."""
-    if not (workdir / "result.json").exists():
+    if finished.result(workdir) is None:
         workdir.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, f"recipes/{recipe}.py", *flags, f"--workdir={workdir}"]
         with open(workdir.with_suffix(".log"), "a") as log:
@@ -65,7 +75,7 @@ def result(workdir):
 
 
 def transfer(place, name, start, side, *flags):
-    """Choose the learning rate on half of seed 0's images; return the top-1 of every seed."""
+    """Choose the learning rate on half of seed 0's images; return it and the top-1 of every seed."""
     base = place / f"{name.replace(' ', '_')}_{side}"
     flags = [*flags, f"--image_size={side}", "--batch_size=20", "--total_steps=300", "--eval_steps=300"]
     chosen = run(
@@ -85,7 +95,7 @@ def transfer(place, name, start, side, *flags):
             run("finetune", base / f"seed_{seed}", *given, f"--learning_rate={chosen['learning_rate']}", *flags)["top1"]
         )
     print(f"{name}, {side} px: learning rate {chosen['learning_rate']:g}, {[f'{s:.2%}' for s in scores]}", flush=True)
-    return scores
+    return f"{chosen['learning_rate']:g}", scores
 
 
 def fewshot(place, weights, side):

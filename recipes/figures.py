@@ -17,6 +17,7 @@ import keras
 
 import keras_mixer
 from keras_mixer import files, paper
+from keras_mixer.benchmark import markdown
 from keras_mixer.cli import entry, suite_tables
 from keras_mixer.cli.flags import Settings as BaseSettings
 from keras_mixer.cli.flags import setting, settings_class
@@ -125,13 +126,12 @@ def table_1() -> str:
         model = build(variant)
         n, head = shapes_of(model), model.get_layer("head").count_params()
         keys = ("num_blocks", "patch_size", "channels", "tokens", "channels_mlp_dim", "tokens_mlp_dim")
-        columns[variant] = [*(n[key] for key in keys), f"{(model.count_params() - head) / 1e6:.1f}"]
+        parameters = f"{(model.count_params() - head) / 1e6:.1f}"
+        columns[variant] = [*(n[key] for key in keys), parameters, paper.PARAMETERS.get(variant, "")]
         del model
         keras.backend.clear_session()
-    heads = ["layers N", "patch P", "hidden C", "tokens S", "D_C", "D_S", "parameters, millions"]
-    lines = [["", *map(name_of, columns)], ["---"] * (len(columns) + 1)]
-    lines += [[head, *map(str, values)] for head, *values in zip(heads, *columns.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    heads = ["layers N", "patch P", "hidden C", "tokens S", "D_C", "D_S", "parameters, millions", "the same, published"]
+    return markdown.table(["", *map(name_of, columns)], list(zip(heads, *columns.values(), strict=True)))
 
 
 if __name__ == "__main__":

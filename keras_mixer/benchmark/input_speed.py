@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_mixer.benchmark import speed_report
+from keras_mixer.benchmark import markdown, speed_report
 from keras_mixer.pictures.figure import new_figure
 from keras_mixer.types import Path
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 # for them; and images per element.
 Stage = tuple[Callable[[int], Any], int]
 Rates = Mapping[str, Sequence[float]]  # of stages by their names, images/s in each round
+TITLES = {  # report -> the first column of its table, by which experiments/refresh.py finds it
+    "input_speed": "images/s per core",
+    "input_timm": "images/s per core, beside timm",
+    "input_phone": "images/s per core, 12 megapixels",
+}
 CHUNK = 16  # results taken from tf.data at a time, so that Python costs nothing
 
 
@@ -117,15 +122,14 @@ def _cpu_seconds(data: tf.data.Dataset | float) -> float:
     return time.process_time() - start
 
 
-def table(rates: Rates, limit: str) -> str:
+def table(rates: Rates, limit: str, name: str = "input_speed") -> str:
     """Return a Markdown table of medians and ranges; `limit` names the stage that the shares refer to."""
-    reference = statistics.median(rates[limit])
-    lines = ["| | images/s per core | range | share of the limit |", "|---|---|---|---|"]
+    reference, lines = statistics.median(rates[limit]), []
     for name, values in rates.items():
         median = statistics.median(values)
-        share = f"{median / reference:.0%}" if median < 3 * reference else ""
-        lines.append(f"| {name} | {median:.0f} | {min(values):.0f} to {max(values):.0f} | {share} |")
-    return "\n".join(lines) + "\n"
+        share = f"{100 * median / reference:.0f} %" if median < 4 * reference else ""
+        lines.append([name, f"{median:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}", share])
+    return markdown.table([TITLES[name], "median", "range", "share of the decoder"], lines)
 
 
 def write_report(
@@ -139,7 +143,7 @@ def write_report(
     """
     medians = {name: statistics.median(values) for name, values in rates.items()}
     result = {**details, "limit": limit, "images_per_second": medians, "rounds": rates}
-    return speed_report.write(folder, name, result, table(rates, limit), _bars(rates, limit))
+    return speed_report.write(folder, name, result, table(rates, limit, name), _bars(rates, limit))
 
 
 def _originals() -> list[np.ndarray]:

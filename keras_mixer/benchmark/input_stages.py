@@ -60,7 +60,7 @@ def _report(settings: Settings, name: str, stages: Any, limit: str, photos: list
         "versions": inputs.versions(),
     }
     paths = input_speed.write_report(settings.output, rates, limit, details, name)
-    print(input_speed.table(rates, limit))
+    print(input_speed.table(rates, limit, name))
     print(f"{len(photos)} JPEGs of {width} x {height}, {kilobytes:.0f} kB each; peak memory {memory:.0f} MiB")
     print(f"Written: {', '.join(str(path) for path in paths)}")
     return rates

@@ -13,8 +13,8 @@ from keras_mixer.data.pixel_settings import PixelSettings
 HEIGHT, WIDTH, QUALITY = 3000, 4000, 85
 NOISE = 6  # grey levels, so that a file has the 2.5 MB of a phone's
 TURNED, ORIENTATION = 6, 0x0112  # held upright, and the tag that says so
-LIMIT = "12 MP: tf.io.decode_jpeg, the limit"
-PILLOW = "12 MP: Pillow, draft and resize to the evaluation"
+LIMIT = "tf.io.decode_jpeg, the limit"
+PILLOW = "Pillow, draft and resize to the evaluation"
 
 
 def photographs(count: int) -> list[bytes]:
@@ -48,17 +48,17 @@ def stages(files: list[bytes], size: int) -> dict[str, input_speed.Stage]:
     load = given_images.loader(size, "resmall", PixelSettings())
     functions: dict[str, Any] = {
         LIMIT: lambda file, k: tf.io.decode_jpeg(file, channels=3),
-        "12 MP: decode_image": lambda file, k: decode.decode_image(file),
-        "12 MP: training crop": lambda file, k: crops.decode_and_inception_crop(file, seed(k), size),
-        "12 MP: training crop, --exact_decoding": lambda file, k: crops.decode_and_inception_crop(
+        "decode_image": lambda file, k: decode.decode_image(file),
+        "training crop": lambda file, k: crops.decode_and_inception_crop(file, seed(k), size),
+        "training crop, --exact_decoding": lambda file, k: crops.decode_and_inception_crop(
             file, seed(k), size, pixels=exact
         ),
         PILLOW: of_bytes(lambda file: _by_pillow(file, size)),
-        "12 MP: evaluation": lambda file, k: file_crops.decode_and_evaluation_crop(file, "resmall", size),
-        "12 MP: evaluation, --exact_decoding": lambda file, k: file_crops.decode_and_evaluation_crop(
+        "evaluation": lambda file, k: file_crops.decode_and_evaluation_crop(file, "resmall", size),
+        "evaluation, --exact_decoding": lambda file, k: file_crops.decode_and_evaluation_crop(
             file, "resmall", size, exact
         ),
-        "12 MP: load_run().predict, before the model": of_bytes(load),
+        "load_run().predict, before the model": of_bytes(load),
     }
     return {name: input_speed.of_images(function, encoded) for name, function in functions.items()}
 

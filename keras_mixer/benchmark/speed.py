@@ -41,7 +41,8 @@ def run(settings: Settings) -> None:
 
 def sweep_text(result: dict[str, Any]) -> str:
     ratios = speed_report.ratio_table(result["rows"], result["model"], result["image_size"])
-    parts = [result["title"], speed_report.table(result["rows"]), ratios]
+    wide = speed_report.wide_tables(result["rows"], result["model"])
+    parts = [result["title"], speed_report.table(result["rows"]), wide, ratios]
     parts.append(speed_report.peak_line(result["matmul_gflops"]))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 

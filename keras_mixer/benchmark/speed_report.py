@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_mixer import cost_model, files, paper
-from keras_mixer.benchmark import throughput
+from keras_mixer.benchmark import markdown, throughput
 from keras_mixer.benchmark.throughput import Row
 from keras_mixer.pictures.figure import new_figure, write_png
 from keras_mixer.types import Path
@@ -39,6 +39,42 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wide_tables(rows: Sequence[Row], model: str) -> str:
+    """Return a Markdown table for each mode: images/s, range and share of the peak, a column for each batch size.
+
+    The fastest Mixer of each column is in bold.
+    """
+    tables = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        found = {(row["name"], row["batch_size"]): row for row in rows if row["mode"] == mode}
+        sizes = list(dict.fromkeys(size for _, size in found))
+        mixers = [row for row in found.values() if "error" not in row and not _is_other(row["name"])]
+        best = {
+            n: max([row["images_per_second"] for row in mixers if row["batch_size"] == n], default=0) for n in sizes
+        }
+        lines = []
+        for name in dict.fromkeys(name for name, _ in found):
+            cells = [_rate(found[name, size], best[size]) if (name, size) in found else "" for size in sizes]
+            lines.append([name, *cells])
+        title = f"{paper.title_of(model) if model in paper.VARIANTS else model}, {mode}, images/s, range (of the peak)"
+        tables.append(markdown.table([title, *(f"batch {size}" for size in sizes)], lines))
+    return "\n".join(tables)
+
+
+def _is_other(name: str) -> bool:
+    """Whether a configuration is a ViT or a ResNet."""
+    return name.removeprefix("keras_").startswith(("vit", "resnet"))
+
+
+def _rate(row: Row, best: float) -> str:
+    if "error" in row:
+        return "failed"
+    rate, (low, high) = row["images_per_second"], row["range"]
+    bold = "**" if rate == best and not _is_other(row["name"]) else ""
+    share = "" if row["share_of_peak"] is None else f" ({100 * row['share_of_peak']:.0f} %)"
+    return f"{bold}{rate:,.2f}{bold}, {low:,.2f} to {high:,.2f}{share}"
+
+
 def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     """Return a Markdown table of each Mixer's speed over that of each ViT and ResNet, or "" where there is none.
 
@@ -47,7 +83,7 @@ def ratio_table(rows: Sequence[Row], model: str, image_size: int) -> str:
     """
     best = throughput.best_rates(rows, "inference")
     dtypes = {row["name"]: row["facts"]["precision"].removeprefix("mixed_") for row in rows if "facts" in row}
-    others = [name for name in best if name.removeprefix("keras_").startswith(("vit", "resnet"))]
+    others = [name for name in best if _is_other(name)]
     lines = ["| best over the batch sizes | images/s | over | images/s | ratio | paper |", "|---|---|---|---|---|---|"]
     for ours in [name for name in best if name not in others]:
         for other in [name for name in others if dtypes[name] == dtypes[ours]]:
@@ -65,20 +101,24 @@ def _published_ratio(model: str, other: str) -> str:
 
 
 def scaling_table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of measured points, and one of the slopes of `slopes`."""
-    lines = ["| axis | value | | ms/image | working memory, MiB | GFLOP/image |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        start = f"| {row['axis']} | {row['label']} | {row['name']} |"
-        if "error" in row:
-            lines.append(f"{start} {row['error']} | | |")
-        else:
-            numbers = f"{row['ms_per_image']:,.4g} | {row['working_mib']:,.0f} | {row['gflop_per_image']:.4g}"
-            lines.append(f"{start} {numbers} |")
-    lines += ["", "| axis | | slope of time | of memory | of GFLOP |", "|---|---|---|---|---|"]
+    """Return a Markdown table of each axis, and one of the slopes of `slopes`; of a point that failed, why."""
+    tables = []
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        lines = []
+        for row in (row for row in rows if row["axis"] == axis):
+            if "error" in row:
+                numbers = [row["error"], "", ""]
+            else:
+                time = row["ms_per_image"]
+                numbers = [f"{time:,.0f}" if time >= 100 else f"{time:.3g}"]
+                numbers += [f"{row['gflop_per_image']:.3g}", f"{row['working_mib']:,.0f}"]
+            lines.append([row["label"], row["name"], *numbers])
+        tables.append(markdown.table([axis, "", "ms/image", "GFLOP/image", "working memory, MiB"], lines))
+    lines = []
     for (axis, name), values in slopes(rows).items():
-        cells = ["" if value is None else f"{value:.2f}" for value in values.values()]
-        lines.append(f"| {axis} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([axis, name, *("" if value is None else f"{value:.2f}" for value in values.values())])
+    tables.append(markdown.table(["axis", "", "slope of time", "of memory", "of operations"], lines))
+    return "\n".join(tables)
 
 
 def slopes(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, float | None]]:

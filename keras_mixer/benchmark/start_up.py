@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_mixer import files
-from keras_mixer.benchmark import measuring, memory, speed_report
+from keras_mixer.benchmark import markdown, measuring, memory, speed_report
 from keras_mixer.benchmark.settings import Settings
 from keras_mixer.paper import VARIANTS
 from keras_mixer.pictures.figure import new_figure
@@ -79,15 +79,13 @@ def measure(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of medians and ranges."""
-    lines = ["| | seconds | range | peak memory, MiB | of it added, MiB |", "|---|---|---|---|---|"]
+    """Return a Markdown table of medians and ranges; memory is what the process grew by."""
+    lines = []
     for row in rows:
         seconds = [run["seconds"] for run in row["rounds"]]
-        lines.append(
-            f"| {row['name']} | {row['seconds']:.2f} | {min(seconds):.2f} to {max(seconds):.2f} | "
-            f"{row['peak_mib']:,.0f} | {row['added_mib']:,.0f} |"
-        )
-    return "\n".join(lines) + "\n"
+        times = f"{row['seconds']:.2f}, {min(seconds):.2f} to {max(seconds):.2f}"
+        lines.append([row["name"], times, f"{row['added_mib']:,.0f}"])
+    return markdown.table(["", "seconds, range", "added memory, MiB"], lines)
 
 
 def run(settings: Settings) -> None:
