@@ -125,10 +125,10 @@ def _cpu_seconds(data: tf.data.Dataset | float) -> float:
 def table(rates: Rates, limit: str, name: str = "input_speed") -> str:
     """Return a Markdown table of medians and ranges; `limit` names the stage that the shares refer to."""
     reference, lines = statistics.median(rates[limit]), []
-    for name, values in rates.items():
+    for stage, values in rates.items():
         median = statistics.median(values)
         share = f"{100 * median / reference:.0f} %" if median < 4 * reference else ""
-        lines.append([name, f"{median:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}", share])
+        lines.append([stage, f"{median:,.0f}", f"{min(values):,.0f} to {max(values):,.0f}", share])
     return markdown.table([TITLES[name], "median", "range", "share of the decoder"], lines)
 
 

@@ -55,8 +55,8 @@ def test_the_report_has_every_rate_its_median_and_a_picture(tmp_path):
     assert sorted(tmp_path.glob("new/*")) == sorted(paths)
     result = json.loads(paths[0].read_text())
     assert (result["images_per_second"]["whole"], result["rounds"], result["peak_memory_mib"]) == (45.0, rates, 7)
-    assert "| whole | 45 | 40 to 50 | 50% |" in paths[1].read_text()
-    assert "| flip | 8500 | 8000 to 9000 |  |" in paths[1].read_text()
+    assert "| whole | 45 | 40 to 50 | 50 % |" in paths[1].read_text()
+    assert "| flip | 8,500 | 8,000 to 9,000 | |" in paths[1].read_text()
     with Image.open(paths[2]) as image:
         assert len(np.unique(np.asarray(image))) > 10
 
