@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import statistics
 import sys
 from typing import Any
@@ -69,7 +70,7 @@ def run(settings: Any, given: Any, task: Task | None = None) -> dict[str, Any]:
         print(
             f"top-1 {mean:.2%}, deviation {deviation:.2%} over {len(seeds)} seed{'s' * (len(seeds) > 1)}, learning "
             f"rate {best:g}: {folder / 'result.json'}. Next:\n"
-            f"  {command('predict')} --weights={folder / 'final' / f'seed_{seeds[0]}'} path/to/images"
+            f"  {command('predict')} --weights={shlex.quote(str(folder / 'final' / f'seed_{seeds[0]}'))} path/to/images"
         )
     return result
 
